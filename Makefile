@@ -1,0 +1,91 @@
+# Every command a person needs; `make` alone lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help build wasm binary test-modules check tools-wasm test test-tools test-unit test-wasm \
+	test-e2e noop-module demo bench clean
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DIST := target/dist
+WASM := wasm32-unknown-unknown
+# Workers compile the module at every start, and every proxy downloads it.
+WASM_LIMIT_BYTES := 400000
+PYTHON := PYTHONDONTWRITEBYTECODE=1 python3
+FETCH := $(PYTHON) tests/tools/fetch.py
+DEBIAN := $(PYTHON) tests/tools/debian.py
+
+help: ## list these targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
+		while IFS='|' read -r name what; do printf '%-20s %s\n' "$$name" "$$what"; done
+
+build: wasm binary ## build pointsman.wasm and pointsman into target/dist, print their sizes
+	@for file in pointsman.wasm pointsman; do \
+		echo "$(DIST)/$$file: $$(($$(wc -c < $(DIST)/$$file) / 1000)) kB"; done
+
+# One crate type on the command line: with the manifest's two, Cargo would skip LTO.
+wasm: tools-wasm
+	@cargo rustc -p pointsman-filter --lib --profile wasm --target $(WASM) --crate-type cdylib \
+		-- -C linker="$(CURDIR)/tests/tools/wasm_linker.py"
+	@mkdir -p $(DIST)
+	@size=$$(wc -c < $(TARGET)/$(WASM)/wasm/pointsman_filter.wasm); \
+	if [ $$size -gt $(WASM_LIMIT_BYTES) ]; then \
+		echo "pointsman.wasm has $$size bytes, its limit is $(WASM_LIMIT_BYTES)" >&2; exit 1; fi
+	@install -C -m 644 $(TARGET)/$(WASM)/wasm/pointsman_filter.wasm $(DIST)/pointsman.wasm
+
+binary:
+	@cargo build -p pointsman --release
+	@mkdir -p $(DIST)
+	@install -C -m 755 $(TARGET)/release/pointsman $(DIST)/pointsman
+
+test-modules: tools-wasm ## build the wasm modules that the stories load into target/dist
+	@cargo build -p test-modules --profile wasm --target $(WASM)
+	@mkdir -p $(DIST)
+	@install -C -m 644 $(TARGET)/$(WASM)/wasm/test_modules.wasm $(DIST)/faulty.wasm
+
+noop-module: tools-wasm
+	@cargo build -p noop-module --profile wasm --target $(WASM)
+	@mkdir -p $(DIST)
+	@install -C -m 644 $(TARGET)/$(WASM)/wasm/noop_module.wasm $(DIST)/noop.wasm
+
+check: tools-wasm ## formatting and lints, native and wasm
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p pointsman-filter -p test-modules -p noop-module --target $(WASM) -- -D warnings
+	cargo clippy -p pointsman-filter --no-default-features --tests --target $(WASM) -- -D warnings
+
+test: ## check and every test below, then a summary of what ran on what
+	@$(PYTHON) tests/tools/run_tests.py check test-tools test-unit test-wasm test-e2e
+
+test-tools: ## test the scripts of tests/tools
+	@$(PYTHON) -m unittest discover --start-directory tests/tools --pattern '*_test.py'
+
+test-unit: ## test the crates on this machine
+	cargo test --workspace --exclude e2e --exclude test-modules --exclude noop-module \
+		--no-fail-fast
+
+# Never with -q: the runner does not know it.
+test-wasm: tools-wasm ## test the routing core on wasm32 under Node
+	@$(FETCH) node wasm-bindgen >/dev/null
+	cargo test -p pointsman-filter --no-default-features --target $(WASM) --lib --tests --no-fail-fast
+
+test-e2e: build test-modules ## run the stories on a real Envoy and Redis; ENVOY=/path takes another
+	@envoy=$$($(FETCH) envoy) && redis=$$($(DEBIAN) --unpack redis-server) || exit 1; \
+	export ENVOY="$$envoy" REDIS_SERVER="$$redis" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
+	set -x; cargo test -p e2e --no-fail-fast
+
+demo: build ## kill a backend under load and watch; KEEP=1 keeps everything running
+	@envoy=$$($(FETCH) envoy) || exit 1; export ENVOY="$$envoy" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
+	export KEEP="$(KEEP)"; cargo run --quiet -p e2e --bin demo
+
+# Optimised, because the load generator shares a core with the backends, and the core's own figures
+# are of what would run natively.
+bench: build noop-module ## the figures, side by side, in target/bench; QUICK=1 takes a few minutes
+	@envoy=$$($(FETCH) envoy) && valgrind=$$($(PYTHON) tests/tools/debian.py --unpack valgrind) \
+		|| exit 1; \
+	export ENVOY="$$envoy" VALGRIND="$$valgrind" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
+	export QUICK="$(QUICK)"; cargo run --quiet --release -p e2e --bin bench
+
+clean: ## remove what was built; fetched tools stay in .tools
+	cargo clean
+
+tools-wasm:
+	@$(FETCH) wasm-target >/dev/null

@@ -1,0 +1,244 @@
+//! Rules of compiling: endpoints, lifecycle RG-17 to RG-21, sticky values.
+
+use crate::config::{Policy, State};
+use crate::outcome::tidy;
+use crate::rng::SplitMix64;
+use crate::sketch::{NOW, SECOND, Sketch};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+#[test]
+fn rg_17_an_update_keeps_back_off_health_and_load() {
+    let mut sketch = Sketch::new("a:busy2,unhealthy b");
+    sketch.fail("a");
+    let before = sketch.gates.clone();
+    sketch.redraw("b:w7 a:w3,backup c");
+    assert_eq!((sketch.load("a").in_flight(), sketch.tries("a")), (2, 1));
+    assert_eq!(sketch.gates, before);
+    assert!(!sketch.list().contains(&"a".to_owned()));
+    assert_eq!(sketch.cluster.endpoints.len(), 3);
+}
+
+#[test]
+fn rg_17_a_new_address_under_an_old_id_starts_fresh() {
+    let mut sketch = Sketch::new("a:busy2,cooling b");
+    sketch.redraw("a@z b");
+    assert_eq!((sketch.load("a").in_flight(), sketch.tries("a")), (0, 0));
+    sketch.redraw("a b");
+    assert_eq!(
+        sketch.words(),
+        "b by Primary alone",
+        "the old pair is still in its window"
+    );
+}
+
+#[test]
+fn rg_18_a_removed_backend_has_no_new_requests_and_its_sibling_stays() {
+    let mut sketch = Sketch::new("a a2@a b").policy(Policy::RoundRobin);
+    sketch.load("a").begin();
+    sketch.redraw("a2@a b");
+    assert_eq!(
+        sketch.load("a2").in_flight(),
+        1,
+        "the load is the address's"
+    );
+    sketch.shares(100).each("a2 b", 50, 0);
+    sketch.redraw("b");
+    assert_eq!(sketch.shares(100).of("b"), 100);
+}
+
+#[test]
+fn rg_18_a_stream_of_a_removed_backend_ends_where_it_began() {
+    let mut sketch = Sketch::new("a b");
+    let stream = sketch
+        .cluster
+        .endpoint(sketch.endpoint("a"))
+        .unwrap()
+        .load
+        .clone();
+    stream.begin();
+    sketch.redraw("b");
+    sketch.loads.prune();
+    sketch.redraw("b a");
+    assert_eq!(
+        sketch.load("a").in_flight(),
+        1,
+        "still running when it comes back"
+    );
+    stream.end();
+    assert_eq!(
+        (sketch.load("a").in_flight(), sketch.load("b").in_flight()),
+        (0, 0)
+    );
+    drop(stream);
+    sketch.redraw("b");
+    sketch.loads.prune();
+    assert_eq!(
+        sketch.loads.iter().count(),
+        1,
+        "RG-19: nobody holds it, nothing stays"
+    );
+}
+
+#[test]
+fn rg_20_draining_and_cordoned_take_no_new_request_and_finish() {
+    let mut sketch = Sketch::new("a b c").policy(Policy::RoundRobin);
+    sketch.load("a").begin();
+    sketch.redraw("a:draining b c:cordoned");
+    assert_eq!(sketch.words(), "b by Primary alone");
+    sketch.load("a").end();
+    sketch.load("a").end();
+    assert_eq!(sketch.load("a").in_flight(), 0);
+    sketch.redraw("a b c");
+    sketch.shares(300).each("a b c", 100, 0);
+}
+
+#[test]
+fn gates_of_removed_backends_are_forgotten_late() {
+    let mut sketch = Sketch::new("a:waited b");
+    sketch.redraw("b");
+    tidy(&sketch.cluster, &mut sketch.gates, NOW + 599 * SECOND);
+    assert_eq!(sketch.gates.iter().count(), 1, "it may come back");
+    tidy(&sketch.cluster, &mut sketch.gates, NOW + 601 * SECOND);
+    assert!(sketch.gates.encode().is_empty());
+}
+
+/// Whoever shares an address, in whichever order: the normal ones stand for it, primaries before
+/// backups, the heaviest first, the earliest of equals.
+#[test]
+fn lb_18_who_stands_for_an_address() {
+    for (text, stands, backup, weight) in [
+        ("a:w5 b@a:w9 c@a:w9", "b", false, 9),
+        ("a:backup,w90 b@a:w1", "b", false, 1),
+        ("a:w1 b@a:backup,w90", "a", false, 1),
+        ("a:backup,w1 b@a:backup,w2", "b", true, 2),
+        ("a:draining,w90 b@a:w1", "b", false, 1),
+        ("a:w1 b@a:draining,w90", "a", false, 1),
+        ("a:draining b@a:backup,w3", "b", true, 3),
+        ("a:w0 b@a:w0", "a", false, 0),
+        ("a:backup,w9 b@a:w0 c@a:w0", "b", false, 0),
+    ] {
+        let sketch = Sketch::new(text);
+        let [endpoint] = &sketch.cluster.endpoints[..] else {
+            panic!("{text}")
+        };
+        assert_eq!(sketch.id(0), stands, "{text}");
+        assert_eq!(
+            (endpoint.backup, endpoint.weight, endpoint.normal),
+            (backup, weight, true)
+        );
+    }
+    let gone = Sketch::new("a:draining b@a:cordoned");
+    assert!(!gone.cluster.endpoints[0].normal);
+}
+
+#[test]
+fn a_verdict_or_failure_of_one_id_holds_for_its_address() {
+    let mut sketch = Sketch::new("a:unhealthy a2@a b").policy(Policy::RoundRobin);
+    assert_eq!(sketch.words(), "b by Primary alone");
+    sketch.redraw("a:draining,cooling a2@a b");
+    assert_eq!(
+        sketch.words(),
+        "b by Primary alone",
+        "though the failed id is draining"
+    );
+    // A window from before the clock stepped back hides no other one.
+    let mut sketch = Sketch::new("a:cooling a2@a");
+    let (key, now) = (sketch.key("a2"), sketch.now_ns);
+    sketch.gates.update(key, |gate| {
+        (gate.tries, gate.failed_ns, gate.until_ns) = (1, 2 * now, 2 * now + SECOND);
+    });
+    assert_eq!(sketch.words(), "refuse AllBackingOff");
+}
+
+#[test]
+fn lookups_find_what_is_there_and_nothing_else() {
+    let sketch = Sketch::new("c a:says=s b:says=s d@c").cookie("-");
+    let cluster = &sketch.cluster;
+    for backend in &cluster.backends {
+        assert_eq!(cluster.backend_by_key(backend.key).unwrap().id, backend.id);
+    }
+    assert!(cluster.backend_by_key(1).is_none());
+    let named = |value: &[u8]| -> String {
+        cluster
+            .backends_by_sticky_value(value)
+            .map(|b| &*b.id)
+            .collect()
+    };
+    assert_eq!(
+        (named(b"s"), named(b"c"), named(b"z"), named(b"")),
+        ("ab".into(), "c".into(), "".into(), "".into())
+    );
+    assert_eq!(
+        cluster.keys_at(0).collect::<Vec<_>>(),
+        [sketch.key("c"), sketch.key("d")]
+    );
+    assert_eq!(
+        cluster.endpoint_at(b"10.0.0.97:80"),
+        Some(sketch.endpoint("a"))
+    );
+    assert_eq!(cluster.endpoint_at(b"10.0.0.97:8"), None);
+    assert!(cluster.endpoint(3).is_none() && cluster.backend(4).is_none());
+    let plain = Sketch::new("a");
+    assert_eq!(
+        plain.cluster.backends_by_sticky_value(b"").count(),
+        0,
+        "ST-6"
+    );
+}
+
+#[test]
+fn st_1_the_cookie_is_set_only_when_it_says_something_new() {
+    let sketch = Sketch::new("a b:says=x c@b:says=y d:draining").cookie("-");
+    let set = |served: &str, said: Option<&'static str>| {
+        crate::sticky::set_cookie(
+            &sketch.cluster,
+            sketch.endpoint(served),
+            said.map(str::as_bytes),
+        )
+    };
+    assert_eq!(
+        set("a", None).unwrap(),
+        "P=a; Path=/; SameSite=Lax; HttpOnly"
+    );
+    assert!(set("b", Some("a")).unwrap().starts_with("P=x; "));
+    assert_eq!(
+        (
+            set("a", Some("a")),
+            set("b", Some("x")),
+            set("b", Some("y"))
+        ),
+        (None, None, None)
+    );
+    assert!(
+        set("b", Some("b")).is_some(),
+        "the id of one with a sticky id is not its value"
+    );
+    let plain = Sketch::new("a");
+    assert_eq!(
+        crate::sticky::set_cookie(&plain.cluster, 0, None),
+        None,
+        "ST-6"
+    );
+}
+
+#[test]
+fn st_5_the_value_never_shows_an_address() {
+    let sketch = Sketch::new("a").cookie("-").edit(|config| {
+        let backend = &mut config.backends[0];
+        (backend.id, backend.id_given) = (backend.address.to_string(), false);
+    });
+    let value = &sketch.cluster.backends[0].sticky_value;
+    assert_eq!(value.len(), 8);
+    let line = crate::sticky::set_cookie(&sketch.cluster, 0, None).unwrap();
+    assert!(line.starts_with(&format!("P={value}; ")) && !line.contains("10.0.0"));
+}
+
+#[test]
+fn every_state_of_the_schema_but_normal_takes_nothing() {
+    for state in [State::Draining, State::Cordoned] {
+        let mut sketch = Sketch::new("a").edit(|config| config.backends[0].state = state);
+        sketch.rng = SplitMix64::new(1);
+        assert_eq!(sketch.words(), "refuse NoBackends");
+    }
+}

@@ -1,0 +1,162 @@
+//! One backend's record.
+
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value};
+
+use super::node::{Object, Path, Report, kind};
+use super::policy::is_cookie_value;
+use crate::identity;
+
+/// Longest id of a backend, bytes.
+pub const ID_MAX: usize = 253;
+/// Longest sticky id, bytes.
+pub const STICKY_ID_MAX: usize = 128;
+
+const FIELDS: &[&str] = &["id", "address", "weight", "backup", "stickyId", "state"];
+const WEIGHT_DEFAULT: u32 = 100;
+
+/// What the registry wants of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// Takes requests.
+    #[default]
+    Normal,
+    /// Takes no new request; running ones finish.
+    Draining,
+    /// Taken out by an operator: treated like [`State::Draining`], and no automatism undoes it.
+    Cordoned,
+}
+
+impl State {
+    const CHOICES: &'static [(&'static str, State)] = &[
+        ("Normal", State::Normal),
+        ("Draining", State::Draining),
+        ("Cordoned", State::Cordoned),
+    ];
+
+    /// Its name in the registry.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Normal => "Normal",
+            State::Draining => "Draining",
+            State::Cordoned => "Cordoned",
+        }
+    }
+}
+
+/// A backend as the registry describes it; parsed, so true to the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendConfig {
+    /// Unique in its cluster; the address where the record gave none.
+    pub id: String,
+    /// Whether the record gave the id itself.
+    pub id_given: bool,
+    /// Where it listens, in the one spelling that Envoy uses too.
+    pub address: SocketAddr,
+    /// Its share of the traffic, 0 to 65535.
+    pub weight: u16,
+    /// Serves only when no primary can.
+    pub backup: bool,
+    /// What a sticky cookie says for it; absent: see [`BackendConfig::sticky_value`].
+    pub sticky_id: Option<String>,
+    /// Normal, draining or cordoned.
+    pub state: State,
+}
+
+impl BackendConfig {
+    /// The hash of its identity; see [`identity::backend_key`].
+    pub fn key(&self) -> u64 {
+        identity::backend_key(&self.id, &self.address.to_string())
+    }
+
+    /// What a sticky cookie says for it: the sticky id, else the id, but never an address: where
+    /// the id was defaulted, 8 hex digits of its hash. An id with characters a cookie cannot carry
+    /// is hashed as well.
+    pub fn sticky_value(&self) -> String {
+        match &self.sticky_id {
+            Some(sticky_id) => sticky_id.clone(),
+            None if self.id_given && is_cookie_value(&self.id) => self.id.clone(),
+            None => identity::hex(identity::text_key(self.id.as_bytes())).split_off(8),
+        }
+    }
+
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+        let object = Object::of(value, path, FIELDS, report)?;
+        let address = read_address(&object, report);
+        let id = object.text("id", ID_MAX, report);
+        if let Some(id) = id
+            && (id.is_empty() || id.bytes().any(|b| b.is_ascii_control()))
+        {
+            report.error(
+                &object.at("id"),
+                "must be at least one character, none of control",
+            );
+        }
+        let sticky_id = object.text("stickyId", STICKY_ID_MAX, report);
+        if sticky_id.is_some_and(|text| !is_cookie_value(text)) {
+            let why = "must be made of characters a cookie can carry: no space, comma, semicolon, \
+                       quote or backslash";
+            report.error(&object.at("stickyId"), why);
+        }
+        let weight = object.number("weight", WEIGHT_DEFAULT, 0, u32::from(u16::MAX), report);
+        let backup = object.flag("backup", false, report);
+        let state = object.choice("state", State::Normal, State::CHOICES, report);
+        let address = address?;
+        Some(BackendConfig {
+            id: id.map_or_else(|| address.to_string(), str::to_owned),
+            id_given: id.is_some(),
+            address,
+            weight: u16::try_from(weight).unwrap_or(u16::MAX),
+            backup,
+            sticky_id: sticky_id.map(str::to_owned),
+            state,
+        })
+    }
+
+    pub(super) fn write(&self) -> Value {
+        let mut map = Map::new();
+        if self.id_given {
+            map.insert("id".to_owned(), self.id.clone().into());
+        }
+        map.insert("address".to_owned(), self.address.to_string().into());
+        if u32::from(self.weight) != WEIGHT_DEFAULT {
+            map.insert("weight".to_owned(), self.weight.into());
+        }
+        if self.backup {
+            map.insert("backup".to_owned(), true.into());
+        }
+        if let Some(sticky_id) = &self.sticky_id {
+            map.insert("stickyId".to_owned(), sticky_id.clone().into());
+        }
+        if self.state != State::Normal {
+            map.insert("state".to_owned(), self.state.name().into());
+        }
+        Value::Object(map)
+    }
+}
+
+fn read_address(object: &Object<'_>, report: &mut Report) -> Option<SocketAddr> {
+    let text = object.required_text("address", ID_MAX, report)?;
+    let refused = |report: &mut Report, why: &str| {
+        let shown = kind(&Value::String(text.to_owned()));
+        report.error(&object.at("address"), format!("{why}, not {shown}"));
+        None
+    };
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let why = "must be ip:port or [ipv6]:port (host names and URLs are not supported yet)";
+        return refused(report, why);
+    };
+    if address.port() == 0 {
+        return refused(report, "must have a port from 1 to 65535");
+    }
+    if address.ip().is_unspecified() || address.ip().is_multicast() {
+        return refused(report, "must be an address of one host");
+    }
+    if let SocketAddr::V6(v6) = address
+        && (v6.scope_id() != 0 || v6.flowinfo() != 0)
+    {
+        return refused(report, "must not have a zone");
+    }
+    Some(address)
+}

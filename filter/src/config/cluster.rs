@@ -1,0 +1,189 @@
+//! A cluster's document: what the registry keeps under one name.
+
+use serde_json::{Map, Value};
+
+use super::backend::BackendConfig;
+use super::health::{HealthCheck, Tls};
+use super::node::{ConfigErrors, Object, Path, Report, kind};
+use super::policy::{
+    Backoff, LoadBalancing, Refusal, Retry, Sticky, WHEN_ALL_UNHEALTHY, WhenAllUnhealthy, insert,
+    name_of,
+};
+use crate::identity;
+use crate::keyed::KeyMap;
+
+/// Longest name of a cluster, bytes.
+pub const NAME_MAX: usize = 253;
+/// Most backends in one cluster.
+pub const BACKENDS_MAX: usize = 20_000;
+
+const FIELDS: &[&str] = &[
+    "name",
+    "loadBalancing",
+    "sticky",
+    "healthCheck",
+    "retry",
+    "backoff",
+    "whenAllUnhealthy",
+    "http2",
+    "tls",
+    "refusal",
+    "backends",
+];
+
+/// A cluster as the registry describes it; parsed, so true to the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Also the name of the Envoy cluster.
+    pub name: String,
+    /// Policy and metric.
+    pub load_balancing: LoadBalancing,
+    /// Absent: no stickiness.
+    pub sticky: Option<Sticky>,
+    /// Absent: every backend counts as healthy.
+    pub health_check: Option<HealthCheck>,
+    /// Attempts and what is retried.
+    pub retry: Retry,
+    /// How long a failed backend is left alone.
+    pub backoff: Backoff,
+    /// Fail open or refuse.
+    pub when_all_unhealthy: WhenAllUnhealthy,
+    /// HTTP/2 upstream and for probes.
+    pub http2: bool,
+    /// Absent: plain.
+    pub tls: Option<Tls>,
+    /// Absent: the built-in answer.
+    pub refusal: Option<Refusal>,
+    /// In the registry's order.
+    pub backends: Vec<BackendConfig>,
+}
+
+impl ClusterConfig {
+    /// Parses one document, strictly. Errors carry the path below `clusters.<name>`.
+    pub fn parse(document: &Value) -> Result<Self, ConfigErrors> {
+        let mut report = Report::new(false);
+        let place = place_of(document, None);
+        let cluster = Self::read(document, &Path::Root(&place), &mut report);
+        report.close(cluster)
+    }
+
+    /// The same document in its one canonical form: defaults left out, keys sorted.
+    pub fn to_value(&self) -> Value {
+        let mut map = Map::new();
+        insert(&mut map, "name", self.name.clone());
+        if self.load_balancing != LoadBalancing::default() {
+            insert(&mut map, "loadBalancing", self.load_balancing.write());
+        }
+        if let Some(sticky) = &self.sticky {
+            insert(&mut map, "sticky", sticky.write());
+        }
+        if let Some(health_check) = &self.health_check {
+            insert(&mut map, "healthCheck", health_check.write());
+        }
+        if self.retry != Retry::default() {
+            insert(&mut map, "retry", self.retry.write());
+        }
+        if self.backoff != Backoff::default() {
+            insert(&mut map, "backoff", self.backoff.write());
+        }
+        if self.when_all_unhealthy != WhenAllUnhealthy::default() {
+            let name = name_of(WHEN_ALL_UNHEALTHY, self.when_all_unhealthy);
+            insert(&mut map, "whenAllUnhealthy", name);
+        }
+        if self.http2 {
+            insert(&mut map, "http2", true);
+        }
+        if let Some(tls) = &self.tls {
+            insert(&mut map, "tls", tls.write());
+        }
+        if let Some(refusal) = &self.refusal {
+            insert(&mut map, "refusal", refusal.write());
+        }
+        let backends: Vec<Value> = self.backends.iter().map(BackendConfig::write).collect();
+        insert(&mut map, "backends", backends);
+        Value::Object(map)
+    }
+
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+        let object = Object::of(value, path, FIELDS, report)?;
+        let name = object.required_text("name", NAME_MAX, report);
+        if name.is_some_and(|name| !is_cluster_name(name)) {
+            let why = format!("must be 1 to {NAME_MAX} of letters, digits and . _ - | /");
+            report.error(&object.at("name"), why);
+        }
+        let http2 = object.flag("http2", false, report);
+        let when_all_unhealthy = object.choice(
+            "whenAllUnhealthy",
+            WhenAllUnhealthy::default(),
+            WHEN_ALL_UNHEALTHY,
+            report,
+        );
+        let cluster = ClusterConfig {
+            name: name.unwrap_or("").to_owned(),
+            load_balancing: part(&object, "loadBalancing", report, LoadBalancing::read)
+                .unwrap_or_default(),
+            sticky: part(&object, "sticky", report, Sticky::read),
+            health_check: part(&object, "healthCheck", report, HealthCheck::read),
+            retry: part(&object, "retry", report, Retry::read).unwrap_or_default(),
+            backoff: part(&object, "backoff", report, Backoff::read).unwrap_or_default(),
+            when_all_unhealthy,
+            http2,
+            tls: part(&object, "tls", report, Tls::read),
+            refusal: part(&object, "refusal", report, Refusal::read),
+            backends: read_backends(&object, report),
+        };
+        name.map(|_| cluster)
+    }
+}
+
+fn part<T>(
+    object: &Object<'_>,
+    name: &str,
+    report: &mut Report,
+    read: impl Fn(&Value, &Path<'_>, &mut Report) -> Option<T>,
+) -> Option<T> {
+    object
+        .get(name)
+        .and_then(|value| read(value, &object.at(name), report))
+}
+
+fn read_backends(object: &Object<'_>, report: &mut Report) -> Vec<BackendConfig> {
+    let place = object.at("backends");
+    let items = object.list("backends", BACKENDS_MAX, report);
+    let mut backends: Vec<BackendConfig> = Vec::with_capacity(items.len());
+    let mut ids: KeyMap<u32> = KeyMap::default();
+    for (index, item) in items.iter().enumerate() {
+        let path = Path::Item(&place, index);
+        let Some(backend) = BackendConfig::read(item, &path, report) else {
+            continue;
+        };
+        let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
+        let alike = ids.insert(identity::text_key(backend.id.as_bytes()), count);
+        // Alike by hash, and almost certainly the same.
+        if alike.is_some() && backends.iter().any(|above| above.id == backend.id) {
+            let id = kind(&Value::String(backend.id.clone()));
+            report.error(
+                &Path::Field(&path, "id"),
+                format!("must be unique, but {id} stands above"),
+            );
+        }
+        backends.push(backend);
+    }
+    backends
+}
+
+/// Where errors of a cluster are placed: by its name, or by its position while it has none.
+pub(super) fn place_of(document: &Value, index: Option<usize>) -> String {
+    let name = document.get("name").and_then(Value::as_str);
+    match (name.filter(|name| is_cluster_name(name)), index) {
+        (Some(name), _) => format!("clusters.{name}"),
+        (None, Some(index)) => format!("clusters[{index}]"),
+        (None, None) => "cluster".to_owned(),
+    }
+}
+
+/// Whether a text can name a cluster.
+pub fn is_cluster_name(text: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"._-|/".contains(&b);
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(ok)
+}

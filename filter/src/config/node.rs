@@ -1,0 +1,305 @@
+//! A document being read: values that know their path, and the list of what is wrong with them.
+//!
+//! A hand-written reader rather than derived ones: the filter must be strict with its own schema
+//! number and lenient with a newer one, every error must carry the path with the cluster's name in
+//! it, and in wasm it is half the size.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::duration;
+
+/// Errors kept per document; the rest would only bury the first.
+pub const ERRORS_MAX: usize = 20;
+
+/// One thing wrong with a document: where, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// For example `clusters.orders.backends[2].weight`; empty for the document itself.
+    pub path: String,
+    /// A sentence that goes on from the path: "must be …".
+    pub why: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            return f.write_str(&self.why);
+        }
+        write!(f, "{}: {}", self.path, self.why)
+    }
+}
+
+/// Everything wrong with a document, in the order of its fields; never empty, at most
+/// [`ERRORS_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// What a reading found: its errors, and the fields a lenient one passed over.
+#[derive(Debug, Default)]
+pub struct Report {
+    errors: Vec<ConfigError>,
+    lenient: bool,
+    ignored: u32,
+}
+
+impl Report {
+    /// A report that takes unknown fields for errors, or only counts them when `lenient`.
+    pub fn new(lenient: bool) -> Self {
+        Report {
+            lenient,
+            ..Report::default()
+        }
+    }
+
+    /// Notes an error at `path`.
+    pub fn error(&mut self, path: &Path<'_>, why: impl Into<String>) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(ConfigError {
+                path: path.to_string(),
+                why: why.into(),
+            });
+        }
+    }
+
+    /// Fields that were not known and passed over.
+    pub fn ignored(&self) -> u32 {
+        self.ignored
+    }
+
+    /// The value if nothing was wrong, else all that was.
+    pub fn close<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
+        match value {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(ConfigErrors(self.errors)),
+        }
+    }
+}
+
+/// Where a value stands; lives on the stack and becomes text only for an error.
+#[derive(Clone, Copy)]
+pub enum Path<'a> {
+    /// The document itself, or the place it was found at.
+    Root(&'a str),
+    /// A field of the value at the parent.
+    Field(&'a Path<'a>, &'a str),
+    /// An element of the list at the parent.
+    Item(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root(place) => f.write_str(place),
+            Path::Field(Path::Root(""), name) => f.write_str(name),
+            Path::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Path::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// An object being read field by field.
+pub struct Object<'a> {
+    map: &'a Map<String, Value>,
+    /// Where it stands.
+    pub path: &'a Path<'a>,
+}
+
+impl<'a> Object<'a> {
+    /// Takes `value` as an object whose fields are all among `known`.
+    pub fn of(
+        value: &'a Value,
+        path: &'a Path<'a>,
+        known: &[&str],
+        report: &mut Report,
+    ) -> Option<Self> {
+        let Value::Object(map) = value else {
+            report.error(path, format!("must be an object, not {}", kind(value)));
+            return None;
+        };
+        for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
+            if report.lenient {
+                report.ignored = report.ignored.saturating_add(1);
+            } else {
+                report.error(&Path::Field(path, &clip(name)), "is not a known field");
+            }
+        }
+        Some(Object { map, path })
+    }
+
+    /// The field's value; an absent field and `null` are the same.
+    pub fn get(&self, name: &str) -> Option<&'a Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The path of a field.
+    pub fn at<'b>(&'b self, name: &'b str) -> Path<'b> {
+        Path::Field(self.path, name)
+    }
+
+    /// A text of 1 to `max` bytes, or `None` where it is absent or wrong.
+    pub fn text(&self, name: &str, max: usize, report: &mut Report) -> Option<&'a str> {
+        let value = self.get(name)?;
+        match value.as_str() {
+            Some(text) if text.len() <= max => Some(text),
+            Some(_) => {
+                report.error(&self.at(name), format!("must be at most {max} bytes long"));
+                None
+            }
+            None => {
+                report.error(
+                    &self.at(name),
+                    format!("must be a string, not {}", kind(value)),
+                );
+                None
+            }
+        }
+    }
+
+    /// Like [`Object::text`], but its absence is an error too.
+    pub fn required_text(&self, name: &str, max: usize, report: &mut Report) -> Option<&'a str> {
+        if self.get(name).is_none() {
+            report.error(&self.at(name), "is required");
+        }
+        self.text(name, max, report)
+    }
+
+    /// `true` or `false`; `default` where absent or wrong.
+    pub fn flag(&self, name: &str, default: bool, report: &mut Report) -> bool {
+        let Some(value) = self.get(name) else {
+            return default;
+        };
+        value.as_bool().unwrap_or_else(|| {
+            report.error(
+                &self.at(name),
+                format!("must be true or false, not {}", kind(value)),
+            );
+            default
+        })
+    }
+
+    /// A whole number from `min` to `max`; `default` where absent or wrong.
+    pub fn number(&self, name: &str, default: u32, min: u32, max: u32, report: &mut Report) -> u32 {
+        let Some(value) = self.get(name) else {
+            return default;
+        };
+        let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+        number
+            .filter(|n| (min..=max).contains(n))
+            .unwrap_or_else(|| {
+                let why = format!(
+                    "must be a whole number from {min} to {max}, not {}",
+                    kind(value)
+                );
+                report.error(&self.at(name), why);
+                default
+            })
+    }
+
+    /// A duration such as `"500ms"` from `min` to `max`; `default` where absent or wrong.
+    pub fn duration(
+        &self,
+        name: &str,
+        default: Duration,
+        range: (Duration, Duration),
+        report: &mut Report,
+    ) -> Duration {
+        let Some(value) = self.get(name) else {
+            return default;
+        };
+        let read = value.as_str().and_then(duration::parse);
+        read.filter(|d| (range.0..=range.1).contains(d))
+            .unwrap_or_else(|| {
+                let (min, max) = (duration::print(range.0), duration::print(range.1));
+                let why = format!(
+                    "must be a duration such as \"500ms\" or \"10s\" from {min} to {max}, not {}",
+                    kind(value)
+                );
+                report.error(&self.at(name), why);
+                default
+            })
+    }
+
+    /// One of the names in `choices`; `default` where absent or wrong.
+    pub fn choice<T: Copy>(
+        &self,
+        name: &str,
+        default: T,
+        choices: &[(&str, T)],
+        report: &mut Report,
+    ) -> T {
+        let Some(value) = self.get(name) else {
+            return default;
+        };
+        let found = value
+            .as_str()
+            .and_then(|text| choices.iter().find(|(n, _)| *n == text));
+        found.map(|(_, choice)| *choice).unwrap_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(n, _)| *n).collect();
+            let why = format!("must be one of {}, not {}", names.join(", "), kind(value));
+            report.error(&self.at(name), why);
+            default
+        })
+    }
+
+    /// A list of at most `max` elements; empty where absent or wrong.
+    pub fn list(&self, name: &str, max: usize, report: &mut Report) -> &'a [Value] {
+        match self.get(name) {
+            None => &[],
+            Some(Value::Array(items)) if items.len() <= max => items,
+            Some(Value::Array(items)) => {
+                let why = format!("must have at most {max} elements, not {}", items.len());
+                report.error(&self.at(name), why);
+                &[]
+            }
+            Some(other) => {
+                report.error(
+                    &self.at(name),
+                    format!("must be a list, not {}", kind(other)),
+                );
+                &[]
+            }
+        }
+    }
+}
+
+/// What a value is, for an error: its short text for a scalar, its kind for the rest.
+pub fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::String(text) => format!("\"{}\"", clip(text)),
+        scalar => clip(&scalar.to_string()),
+    }
+}
+
+/// The first characters of a text somebody else wrote, with nothing unprintable in it.
+fn clip(text: &str) -> String {
+    const SHOWN_MAX: usize = 64;
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN_MAX)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}

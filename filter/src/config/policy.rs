@@ -1,0 +1,403 @@
+//! How a cluster's requests are spread, pinned, retried and refused.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::duration;
+use super::node::{Object, Path, Report, kind};
+
+/// Most attempts a request can have, the first included.
+pub const ATTEMPTS_MAX: u32 = 10;
+/// Most counted failures that still lengthen a back-off.
+pub const TRIES_MAX: u32 = 16;
+const COOKIE_NAME_MAX: usize = 64;
+const RETRY_ON_MAX: usize = 32;
+const REFUSAL_BODY_MAX: usize = 4096;
+const CONTENT_TYPE_MAX: usize = 128;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How one of several candidates is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// In turns; smoothly by weight where weights differ (LB-1, LB-2).
+    RoundRobin,
+    /// By chance, in proportion to the weights (LB-3).
+    Random,
+    /// The least loaded of all (LB-5 to LB-7).
+    LeastLoaded,
+    /// The less loaded of two drawn by chance (LB-8).
+    #[default]
+    PowerOfTwo,
+}
+
+/// What "load" means; always per unit of weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Metric {
+    /// Requests in flight.
+    #[default]
+    Requests,
+    /// Connections, which to an HTTP filter are the streams in flight.
+    Connections,
+    /// (in flight + 1) × peak EWMA of the time to get a connection.
+    ConnectionTime,
+    /// (in flight + 1) × peak EWMA of the time to the response headers.
+    Latency,
+}
+
+impl Metric {
+    /// Whether it weighs a measured time rather than a count.
+    pub fn is_time(self) -> bool {
+        matches!(self, Metric::ConnectionTime | Metric::Latency)
+    }
+}
+
+const POLICIES: &[(&str, Policy)] = &[
+    ("RoundRobin", Policy::RoundRobin),
+    ("Random", Policy::Random),
+    ("LeastLoaded", Policy::LeastLoaded),
+    ("PowerOfTwo", Policy::PowerOfTwo),
+];
+const METRICS: &[(&str, Metric)] = &[
+    ("Requests", Metric::Requests),
+    ("Connections", Metric::Connections),
+    ("ConnectionTime", Metric::ConnectionTime),
+    ("Latency", Metric::Latency),
+];
+
+/// A cluster's `loadBalancing`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadBalancing {
+    /// The policy; default PowerOfTwo.
+    pub policy: Policy,
+    /// The load it compares; default Requests.
+    pub metric: Metric,
+}
+
+impl LoadBalancing {
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+        let object = Object::of(value, path, &["policy", "metric"], report)?;
+        Some(LoadBalancing {
+            policy: object.choice("policy", Policy::default(), POLICIES, report),
+            metric: object.choice("metric", Metric::default(), METRICS, report),
+        })
+    }
+
+    pub(super) fn write(self) -> Value {
+        json!({"policy": name_of(POLICIES, self.policy), "metric": name_of(METRICS, self.metric)})
+    }
+}
+
+/// Whom a cookie may be sent to across sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Never across sites.
+    Strict,
+    /// Across sites only when a link is followed.
+    Lax,
+    /// Always; browsers demand `secure` with it.
+    None,
+}
+
+const SAME_SITES: &[(&str, SameSite)] = &[
+    ("Strict", SameSite::Strict),
+    ("Lax", SameSite::Lax),
+    ("None", SameSite::None),
+];
+
+/// A cluster's `sticky`: the cookie that pins a client to a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// The cookie's name.
+    pub cookie: String,
+    /// Hidden from scripts.
+    pub http_only: bool,
+    /// Sent over TLS alone.
+    pub secure: bool,
+    /// Sent across sites or not.
+    pub same_site: SameSite,
+}
+
+impl Sticky {
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+        let known = &["cookie", "httpOnly", "secure", "sameSite"];
+        let object = Object::of(value, path, known, report)?;
+        let cookie = object
+            .text("cookie", COOKIE_NAME_MAX, report)
+            .unwrap_or("POINTSMAN");
+        if !is_token(cookie) {
+            report.error(
+                &object.at("cookie"),
+                "must be a cookie's name: letters, digits, - and _",
+            );
+        }
+        let secure = object.flag("secure", false, report);
+        let same_site = object.choice("sameSite", SameSite::Lax, SAME_SITES, report);
+        if same_site == SameSite::None && !secure {
+            report.error(
+                &object.at("sameSite"),
+                "must not be None unless secure is true",
+            );
+        }
+        Some(Sticky {
+            cookie: cookie.to_owned(),
+            http_only: object.flag("httpOnly", true, report),
+            secure,
+            same_site,
+        })
+    }
+
+    pub(super) fn write(&self) -> Value {
+        json!({
+            "cookie": self.cookie, "httpOnly": self.http_only, "secure": self.secure,
+            "sameSite": name_of(SAME_SITES, self.same_site),
+        })
+    }
+
+    /// The attribute's value in a `Set-Cookie` line.
+    pub fn same_site_name(&self) -> &'static str {
+        name_of(SAME_SITES, self.same_site)
+    }
+}
+
+/// What makes Envoy try the next endpoint of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RetryOn {
+    /// The connection could not be made.
+    ConnectFailure,
+    /// The backend refused the stream before it looked at it.
+    RefusedStream,
+    /// The connection ended before the request was written.
+    ResetBeforeRequest,
+    /// The connection ended, or nothing came in time.
+    Reset,
+    /// 502, 503 or 504.
+    GatewayError,
+    /// Any 5xx.
+    ServerError,
+    /// This status.
+    Status(u16),
+}
+
+const RETRY_ON: &[(&str, RetryOn)] = &[
+    ("ConnectFailure", RetryOn::ConnectFailure),
+    ("RefusedStream", RetryOn::RefusedStream),
+    ("ResetBeforeRequest", RetryOn::ResetBeforeRequest),
+    ("Reset", RetryOn::Reset),
+    ("GatewayError", RetryOn::GatewayError),
+    ("ServerError", RetryOn::ServerError),
+];
+
+/// A cluster's `retry`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts per request, the first included: 1 to [`ATTEMPTS_MAX`].
+    pub attempts: u32,
+    /// Sorted, without repeats; may be empty.
+    pub on: Vec<RetryOn>,
+    /// Zero: none.
+    pub per_try_timeout: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let on = vec![
+            RetryOn::ConnectFailure,
+            RetryOn::RefusedStream,
+            RetryOn::ResetBeforeRequest,
+        ];
+        Retry {
+            attempts: 3,
+            on,
+            per_try_timeout: Duration::ZERO,
+        }
+    }
+}
+
+impl Retry {
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+        let default = Retry::default();
+        let object = Object::of(value, path, &["attempts", "on", "perTryTimeout"], report)?;
+        let on = match object.get("on") {
+            None => default.on,
+            Some(_) => read_retry_on(&object, report),
+        };
+        let range = (Duration::ZERO, DAY);
+        let timeout = object.duration("perTryTimeout", Duration::ZERO, range, report);
+        let retried = on.contains(&RetryOn::Reset) || on.contains(&RetryOn::GatewayError);
+        if !timeout.is_zero() && !retried {
+            let why = "needs Reset or GatewayError in on: Envoy retries it under no other";
+            report.error(&object.at("perTryTimeout"), why);
+        }
+        Some(Retry {
+            attempts: object.number("attempts", default.attempts, 1, ATTEMPTS_MAX, report),
+            on,
+            per_try_timeout: timeout,
+        })
+    }
+
+    pub(super) fn write(&self) -> Value {
+        let on: Vec<Value> = self.on.iter().map(|on| on.write()).collect();
+        json!({
+            "attempts": self.attempts, "on": on,
+            "perTryTimeout": duration::print(self.per_try_timeout),
+        })
+    }
+}
+
+impl RetryOn {
+    fn write(self) -> Value {
+        match self {
+            RetryOn::Status(status) => status.into(),
+            named => name_of(RETRY_ON, named).into(),
+        }
+    }
+}
+
+fn read_retry_on(object: &Object<'_>, report: &mut Report) -> Vec<RetryOn> {
+    let list = object.at("on");
+    let mut read = Vec::new();
+    for (index, value) in object.list("on", RETRY_ON_MAX, report).iter().enumerate() {
+        let named = value
+            .as_str()
+            .and_then(|t| RETRY_ON.iter().find(|(name, _)| *name == t));
+        let status = value.as_u64().and_then(|n| u16::try_from(n).ok());
+        match (named, status.filter(|status| (400..=599).contains(status))) {
+            (Some((_, on)), _) => insert_once(&mut read, *on),
+            (None, Some(status)) => insert_once(&mut read, RetryOn::Status(status)),
+            (None, None) => {
+                let names: Vec<&str> = RETRY_ON.iter().map(|(name, _)| *name).collect();
+                let choices = names.join(", ");
+                let why = format!(
+                    "must be one of {choices} or a status from 400 to 599, not {}",
+                    kind(value)
+                );
+                report.error(&Path::Item(&list, index), why);
+            }
+        }
+    }
+    read
+}
+
+/// Keeps a short list sorted, each element once.
+fn insert_once(list: &mut Vec<RetryOn>, on: RetryOn) {
+    if let Err(place) = list.binary_search(&on) {
+        list.insert(place, on);
+    }
+}
+
+/// A cluster's `backoff`: how long a backend that failed is left alone (RT-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The unit that waits are multiples of.
+    pub base: Duration,
+    /// No wait is longer.
+    pub max: Duration,
+    /// Counted failures after which waits grow no more, and the backend counts as down.
+    pub max_tries: u32,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff {
+            base: Duration::from_secs(1),
+            max: Duration::from_secs(63),
+            max_tries: 6,
+        }
+    }
+}
+
+impl Backoff {
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+        let default = Backoff::default();
+        let object = Object::of(value, path, &["base", "max", "maxTries"], report)?;
+        let range = (Duration::from_millis(10), Duration::from_secs(3600));
+        let base = object.duration("base", default.base, range, report);
+        let max_default = default.max.max(base);
+        let max = object.duration("max", max_default, (range.0, DAY), report);
+        if max < base {
+            report.error(&object.at("max"), "must not be shorter than base");
+        }
+        let max_tries = object.number("maxTries", default.max_tries, 1, TRIES_MAX, report);
+        Some(Backoff {
+            base,
+            max,
+            max_tries,
+        })
+    }
+
+    pub(super) fn write(self) -> Value {
+        json!({
+            "base": duration::print(self.base), "max": duration::print(self.max),
+            "maxTries": self.max_tries,
+        })
+    }
+}
+
+/// What happens when nothing is left for reasons of health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenAllUnhealthy {
+    /// Requests go to the unhealthy.
+    #[default]
+    FailOpen,
+    /// Requests are answered 503.
+    Refuse,
+}
+
+pub(super) const WHEN_ALL_UNHEALTHY: &[(&str, WhenAllUnhealthy)] = &[
+    ("FailOpen", WhenAllUnhealthy::FailOpen),
+    ("Refuse", WhenAllUnhealthy::Refuse),
+];
+
+/// A cluster's own words for a request that finds no backend (AD-18); absent: a JSON body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The 503's body.
+    pub body: String,
+    /// Its content type.
+    pub content_type: String,
+}
+
+impl Refusal {
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+        let object = Object::of(value, path, &["body", "contentType"], report)?;
+        let body = object.required_text("body", REFUSAL_BODY_MAX, report);
+        let content_type = object
+            .text("contentType", CONTENT_TYPE_MAX, report)
+            .unwrap_or("text/plain");
+        if !content_type.bytes().all(|b| matches!(b, b' '..=b'~')) || content_type.is_empty() {
+            report.error(&object.at("contentType"), "must be printable ASCII");
+        }
+        Some(Refusal {
+            body: body?.to_owned(),
+            content_type: content_type.to_owned(),
+        })
+    }
+
+    pub(super) fn write(&self) -> Value {
+        json!({"body": self.body, "contentType": self.content_type})
+    }
+}
+
+pub(super) fn insert(map: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
+    map.insert(name.to_owned(), value.into());
+}
+
+pub(super) fn name_of<T: PartialEq>(choices: &[(&'static str, T)], choice: T) -> &'static str {
+    choices
+        .iter()
+        .find(|(_, c)| *c == choice)
+        .map_or("", |(name, _)| name)
+}
+
+/// Whether a text can be a header's or cookie's name (RFC 9110, token).
+pub(super) fn is_token(text: &str) -> bool {
+    let mark = |b: u8| b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || mark(b))
+}
+
+/// Whether a text can be a cookie's value (RFC 6265, cookie-octet).
+pub(super) fn is_cookie_value(text: &str) -> bool {
+    let octet = |b: u8| matches!(b, b'!'..=b'~') && !b"\",;\\".contains(&b);
+    !text.is_empty() && text.bytes().all(octet)
+}

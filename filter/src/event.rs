@@ -1,0 +1,105 @@
+//! What operators can see: every automatic act has an event, a log line and a counter.
+
+use crate::cluster::Cluster;
+
+/// Something that changed for a cluster; backends are indices of the cluster it happened in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A failure was counted; the backend is left alone for a while.
+    BackoffOpened {
+        /// The backend.
+        backend: u32,
+        /// Failures counted since its last success.
+        tries: u32,
+        /// For how long.
+        wait_ns: u64,
+    },
+    /// A backend that had failed answered.
+    BackoffClosed {
+        /// The backend.
+        backend: u32,
+    },
+    /// As many failures were counted as count (RT-5).
+    BackendDown {
+        /// The backend.
+        backend: u32,
+    },
+    /// The first answer after that.
+    BackendUp {
+        /// The backend.
+        backend: u32,
+    },
+    /// No backend is available any more (GT-10).
+    AllDown {
+        /// Backends there are.
+        total: u32,
+    },
+    /// Some backend is available again.
+    Recovered {
+        /// Backends that are.
+        available: u32,
+        /// Backends there are.
+        total: u32,
+    },
+    /// Requests are sent to unhealthy backends from now on (GT-7).
+    FailOpenEntered,
+    /// A healthy backend serves again.
+    FailOpenLeft,
+}
+
+impl Event {
+    /// Its name, in the log line's `event=` and in the counter's reason.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::BackoffOpened { .. } => "backoff_opened",
+            Event::BackoffClosed { .. } => "backoff_closed",
+            Event::BackendDown { .. } => "backend_down",
+            Event::BackendUp { .. } => "backend_up",
+            Event::AllDown { .. } => "all_down",
+            Event::Recovered { .. } => "recovered",
+            Event::FailOpenEntered => "fail_open_entered",
+            Event::FailOpenLeft => "fail_open_left",
+        }
+    }
+
+    /// How loud its line is.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Event::AllDown { .. } => log::Level::Error,
+            Event::BackendDown { .. } | Event::FailOpenEntered => log::Level::Warn,
+            _ => log::Level::Info,
+        }
+    }
+
+    /// Its log line: `event=… cluster=… ` and the fields of its kind.
+    pub fn line(&self, cluster: &Cluster) -> String {
+        let head = format!("event={} cluster={}", self.name(), cluster.name);
+        let of = |backend: u32| {
+            let backend = cluster.backend(backend);
+            let endpoint = backend.and_then(|b| cluster.endpoint(b.endpoint));
+            let (id, address) = (
+                backend.map_or("?", |b| &*b.id),
+                endpoint.map_or("?", |e| &*e.address),
+            );
+            format!("{head} backend={id:?} address={address}")
+        };
+        match *self {
+            Event::BackoffOpened {
+                backend,
+                tries,
+                wait_ns,
+            } => {
+                let wait_ms = wait_ns.checked_div(1_000_000).unwrap_or(0);
+                format!("{} tries={tries} wait_ms={wait_ms}", of(backend))
+            }
+            Event::BackoffClosed { backend }
+            | Event::BackendDown { backend }
+            | Event::BackendUp { backend } => of(backend),
+            Event::AllDown { total } => format!("{head} total={total}"),
+            Event::Recovered { available, total } => {
+                format!("{head} available={available} total={total}")
+            }
+            Event::FailOpenEntered | Event::FailOpenLeft => head,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Who is who in shared data, on the wire and across configurations: 64-bit hashes of names.
+//!
+//! A hash stands for a thing wherever its name would be too long or would outlive it; two
+//! configurations that live side by side can then never mean different things by one number.
+
+use xxhash_rust::xxh64::xxh64;
+
+/// Seed of every hash that another process may see; changing it is a change of format.
+const SEED: u64 = 0x706f_696e_7473_6d6e;
+
+/// The 64-bit hash of a cluster's name.
+pub fn cluster_key(name: &[u8]) -> u64 {
+    xxh64(name, SEED)
+}
+
+/// The 64-bit hash of a backend's identity: the pair of its id and its address, so that a new
+/// address under an old id is a new backend.
+pub fn backend_key(id: &str, address: &str) -> u64 {
+    // Addresses hold no NUL, so the pair cannot be split in two ways.
+    let mut pair = Vec::with_capacity(id.len().saturating_add(address.len()).saturating_add(1));
+    pair.extend_from_slice(address.as_bytes());
+    pair.push(0);
+    pair.extend_from_slice(id.as_bytes());
+    xxh64(&pair, SEED)
+}
+
+/// The key under which workers tell each other the load of an address in a cluster.
+pub fn load_key(cluster_key: u64, address: &str) -> u64 {
+    below(cluster_key, address)
+}
+
+/// The hash of a name that means something only below another one.
+pub fn below(key: u64, name: &str) -> u64 {
+    xxh64(name.as_bytes(), key)
+}
+
+/// The hash of any other text or document: a revision, a defaulted sticky value.
+pub fn text_key(text: &[u8]) -> u64 {
+    xxh64(text, SEED)
+}
+
+/// A hash as it is written: 16 lower-case hex digits.
+pub fn hex(key: u64) -> String {
+    format!("{key:016x}")
+}
+
+/// Reads what [`hex`] wrote; `None` for anything else.
+pub fn parse_hex(text: &str) -> Option<u64> {
+    let canonical =
+        text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    canonical
+        .then(|| u64::from_str_radix(text, 16).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn identity_is_the_pair_of_id_and_address() {
+        let key = backend_key("a", "10.0.0.1:80");
+        assert_eq!(key, backend_key("a", "10.0.0.1:80"));
+        assert_ne!(key, backend_key("a", "10.0.0.2:80"));
+        assert_ne!(key, backend_key("b", "10.0.0.1:80"));
+    }
+
+    #[test]
+    fn hex_reads_back_and_refuses_the_rest() {
+        for key in [0, 1, u64::MAX, 0x00ff_0000_1234_abcd] {
+            assert_eq!(parse_hex(&hex(key)), Some(key));
+        }
+        for bad in [
+            "",
+            "1",
+            "00000000000000000",
+            "000000000000000G",
+            "+00000000000000a",
+            "ABCDEF0123456789",
+        ] {
+            assert_eq!(parse_hex(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What one VM does for all: the gauges, the ends of regimes that nobody asks about, the news that a
+//! backend's last stream has ended.
+
+use super::post::Exchange;
+use super::stats::Gauge;
+use super::vm::Vm;
+use super::{host, shared};
+use crate::cluster::Cluster;
+use crate::gates::Gates;
+use crate::outcome;
+use crate::registry::Registry;
+
+/// Clusters looked at per tick; more are looked at in turns.
+const CLUSTERS_PER_TICK: usize = 500;
+/// Time for every worker to take a configuration over and to tell its streams, after which "no
+/// stream" means none.
+const SETTLED_NS: u64 = 500_000_000;
+
+/// Records the gauges of the clusters (GT-9, GT-10), tidies their gates, and zeroes the gauges of
+/// clusters that are gone.
+pub fn record(vm: &Vm, registry: &Registry, exchange: &mut Exchange, now_ns: u64) {
+    let clusters = registry.clusters();
+    let mut recorded = vm.recorded.borrow_mut();
+    for cluster in exchange.turn(clusters, CLUSTERS_PER_TICK) {
+        let (blob, _) = host::shared(&cluster.gates_key);
+        let mut gates = Gates::decode(&blob);
+        let untidy = !outcome::tidy(cluster, &mut gates, now_ns).is_empty();
+        if untidy || gates.encode() != blob {
+            let tidy = |gates: &mut Gates| outcome::tidy(cluster, gates, now_ns);
+            shared::change_gates(cluster, &vm.stats, tidy);
+        }
+        let values = values(cluster, &gates);
+        let before = recorded.get(&cluster.key).map(|(_, values)| *values);
+        if before != Some(values) {
+            write(vm, (cluster.key, &cluster.name), values);
+            recorded.insert(cluster.key, (cluster.name.clone(), values));
+        }
+    }
+    recorded.retain(|key, (name, _)| {
+        let stays = registry.cluster(name.as_bytes()).is_some();
+        if !stays {
+            write(vm, (*key, name), [0; 4]);
+        }
+        stays
+    });
+}
+
+fn values(cluster: &Cluster, gates: &Gates) -> [u64; 4] {
+    let (available, total) = outcome::count_available(cluster, gates);
+    [
+        available.into(),
+        total.into(),
+        gates.fail_open.into(),
+        gates.all_down.into(),
+    ]
+}
+
+fn write(vm: &Vm, cluster: (u64, &str), values: [u64; 4]) {
+    let gauges = [
+        Gauge::Available,
+        Gauge::Total,
+        Gauge::FailOpen,
+        Gauge::AllDown,
+    ];
+    for (gauge, value) in gauges.into_iter().zip(values) {
+        vm.stats.record(cluster, gauge, value);
+    }
+}
+
+/// Says which leaving endpoints have seen their last stream end: their servers may be stopped
+/// (RG-19). Every VM forgets them then; the one with the lease says so.
+pub fn report_drained(vm: &Vm, now_ns: u64, holds_lease: bool) {
+    let mut leaving = vm.leaving.borrow_mut();
+    let before = leaving.len();
+    leaving.retain(|left| {
+        let settled = now_ns.saturating_sub(left.since_ns) >= SETTLED_NS;
+        let drained = settled && left.load.in_flight_everywhere() == 0;
+        if drained && holds_lease {
+            let (cluster, backend, address) = (&left.cluster, &left.backend, &left.address);
+            log::info!(
+                "event=backend_drained cluster={cluster} backend={backend:?} address={address}"
+            );
+        }
+        !drained
+    });
+    if leaving.len() != before {
+        vm.loads.borrow_mut().prune();
+    }
+}

@@ -1,0 +1,241 @@
+//! The exchange with the sidecar, from the filter's side: one VM posts, verdicts come back.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::types::Status;
+
+use super::stats::Whole;
+use super::vm::Vm;
+use super::{host, shared, tick};
+use crate::backoff::nanos;
+use crate::cluster::Cluster;
+use crate::config::ExchangeConfig;
+use crate::exchange::{
+    Answer, CONTENT_TYPE, ClusterVerdicts, MESSAGE_MAX, PATH, REVISIONS_MAX, Request,
+};
+use crate::gates::Gates;
+use crate::identity;
+use crate::keyed::KeySet;
+use crate::keys;
+use crate::outcome;
+use crate::registry::Registry;
+use crate::worker::{Card, Heard, Refusal};
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// A callout whose root was swapped away has no callback: after this the mark is void.
+const MARK_NS: u64 = 4_000_000_000;
+const RETRY_FIRST_NS: u64 = 100_000_000;
+const RETRY_MAX_NS: u64 = 2_000_000_000;
+
+/// The state of one root's exchange.
+#[derive(Default)]
+pub struct Exchange {
+    /// The post under way and when it was sent.
+    under_way: Option<(u32, u64)>,
+    failures: u32,
+    not_before_ns: u64,
+    node: Option<String>,
+    /// What the workers ran at the last tick.
+    revisions: Vec<u64>,
+    workers: u32,
+    /// Where the next turn of the gauges begins.
+    turn: usize,
+}
+
+impl Exchange {
+    /// The next clusters in turn, at most `count`.
+    pub fn turn<'a>(
+        &mut self,
+        clusters: &'a [Rc<Cluster>],
+        count: usize,
+    ) -> impl Iterator<Item = &'a Rc<Cluster>> {
+        let start = if self.turn < clusters.len() {
+            self.turn
+        } else {
+            0
+        };
+        self.turn = start.saturating_add(count);
+        clusters.iter().skip(start).take(count)
+    }
+
+    /// Notes what the workers run.
+    pub fn look_at(&mut self, cards: &[Card], now_ns: u64) {
+        let live = cards.iter().filter(|card| card.is_live(now_ns)).count();
+        self.workers = u32::try_from(live).unwrap_or(u32::MAX);
+        let revisions: KeySet = cards.iter().map(|card| card.revision).collect();
+        self.revisions = revisions.iter().collect();
+        self.revisions.truncate(REVISIONS_MAX);
+    }
+
+    /// Posts, unless a post is under way, the last ones failed just now, or another VM has the
+    /// lease.
+    pub fn post_if_due(&mut self, vm: &Vm, registry: &Registry, now_ns: u64) {
+        let Some(config) = &registry.exchange else {
+            return;
+        };
+        let waits = self
+            .under_way
+            .is_some_and(|(_, at)| now_ns.saturating_sub(at) < MARK_NS);
+        if waits || now_ns < self.not_before_ns || !tick::claim_lease(vm.id.get(), now_ns) {
+            return;
+        }
+        let body = self.request().to_json();
+        match send(config, &body) {
+            Ok(token) => self.under_way = Some((token, now_ns)),
+            Err(_) => self.failed(vm, now_ns),
+        }
+    }
+
+    fn request(&mut self) -> Request {
+        let node = self.node.get_or_insert_with(|| {
+            let id = host::property("xds\0node\0id").unwrap_or_default();
+            String::from_utf8_lossy(&id).chars().take(253).collect()
+        });
+        Request {
+            node: node.clone(),
+            workers: self.workers,
+            revisions: self.revisions.clone(),
+            refused: Refusal::decode(&host::shared(keys::REFUSED).0).map(|refusal| refusal.0),
+            have: Heard::decode(&host::shared(keys::HEARD).0).version,
+        }
+    }
+
+    /// Takes an answer in. Calls that were given up before are passed over.
+    pub fn answered(&mut self, vm: &Vm, registry: &Registry, token: u32, body_size: usize) {
+        if self.under_way.is_none_or(|(awaited, _)| awaited != token) {
+            return;
+        }
+        self.under_way = None;
+        let now_ns = host::now_ns();
+        match read_answer(body_size) {
+            Ok(answer) => {
+                self.failures = 0;
+                self.not_before_ns = 0;
+                vm.stats.count_whole(Whole::ExchangesDone);
+                take_in(vm, registry, &answer, now_ns);
+            }
+            Err(why) => {
+                if self.failures == 0 {
+                    log::warn!("event=exchange_failed reason={why:?}");
+                }
+                self.failed(vm, now_ns);
+            }
+        }
+    }
+
+    fn failed(&mut self, vm: &Vm, now_ns: u64) {
+        vm.stats.count_whole(Whole::ExchangesFailed);
+        let wait_ns = RETRY_FIRST_NS
+            .checked_shl(self.failures.min(8))
+            .unwrap_or(RETRY_MAX_NS);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before_ns = now_ns.saturating_add(wait_ns.min(RETRY_MAX_NS));
+    }
+
+    /// Lets verdicts decay to "unknown", which counts as healthy, once the sidecar has been silent
+    /// for longer than they hold (HC-23).
+    pub fn expire_verdicts(&mut self, vm: &Vm, registry: &Registry, now_ns: u64) {
+        let heard = Heard::decode(&host::shared(keys::HEARD).0);
+        let silent_ns = now_ns.saturating_sub(heard.at_ns);
+        if heard == Heard::default() || silent_ns < nanos(registry.verdict_ttl()) {
+            return;
+        }
+        let judged = |cluster: &Rc<Cluster>| judge(vm, cluster, &[], |_| true);
+        if registry.clusters().iter().all(judged) {
+            log::warn!(
+                "event=verdicts_expired silent_s={}",
+                silent_ns.div_euclid(1_000_000_000)
+            );
+            vm.stats.count_whole(Whole::VerdictsExpired);
+            host::set_shared(keys::HEARD, &Heard::default().encode());
+        }
+    }
+}
+
+fn send(config: &ExchangeConfig, body: &str) -> Result<u32, Status> {
+    let bearer = format!("Bearer {}", config.token);
+    let mut headers = vec![
+        (":method", "POST"),
+        (":path", PATH),
+        (":authority", config.cluster.as_str()),
+        ("content-type", CONTENT_TYPE),
+    ];
+    if !config.token.is_empty() {
+        headers.push(("authorization", &bearer));
+    }
+    host::post(&config.cluster, headers, body, TIMEOUT)
+}
+
+/// Only a 200 of our own content type counts: Envoy answers for a dead sidecar.
+fn read_answer(body_size: usize) -> Result<Answer, String> {
+    let status = host::call_header(":status").unwrap_or_default();
+    let content_type = host::call_header("content-type").unwrap_or_default();
+    if status != b"200" || content_type != CONTENT_TYPE.as_bytes() {
+        return Err(format!("status {}", String::from_utf8_lossy(&status)));
+    }
+    if body_size > MESSAGE_MAX {
+        return Err(format!("{body_size} bytes are too many"));
+    }
+    Answer::parse(&host::call_body(body_size)).map_err(|error| error.to_string())
+}
+
+fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, now_ns: u64) {
+    let mut done = true;
+    for verdicts in &answer.clusters {
+        done &= apply(vm, registry, verdicts, answer.full);
+    }
+    if answer.full {
+        let names = answer.clusters.iter().map(|verdicts| &verdicts.name);
+        let named: KeySet = names
+            .map(|name| identity::cluster_key(name.as_bytes()))
+            .collect();
+        for cluster in registry
+            .clusters()
+            .iter()
+            .filter(|c| !named.contains(c.key))
+        {
+            done &= judge(vm, cluster, &[], |_| true);
+        }
+    }
+    // What could not be written is asked for again: the version stays.
+    let before = Heard::decode(&host::shared(keys::HEARD).0).version;
+    let version = if done { answer.version } else { before };
+    host::set_shared(
+        keys::HEARD,
+        &Heard {
+            version,
+            at_ns: now_ns,
+        }
+        .encode(),
+    );
+}
+
+fn apply(vm: &Vm, registry: &Registry, verdicts: &ClusterVerdicts, full: bool) -> bool {
+    let ClusterVerdicts {
+        name,
+        unhealthy,
+        healthy,
+    } = verdicts;
+    let named: KeySet = if full { unhealthy } else { healthy }
+        .iter()
+        .copied()
+        .collect();
+    let is_healthy = |key: u64| named.contains(key) != full;
+    match registry.cluster(name.as_bytes()) {
+        Some(cluster) => judge(vm, cluster, unhealthy, is_healthy),
+        None => {
+            let key = identity::cluster_key(name.as_bytes());
+            shared::change_gates_unknown(key, |gates| gates.judge(unhealthy, is_healthy))
+        }
+    }
+}
+
+fn judge(vm: &Vm, cluster: &Cluster, unhealthy: &[u64], is_healthy: impl Fn(u64) -> bool) -> bool {
+    shared::change_gates(cluster, &vm.stats, |gates: &mut Gates| {
+        let mut events = Vec::new();
+        gates.judge(unhealthy, &is_healthy);
+        outcome::availability(cluster, gates, &mut events);
+        events
+    })
+}

@@ -1,0 +1,173 @@
+//! What all contexts of one VM share; it outlives configurations.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::host;
+use super::stats::Stats;
+use crate::keyed::{KeyMap, KeySet};
+use crate::load::{Load, Loads};
+use crate::registry::Registry;
+use crate::rng::SplitMix64;
+
+/// Most endpoints whose last streams are waited for at a time.
+const LEAVING_MAX: usize = 1000;
+
+/// An endpoint that takes no new requests any more, while its streams finish.
+#[derive(Debug)]
+pub struct Leaving {
+    /// Its cluster's name.
+    pub cluster: Box<str>,
+    /// Its backend's id.
+    pub backend: Box<str>,
+    /// `ip:port`.
+    pub address: Box<str>,
+    /// Its load.
+    pub load: Rc<Load>,
+    /// Since when, wall clock.
+    pub since_ns: u64,
+}
+
+/// A cluster's name and what its gauges said last.
+pub type Recorded = (Box<str>, [u64; 4]);
+
+/// The state of one VM: a worker, the main thread, or a canary that never serves.
+pub struct Vm {
+    /// The loads of all endpoints, by identity.
+    pub loads: RefCell<Loads>,
+    /// Metric ids.
+    pub stats: Stats,
+    /// Endpoints that are leaving.
+    pub leaving: RefCell<Vec<Leaving>>,
+    /// Drawn at the first tick; 0 until then.
+    pub id: Cell<u64>,
+    /// The slot of this worker's card.
+    pub slot: Cell<Option<u32>>,
+    /// The gauges as they were recorded last, by cluster key.
+    pub recorded: RefCell<KeyMap<Recorded>>,
+    rng: RefCell<SplitMix64>,
+    serving: Cell<bool>,
+    /// The roots that live, by the order in which they were configured, with their clusters.
+    roots: RefCell<Vec<(u64, Rc<Registry>)>>,
+    configured: Cell<u64>,
+}
+
+/// The root that does the VM's jobs: the newest of those that speak with a sidecar, else the newest.
+/// A listener's update configures its `default_config` again, behind the sidecar's configuration;
+/// that must not end the exchange.
+fn in_charge(roots: &[(u64, Rc<Registry>)]) -> Option<&(u64, Rc<Registry>)> {
+    let fed = roots
+        .iter()
+        .rev()
+        .find(|(_, registry)| registry.exchange.is_some());
+    fed.or(roots.last())
+}
+
+thread_local! {
+    static VM: Rc<Vm> = Rc::new(Vm::new());
+}
+
+impl Vm {
+    /// This VM.
+    pub fn here() -> Rc<Vm> {
+        VM.with(Rc::clone)
+    }
+
+    fn new() -> Self {
+        Vm {
+            loads: RefCell::default(),
+            stats: Stats::default(),
+            leaving: RefCell::default(),
+            id: Cell::new(0),
+            slot: Cell::new(None),
+            recorded: RefCell::default(),
+            // VMs start at different nanoseconds, so no two workers draw alike (LB-21).
+            rng: RefCell::new(SplitMix64::new(host::now_ns())),
+            serving: Cell::new(false),
+            roots: RefCell::default(),
+            configured: Cell::new(0),
+        }
+    }
+
+    /// 64 random bits.
+    pub fn draw(&self) -> u64 {
+        self.rng.borrow_mut().draw()
+    }
+
+    /// Lets `use_rng` draw from this VM's generator.
+    pub fn with_rng<R>(&self, use_rng: impl FnOnce(&mut SplitMix64) -> R) -> R {
+        use_rng(&mut self.rng.borrow_mut())
+    }
+
+    /// Notes that this VM serves requests: it is a worker's, not the main thread's or a canary.
+    pub fn serves(&self) {
+        if !self.serving.replace(true) {
+            self.rng.borrow_mut().stir(host::now_ns());
+        }
+    }
+
+    /// Whether this VM has served a request.
+    pub fn is_serving(&self) -> bool {
+        self.serving.get()
+    }
+
+    /// Takes a configured root in, and gives it its order.
+    pub fn enlist(&self, registry: &Rc<Registry>, now_ns: u64) -> u64 {
+        let order = self.configured.get().saturating_add(1);
+        self.configured.set(order);
+        let mut roots = self.roots.borrow_mut();
+        let before = in_charge(&roots).map(|(_, registry)| registry.clone());
+        roots.push((order, registry.clone()));
+        let after = in_charge(&roots).map(|(_, registry)| registry.clone());
+        drop(roots);
+        if let (Some(before), Some(after)) = (before, after)
+            && !Rc::ptr_eq(&before, &after)
+        {
+            self.note_leaving(&before, &after, now_ns);
+        }
+        self.loads.borrow_mut().prune();
+        order
+    }
+
+    /// Forgets a root that ended.
+    pub fn retire(&self, order: u64) {
+        self.roots.borrow_mut().retain(|(root, _)| *root != order);
+    }
+
+    /// Whether a root is the one that does this VM's jobs.
+    pub fn is_in_charge(&self, order: u64) -> bool {
+        in_charge(&self.roots.borrow()).is_some_and(|(root, _)| *root == order)
+    }
+
+    /// Remembers the endpoints that took requests before and do not any more (RG-19).
+    fn note_leaving(&self, before: &Registry, after: &Registry, since_ns: u64) {
+        let mut leaving = self.leaving.borrow_mut();
+        // The same load means the same address in the same cluster.
+        let normal = |registry: &Registry| -> KeySet {
+            let endpoints = registry
+                .clusters()
+                .iter()
+                .flat_map(|cluster| &cluster.endpoints);
+            endpoints
+                .filter(|endpoint| endpoint.normal)
+                .map(|endpoint| endpoint.load.key)
+                .collect()
+        };
+        let staying = normal(after);
+        for cluster in before.clusters() {
+            for endpoint in cluster.endpoints.iter().filter(|endpoint| endpoint.normal) {
+                if leaving.len() >= LEAVING_MAX || staying.contains(endpoint.load.key) {
+                    continue;
+                }
+                let backend = cluster.backend(endpoint.backend);
+                leaving.push(Leaving {
+                    cluster: cluster.name.clone(),
+                    backend: backend.map_or_else(Box::default, |backend| backend.id.clone()),
+                    address: endpoint.address.clone(),
+                    load: endpoint.load.clone(),
+                    since_ns,
+                });
+            }
+        }
+    }
+}

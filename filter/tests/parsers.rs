@@ -1,0 +1,257 @@
+//! Nothing that comes from outside makes a reader panic, and what one writes another reads.
+
+// proptest's randomness does not build for wasm32.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use pointsman_filter::config::{ClusterConfig, ConfigErrors, FilterConfig};
+use pointsman_filter::exchange::{Answer, ClusterVerdicts, Refused, Request, Version};
+use pointsman_filter::gates::Gates;
+use pointsman_filter::sticky::take_out;
+use pointsman_filter::worker::{Card, Lease};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::{Value, json};
+
+/// A container that says something about every field of the schema.
+fn a_full_document() -> Value {
+    json!({
+        "schema": 1, "revision": "00000000000000aa", "header": "x-list",
+        "exchange": {"cluster": "pointsman_sidecar", "token": "t", "verdictTtl": "30s"},
+        "clusters": [{
+            "name": "orders", "http2": true, "whenAllUnhealthy": "Refuse",
+            "loadBalancing": {"policy": "LeastLoaded", "metric": "Latency"},
+            "sticky": {"cookie": "P", "httpOnly": true, "secure": true, "sameSite": "None"},
+            "healthCheck": {
+                "http": {"path": "/healthz", "method": "GET", "host": "a",
+                    "expectedStatuses": ["200-299"], "headers": [], "body": ""},
+                "port": 8, "interval": "10s", "timeout": "5s",
+                "healthyThreshold": 3, "unhealthyThreshold": 3},
+            "retry": {"attempts": 3, "on": ["ConnectFailure", "Reset", 503], "perTryTimeout": "1s"},
+            "backoff": {"base": "1s", "max": "63s", "maxTries": 6},
+            "tls": {"sni": "a", "caFile": "/ca.pem"},
+            "backends": [
+                {"id": "a", "address": "10.0.0.1:80", "weight": 5, "backup": true,
+                    "stickyId": "s", "state": "Draining"},
+                {"address": "[2001:db8::1]:80"}]
+        }]
+    })
+}
+
+/// Any JSON, with the schema's own names and words in it.
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = select(vec![
+        "name",
+        "backends",
+        "address",
+        "clusters",
+        "schema",
+        "10.0.0.1:80",
+        "10s",
+        "weight",
+        "99999999999999999999h",
+        "-1s",
+        "",
+        "Reset",
+        "[::1]:0",
+        "\u{0}",
+        "é\"\\",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        ".{0,9}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 40, 6, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Value::from),
+            btree_map(word.clone().prop_map(str::to_owned), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// The paths of everything inside a document.
+fn pointers(value: &Value, path: &str, into: &mut Vec<String>) {
+    into.push(path.to_owned());
+    match value {
+        Value::Object(map) => {
+            map.iter()
+                .for_each(|(name, inner)| pointers(inner, &format!("{path}/{name}"), into));
+        }
+        Value::Array(items) => {
+            let numbered = (0..).zip(items);
+            numbered.for_each(|(i, inner): (u32, _)| pointers(inner, &format!("{path}/{i}"), into));
+        }
+        _ => {}
+    }
+}
+
+fn check_errors(errors: &ConfigErrors) -> Result<(), TestCaseError> {
+    prop_assert!((1..=20).contains(&errors.0.len()), "{}", errors);
+    prop_assert!(errors.0.iter().all(|error| !error.why.is_empty()));
+    Ok(())
+}
+
+/// What is read, written and read again is the same; what is refused says why.
+fn check_container(value: &Value) -> Result<(), TestCaseError> {
+    match FilterConfig::read(value) {
+        Ok(config) if config.ignored_fields == 0 => {
+            let again = FilterConfig::parse(config.to_json().as_bytes());
+            prop_assert_eq!(again, Ok(config));
+        }
+        Ok(_) => {}
+        Err(errors) => check_errors(&errors)?,
+    }
+    Ok(())
+}
+
+fn keys() -> impl Strategy<Value = Vec<u64>> {
+    vec(any::<u64>(), 0..5)
+}
+
+prop_compose! {
+    fn a_version()(epoch in any::<u64>(), counter in any::<u64>(), revision in any::<u64>()) -> Version {
+        Version { epoch, counter, revision }
+    }
+}
+
+#[test]
+fn the_full_document_is_valid() {
+    check_container(&a_full_document()).unwrap();
+    FilterConfig::read(&a_full_document()).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_json_is_read_or_refused(value in any_json()) {
+        check_container(&value)?;
+        if let Err(errors) = ClusterConfig::parse(&value) {
+            check_errors(&errors)?;
+        }
+    }
+
+    #[test]
+    fn a_mutated_document_is_read_or_refused(
+        changes in vec((any::<Index>(), prop::option::weighted(0.8, any_json())), 1..4),
+        schema in prop::option::weighted(0.2, 0u64..4),
+    ) {
+        let mut document = a_full_document();
+        if let Some(schema) = schema {
+            document["schema"] = schema.into();
+        }
+        for (place, change) in changes {
+            let mut paths = Vec::new();
+            pointers(&document, "", &mut paths);
+            let path = place.get(&paths);
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", ""));
+            match (change, document.pointer_mut(parent)) {
+                (None, Some(Value::Object(map))) => drop(map.remove(name)),
+                (None, _) => {}
+                (Some(value), _) => *document.pointer_mut(path).unwrap() = value,
+            }
+        }
+        check_container(&document)?;
+    }
+
+    #[test]
+    fn any_bytes_are_a_configuration_or_refused(
+        cut in any::<Index>(),
+        byte in any::<u8>(),
+        noise in vec(any::<u8>(), 0..60),
+    ) {
+        let mut document = a_full_document().to_string().into_bytes();
+        let place = cut.index(document.len());
+        *document.get_mut(place).unwrap() = byte;
+        for bytes in [&document, &noise] {
+            if let Err(errors) = FilterConfig::parse(bytes) {
+                check_errors(&errors)?;
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_cookie_header(
+        pairs in vec((select(vec!["P", "PP", "p", "x", ""]), vec(any::<u8>(), 0..6)), 0..6),
+        joint in select(vec![";", "; ", " ;", ";;"]),
+    ) {
+        let pairs = pairs.iter().map(|(name, value)| [name.as_bytes(), b"=", value].concat());
+        let header = pairs.collect::<Vec<_>>().join(joint.as_bytes());
+        match take_out(&header, "P") {
+            None => prop_assert!(!header.starts_with(b"P=")),
+            Some(cookies) => {
+                prop_assert_eq!(take_out(&cookies.others, "P"), None, "none is left");
+                prop_assert!(cookies.others.len() <= header.len().saturating_mul(2));
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_an_exchange_message_or_refused(
+        noise in vec(any::<u8>(), 0..80),
+        value in any_json(),
+        at in any::<Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut answer = Answer { full: true, ..Answer::default() }.to_json().into_bytes();
+        let place = at.index(answer.len());
+        *answer.get_mut(place).unwrap() = byte;
+        for bytes in [noise, value.to_string().into_bytes(), answer] {
+            let refused = Request::parse(&bytes).err();
+            prop_assert!(refused.is_none_or(|error| !error.to_string().is_empty()));
+            let refused = Answer::parse(&bytes).err();
+            prop_assert!(refused.is_none_or(|error| !error.to_string().is_empty()));
+        }
+    }
+
+    #[test]
+    fn exchange_messages_read_back(
+        node in ".{0,20}",
+        (workers, have) in (any::<u32>(), a_version()),
+        revisions in keys(),
+        refused in prop::option::of((any::<u64>(), ".{0,20}")),
+        clusters in vec((".{0,9}", keys(), keys()), 0..4),
+        full in any::<bool>(),
+    ) {
+        let refused = refused.map(|(revision, reason)| Refused { revision, reason });
+        let request = Request { node, workers, revisions, refused, have };
+        prop_assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
+        let clusters = clusters.into_iter().map(|(name, unhealthy, healthy)| {
+            ClusterVerdicts { name, unhealthy, healthy }
+        });
+        let answer = Answer { version: have, full, clusters: clusters.collect() };
+        prop_assert_eq!(Answer::parse(answer.to_json().as_bytes()), Ok(answer));
+    }
+
+    #[test]
+    fn records_of_shared_data_read_back_or_are_ignored(
+        noise in vec(any::<u8>(), 0..120),
+        (vm, at_ns, revision) in any::<(u64, u64, u64)>(),
+        words in vec(any::<(u64, u32, u64)>(), 0..9),
+        now_ns in any::<u64>(),
+    ) {
+        let card = Card { vm, at_ns, revision, words };
+        let _ = (card.is_live(now_ns), card.runs(now_ns));
+        prop_assert_eq!(Card::decode(&card.encode()), Some(card));
+        let lease = Lease { vm, until_ns: at_ns };
+        prop_assert_eq!(Lease::decode(&lease.encode()), Some(lease));
+        let claim = Lease::claim(Lease::decode(&noise), vm, now_ns);
+        prop_assert!(claim.is_none_or(|claim| claim.vm == vm));
+        if let Some(card) = Card::decode(&noise) {
+            prop_assert_eq!(card.encode(), noise.clone());
+        }
+        let gates = Gates::decode(&noise);
+        prop_assert_eq!(Gates::decode(&gates.encode()), gates);
+    }
+}

@@ -1,0 +1,226 @@
+//! Properties of the routing core, for any cluster, gates, loads, cookies and observations.
+
+// proptest's randomness does not build for wasm32.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
+
+#[path = "properties/world.rs"]
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
+use pointsman_filter::gates::{Gate, Gates};
+use pointsman_filter::outcome::{Change, Ending, Observation, Server, judge, tidy};
+use pointsman_filter::route::{Decision, PickReason, Plan, RefusalReason};
+use pointsman_filter::standing::{Marks, Standing};
+use proptest::prelude::*;
+use proptest::sample::select;
+use world::{Built, Known, NOW, World, a_time, a_world};
+
+/// Checks a list against the addresses: who stands in it, and how many.
+fn check_list(world: &World, built: &Built, plan: &Plan) -> Result<(), TestCaseError> {
+    let known = world.addresses();
+    let address = |e: &u32| built.cluster.endpoint(*e).unwrap().address.to_string();
+    let listed: Vec<String> = plan.list.entries().iter().map(address).collect();
+    let distinct: BTreeSet<&String> = listed.iter().collect();
+    prop_assert_eq!(distinct.len(), listed.len(), "twice: {:?}", listed);
+    let failing_open = plan.reason == PickReason::FailOpen;
+    let open = |known: &&Known| match known.standing {
+        Standing::Ready => true,
+        Standing::Unhealthy => failing_open,
+        Standing::BackingOff => false,
+    };
+    for address in &listed {
+        let known = known.get(address);
+        prop_assert!(known.is_some(), "{} takes no requests", address);
+        prop_assert!(known.filter(open).is_some(), "{}: {:?}", address, known);
+    }
+    let first = known[&listed[0]];
+    let tier = |backup: bool| {
+        let tier = known
+            .values()
+            .filter(move |k| failing_open || k.backup == backup);
+        tier.filter(open)
+    };
+    let weighted = |backup: bool| tier(backup).filter(|k| k.weight > 0).count();
+    if plan.reason != PickReason::Sticky {
+        prop_assert!(first.weight > 0 || weighted(first.backup) == 0, "LB-4");
+    }
+    let tiers: &[bool] = if failing_open {
+        &[false]
+    } else {
+        &[false, true]
+    };
+    let mut eligible = 0;
+    for backup in tiers {
+        eligible += match (first.weight, weighted(*backup)) {
+            (0, 0) => tier(*backup).count(),
+            // A sticky one without weight, though others of its tier have some.
+            (0, others) => others + usize::from(first.backup == *backup),
+            (_, others) => others,
+        };
+    }
+    let attempts = built.cluster.retry.attempts;
+    prop_assert_eq!(listed.len(), eligible.min(attempts));
+    prop_assert_eq!(plan.alone, eligible == 1 && attempts > 1);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn decisions_follow_the_rules(world in a_world()) {
+        let mut built = world.build();
+        let known = world.addresses();
+        let has = |wanted: Standing| known.values().any(|k| k.standing == wanted);
+        let ready = |backup: bool| {
+            known.values().any(|k| k.backup == backup && k.standing == Standing::Ready)
+        };
+        let named = world.cookie().and_then(|value| world.config.backends.iter().find(|b| {
+            let says = b.sticky_value().as_bytes() == value;
+            says && b.state == State::Normal && world.standing(b) == Standing::Ready
+        }));
+        let fails_open = world.config.when_all_unhealthy == WhenAllUnhealthy::FailOpen;
+        match world.decide(&mut built) {
+            Decision::Forward(plan) => {
+                check_list(&world, &built, &plan)?;
+                let reason = match (named.is_some(), ready(false), ready(true)) {
+                    (true, ..) => PickReason::Sticky,
+                    (_, true, _) => PickReason::Primary,
+                    (.., true) => PickReason::Backup,
+                    _ => PickReason::FailOpen,
+                };
+                prop_assert_eq!(plan.reason, reason);
+                prop_assert!(reason != PickReason::FailOpen || fails_open);
+                prop_assert_eq!(plan.sticky_lost, world.cookie().is_some() && named.is_none());
+                let first = built.cluster.endpoint(plan.list.first().unwrap()).unwrap();
+                if let Some(named) = named {
+                    prop_assert_eq!(&*first.address, named.address.to_string());
+                }
+            }
+            Decision::Refuse { reason, retry_after_ns } => {
+                prop_assert!(!ready(false) && !ready(true));
+                let expected = match (known.is_empty(), has(Standing::Unhealthy)) {
+                    (true, _) => RefusalReason::NoBackends,
+                    (_, true) => RefusalReason::AllUnhealthy,
+                    (_, false) => RefusalReason::AllBackingOff,
+                };
+                prop_assert_eq!(reason, expected);
+                prop_assert!(!has(Standing::Unhealthy) || !fails_open);
+                prop_assert_eq!(retry_after_ns.is_some(), has(Standing::BackingOff));
+                prop_assert_ne!(retry_after_ns, Some(0));
+            }
+        }
+    }
+
+    #[test]
+    fn one_seed_one_day(world in a_world()) {
+        let day = || {
+            let mut built = world.build();
+            (0..20).map(|_| world.decide(&mut built)).collect::<Vec<Decision>>()
+        };
+        prop_assert_eq!(day(), day());
+    }
+
+    #[test]
+    fn marks_read_from_a_blob_are_those_of_the_gates(world in a_world()) {
+        let Built { cluster, gates, .. } = world.build();
+        let blob = gates.encode();
+        prop_assert_eq!(&Gates::decode(&blob), &gates);
+        let marks = Marks::new(&cluster, &gates);
+        prop_assert!(cluster.with_marks(&blob, 1, |read| *read == marks));
+        // From the cache, and a use within a use.
+        let same = cluster.with_marks(&blob, 1, |read| {
+            *read == marks && cluster.with_marks(&blob, 1, |inner| *inner == marks)
+        });
+        prop_assert!(same);
+    }
+
+    #[test]
+    fn an_outcome_blames_only_its_list_and_applies_once(
+        world in a_world(),
+        served in 0usize..12,
+        attempts in 0usize..12,
+        ending in select(vec![Ending::Answered, Ending::ConnectFailed, Ending::Unanswered, Ending::Abandoned]),
+        transport_only in any::<bool>(),
+        picked_ns in a_time(),
+    ) {
+        let Built { cluster, mut gates, mut rng } = world.build();
+        let decision = world.decide(&mut world.build());
+        let Decision::Forward(plan) = decision else { return Ok(()) };
+        let address = cluster.endpoints.get(served).map(|e| e.address.as_bytes());
+        let seen = Observation { address, attempts, ending };
+        let outcome = judge(&cluster, &plan.list, transport_only, &seen);
+        for failed in outcome.failed.entries() {
+            prop_assert!(plan.list.entries().contains(failed));
+            prop_assert_ne!(outcome.server, Server::Endpoint(*failed));
+        }
+        let served = match outcome.server {
+            Server::Endpoint(endpoint) => Some(endpoint),
+            Server::Spill | Server::Nobody => None,
+        };
+        let change = Change { failed: outcome.failed, served, picked_ns, now_ns: NOW };
+        change.apply(&cluster, &mut gates, &mut rng);
+        let marks = Marks::new(&cluster, &gates);
+        for failed in change.failed.entries() {
+            prop_assert_eq!(marks.standing(*failed, NOW), Standing::BackingOff);
+        }
+        let after = gates.clone();
+        prop_assert_eq!(change.apply(&cluster, &mut gates, &mut rng), vec![]);
+        prop_assert_eq!(&gates, &after);
+        tidy(&cluster, &mut gates, NOW);
+        prop_assert_eq!(tidy(&cluster, &mut gates, NOW), vec![]);
+    }
+
+    #[test]
+    fn gates_are_a_sorted_map(
+        steps in prop::collection::vec((0u64..9, 0u8..3, any::<bool>(), a_time()), 0..60),
+    ) {
+        let mut gates = Gates::default();
+        let mut model: BTreeMap<u64, Gate> = BTreeMap::new();
+        for (key, tries, unhealthy, at_ns) in steps {
+            let held = Gate { key, tries, unhealthy, failed_ns: at_ns, until_ns: at_ns };
+            gates.update(key, |gate| *gate = held);
+            model.insert(key, held);
+            if tries == 0 {
+                gates.judge(&[key + 1], |healthy| healthy == key);
+                model.entry(key + 1).or_insert(Gate::open(key + 1)).unhealthy = true;
+                model.entry(key).or_insert(Gate::open(key)).unhealthy = false;
+            }
+            model.retain(|_, gate| gate.tries > 0 || gate.unhealthy);
+            prop_assert!(gates.iter().eq(model.values()));
+            prop_assert_eq!(gates.of(key), model.get(&key));
+            prop_assert_eq!(gates.encode().is_empty(), model.is_empty());
+        }
+    }
+
+    #[test]
+    fn lb_2_a_round_gives_everybody_exactly_its_weight(
+        weights in prop::collection::vec(1u16..40, 1..8),
+    ) {
+        let mut config = world::empty(false);
+        config.load_balancing.policy = Policy::RoundRobin;
+        let places = weights.iter().enumerate();
+        config.backends = places.map(|(i, w)| world::backend(i, i as u8 + 1, *w)).collect();
+        let world = World { config, gates: vec![], loads: vec![], cookie: None, seed: 0 };
+        let mut built = world.build();
+        let mut picked = vec![0u16; weights.len()];
+        for _ in 0..weights.iter().sum::<u16>() {
+            let Decision::Forward(plan) = world.decide(&mut built) else { panic!("all ready") };
+            picked[plan.list.first().unwrap() as usize] += 1;
+        }
+        prop_assert_eq!(picked, weights);
+    }
+}

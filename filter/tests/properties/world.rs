@@ -1,0 +1,257 @@
+//! Any cluster with any gates, loads and cookies, and its rules computed anew from the document.
+
+use std::collections::BTreeMap;
+
+use pointsman_filter::cluster::Cluster;
+use pointsman_filter::config::{
+    BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy,
+};
+use pointsman_filter::gates::{Gate, Gates};
+use pointsman_filter::load::Loads;
+use pointsman_filter::rng::SplitMix64;
+use pointsman_filter::route::{Decision, Facts, route};
+use pointsman_filter::standing::{Marks, Standing};
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::json;
+
+pub const NOW: u64 = 1_000_000_000_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// Everything a decision depends on.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub config: ClusterConfig,
+    pub gates: Vec<Gate>,
+    /// (streams, measured time) by backend.
+    pub loads: Vec<(u32, u64)>,
+    pub cookie: Option<Vec<u8>>,
+    pub seed: u64,
+}
+
+pub struct Built {
+    pub cluster: Cluster,
+    pub gates: Gates,
+    pub rng: SplitMix64,
+}
+
+/// What the document says of an address that takes requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    pub backup: bool,
+    pub weight: u16,
+    pub standing: Standing,
+}
+
+impl World {
+    pub fn build(&self) -> Built {
+        let mut loads = Loads::default();
+        let cluster = Cluster::compile(&self.config, &mut loads, NOW, self.seed as u32);
+        for (backend, (streams, time_ns)) in cluster.backends.iter().zip(&self.loads) {
+            let load = &cluster.endpoint(backend.endpoint).unwrap().load;
+            (0..*streams).for_each(|_| load.begin());
+            load.observe(*time_ns, NOW);
+        }
+        let mut gates = Gates::default();
+        for gate in &self.gates {
+            gates.update(gate.key, |held| *held = *gate);
+        }
+        let rng = SplitMix64::new(self.seed);
+        Built {
+            cluster,
+            gates,
+            rng,
+        }
+    }
+
+    pub fn decide(&self, built: &mut Built) -> Decision {
+        let marks = Marks::new(&built.cluster, &built.gates);
+        let facts = Facts {
+            cluster: &built.cluster,
+            marks: &marks,
+            sticky: self.cookie().map(Vec::as_slice),
+            now_ns: NOW,
+        };
+        route(&facts, &mut built.rng)
+    }
+
+    pub fn cookie(&self) -> Option<&Vec<u8>> {
+        self.config.sticky.as_ref().and(self.cookie.as_ref())
+    }
+
+    /// The standing of a backend's address: the worst of what is held against its backends.
+    pub fn standing(&self, backend: &BackendConfig) -> Standing {
+        let all = self.config.backends.iter();
+        let held: Vec<&Gate> = all
+            .filter(|b| b.address == backend.address)
+            .filter_map(|b| self.gates.iter().rev().find(|gate| gate.key == b.key()))
+            .filter(|gate| gate.tries > 0 || gate.unhealthy)
+            .collect();
+        if held.iter().any(|gate| gate.backs_off(NOW)) {
+            Standing::BackingOff
+        } else if held.iter().any(|gate| gate.unhealthy) {
+            Standing::Unhealthy
+        } else {
+            Standing::Ready
+        }
+    }
+
+    /// The addresses that take requests.
+    pub fn addresses(&self) -> BTreeMap<String, Known> {
+        let takes = |b: &&BackendConfig| b.state == State::Normal;
+        let mut addresses = BTreeMap::new();
+        for backend in self.config.backends.iter().filter(takes) {
+            let at_it: Vec<&BackendConfig> = self
+                .config
+                .backends
+                .iter()
+                .filter(takes)
+                .filter(|b| b.address == backend.address)
+                .collect();
+            let backup = at_it.iter().all(|b| b.backup);
+            let in_tier = at_it.iter().filter(|b| b.backup == backup);
+            let known = Known {
+                backup,
+                weight: in_tier.map(|b| b.weight).max().unwrap(),
+                standing: self.standing(backend),
+            };
+            addresses.insert(backend.address.to_string(), known);
+        }
+        addresses
+    }
+}
+
+fn a_state() -> impl Strategy<Value = State> {
+    prop_oneof![
+        8 => Just(State::Normal),
+        1 => Just(State::Draining),
+        1 => Just(State::Cordoned),
+    ]
+}
+
+fn a_weight() -> impl Strategy<Value = u16> {
+    prop_oneof![Just(0u16), Just(1), Just(100), Just(u16::MAX), any::<u16>()]
+}
+
+prop_compose! {
+    fn a_backend()(
+        host in 1u8..7,
+        weight in a_weight(),
+        backup in prop::bool::weighted(0.3),
+        sticky_id in prop::option::weighted(0.3, select(vec!["x", "y", "b1"])),
+        state in a_state(),
+    ) -> BackendConfig {
+        let backend = backend(0, host, weight);
+        BackendConfig { backup, sticky_id: sticky_id.map(str::to_owned), state, ..backend }
+    }
+}
+
+/// A plain backend: its place names it.
+pub fn backend(place: usize, host: u8, weight: u16) -> BackendConfig {
+    BackendConfig {
+        id: format!("b{place}"),
+        id_given: true,
+        address: ([10, 0, 0, host], 80).into(),
+        weight,
+        backup: false,
+        sticky_id: None,
+        state: State::Normal,
+    }
+}
+
+/// A cluster without backends.
+pub fn empty(sticky: bool) -> ClusterConfig {
+    let document = if sticky {
+        json!({"name": "c", "backends": [], "sticky": {"cookie": "P"}})
+    } else {
+        json!({"name": "c", "backends": []})
+    };
+    ClusterConfig::parse(&document).unwrap()
+}
+
+const POLICIES: [Policy; 4] = [
+    Policy::RoundRobin,
+    Policy::Random,
+    Policy::LeastLoaded,
+    Policy::PowerOfTwo,
+];
+const METRICS: [Metric; 4] = [
+    Metric::Requests,
+    Metric::Connections,
+    Metric::ConnectionTime,
+    Metric::Latency,
+];
+
+prop_compose! {
+    fn a_config()(
+        mut backends in prop::collection::vec(a_backend(), 0..10),
+        (policy, metric) in (select(POLICIES.to_vec()), select(METRICS.to_vec())),
+        attempts in 1u32..=10,
+        refuse in prop::bool::weighted(0.3),
+        sticky in any::<bool>(),
+        max_tries in 1u32..=16,
+    ) -> ClusterConfig {
+        let mut config = empty(sticky);
+        for (place, backend) in backends.iter_mut().enumerate() {
+            backend.id = format!("b{place}");
+        }
+        config.backends = backends;
+        (config.load_balancing.policy, config.load_balancing.metric) = (policy, metric);
+        (config.retry.attempts, config.backoff.max_tries) = (attempts, max_tries);
+        if refuse {
+            config.when_all_unhealthy = WhenAllUnhealthy::Refuse;
+        }
+        config
+    }
+}
+
+/// A moment: about now, or at the ends of what 64 bits hold.
+pub fn a_time() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        6 => NOW - 10 * SECOND..NOW + 10 * SECOND,
+        1 => Just(0),
+        1 => any::<u64>(),
+        1 => Just(NOW),
+    ]
+}
+
+prop_compose! {
+    fn a_gate(backends: usize)(
+        place in 0..backends + 2,
+        tries in prop_oneof![Just(0u8), 1u8..8, any::<u8>()],
+        unhealthy in any::<bool>(),
+        failed_ns in a_time(),
+        until_ns in a_time(),
+    ) -> (usize, Gate) {
+        (place, Gate { key: 0, tries, unhealthy, failed_ns, until_ns })
+    }
+}
+
+pub fn a_world() -> impl Strategy<Value = World> {
+    a_config().prop_flat_map(|config| {
+        let count = config.backends.len();
+        let gates = prop::collection::vec(a_gate(count), 0..count + 3);
+        let loads = prop::collection::vec((0u32..4, any::<u64>()), count);
+        let cookie = prop::option::of(prop_oneof![
+            "[bxy][0-9]?".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..5)
+        ]);
+        (Just(config), gates, loads, cookie, any::<u64>()).prop_map(
+            |(config, gates, loads, cookie, seed)| {
+                // Places past the end are strangers to this configuration.
+                let keyed = gates.into_iter().map(|(place, gate)| {
+                    let backend = config.backends.get(place);
+                    let key = backend.map_or(place as u64, BackendConfig::key);
+                    Gate { key, ..gate }
+                });
+                World {
+                    gates: keyed.collect(),
+                    config,
+                    loads,
+                    cookie,
+                    seed,
+                }
+            },
+        )
+    })
+}

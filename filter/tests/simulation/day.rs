@@ -1,0 +1,391 @@
+//! One day of an Envoy: workers that share gates, backends that come and go, streams that live for
+//! hours. Its seed alone decides it.
+
+mod edits;
+mod envoy;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use pointsman_filter::cluster::Cluster;
+use pointsman_filter::config::{ClusterConfig, Metric, Policy};
+use pointsman_filter::event::Event;
+use pointsman_filter::gates::Gates;
+use pointsman_filter::identity;
+use pointsman_filter::load::{Load, Loads};
+use pointsman_filter::outcome::{self, Change, Ending, Observation, Server, judge};
+use pointsman_filter::rng::SplitMix64;
+use pointsman_filter::route::{Decision, Facts, Plan, route};
+use serde_json::json;
+
+use crate::ledger::Ledger;
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MS;
+const HOSTS: u32 = 9;
+const IDS: u32 = HOSTS + 2;
+/// The addresses that two ids have.
+pub const SHARED: [&str; 2] = ["10.0.0.1:80", "10.0.0.2:80"];
+/// Most attempts at one write; more would mean that a writer starves.
+const WRITES_MAX: u32 = 4;
+
+/// One worker's VM.
+pub struct Worker {
+    pub config: Rc<ClusterConfig>,
+    pub cluster: Rc<Cluster>,
+    loads: Loads,
+    rng: SplitMix64,
+}
+
+/// How a backend behaves towards a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Answers,
+    Refuses,
+    Resets,
+}
+
+/// A request under way.
+pub struct Stream {
+    worker: usize,
+    cluster: Rc<Cluster>,
+    plan: Plan,
+    picked_ns: u64,
+    charged: Rc<Load>,
+    /// When it ends; where it has not been answered yet, when it is.
+    due_ns: u64,
+    answered: bool,
+    address: Option<String>,
+    attempts: usize,
+    ending: Ending,
+    pub really_failed: Vec<u32>,
+}
+
+pub struct Day {
+    rng: SplitMix64,
+    now_ns: u64,
+    /// Shared data: the blob and its version.
+    shared: (Vec<u8>, u32),
+    config: Rc<ClusterConfig>,
+    workers: Vec<Worker>,
+    manners: BTreeMap<String, Manner>,
+    streams: Vec<Stream>,
+    pub ledger: Ledger,
+    /// Everything that was decided, in one number.
+    pub digest: u64,
+    conflicts: u32,
+}
+
+impl Day {
+    pub fn new(seed: u64, policy: Option<Policy>) -> Self {
+        let mut rng = SplitMix64::new(seed);
+        let policies = [
+            Policy::RoundRobin,
+            Policy::Random,
+            Policy::LeastLoaded,
+            Policy::PowerOfTwo,
+        ];
+        let drawn = policies[rng.below(4) as usize];
+        let metric = [Metric::Requests, Metric::Latency][rng.below(2) as usize];
+        let mut document = json!({"name": "orders", "backends": []});
+        document["retry"] = json!({"attempts": 1 + rng.below(4)});
+        if rng.below(3) == 0 {
+            document["whenAllUnhealthy"] = "Refuse".into();
+        }
+        if rng.below(2) == 0 {
+            document["sticky"] = json!({"cookie": "P"});
+        }
+        let mut config = ClusterConfig::parse(&document).unwrap();
+        config.load_balancing.policy = policy.unwrap_or(drawn);
+        if policy.is_none() {
+            config.load_balancing.metric = metric;
+        }
+        let mut day = Day {
+            now_ns: 1_000_000 * SECOND,
+            shared: (Vec::new(), 1),
+            config: Rc::new(config),
+            workers: Vec::new(),
+            manners: BTreeMap::new(),
+            streams: Vec::new(),
+            ledger: Ledger::default(),
+            digest: seed,
+            conflicts: 0,
+            rng,
+        };
+        (0..4).for_each(|_| day.add_backend());
+        for _ in 0..1 + day.rng.below(4) {
+            let seed = day.rng.draw();
+            let mut loads = Loads::default();
+            let cluster = Rc::new(Cluster::compile(
+                &day.config,
+                &mut loads,
+                day.now_ns,
+                seed as u32,
+            ));
+            let (config, rng) = (day.config.clone(), SplitMix64::new(seed));
+            day.workers.push(Worker {
+                config,
+                cluster,
+                loads,
+                rng,
+            });
+        }
+        day
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.rng.below(100) < percent
+    }
+
+    fn note(&mut self, what: &str) {
+        self.digest = identity::load_key(self.digest, what);
+    }
+
+    /// Something happens; what must be true is checked.
+    pub fn step(&mut self) {
+        match self.rng.below(100) {
+            0..50 => self.request(),
+            50..75 => self.go_on(),
+            75..79 => self.change_manners(),
+            79..83 => self.change_verdicts(),
+            83..86 => self.edit(),
+            86..92 => self.adopt(),
+            92..96 => self.tidy(),
+            _ => self.tell_loads(),
+        }
+        self.check();
+    }
+
+    /// Time passes, streams are answered and end.
+    fn go_on(&mut self) {
+        let span = match self.rng.below(100) {
+            0..40 => MS,
+            40..70 => 100 * MS,
+            70..97 => SECOND,
+            97..99 => 70 * SECOND,
+            _ => 1000 * SECOND,
+        };
+        self.now_ns += self.rng.between(1, span);
+        while let Some(place) = self.streams.iter().position(|s| s.due_ns <= self.now_ns) {
+            self.proceed(place, true);
+        }
+    }
+
+    fn proceed(&mut self, place: usize, racing: bool) {
+        let mut stream = self.streams.swap_remove(place);
+        if stream.answered {
+            stream.charged.end();
+            return;
+        }
+        let address = stream.address.clone();
+        let seen = Observation {
+            address: address.as_ref().map(String::as_bytes),
+            attempts: stream.attempts,
+            ending: stream.ending,
+        };
+        let transport_only = stream.cluster.retry.transport_only;
+        let proof = judge(&stream.cluster, &stream.plan.list, transport_only, &seen);
+        self.ledger.judged(&stream, proof.failed.entries());
+        let served = match proof.server {
+            Server::Endpoint(endpoint) => Some(endpoint),
+            Server::Spill | Server::Nobody => None,
+        };
+        let change = Change {
+            failed: proof.failed,
+            served,
+            picked_ns: stream.picked_ns,
+            now_ns: self.now_ns,
+        };
+        let cluster = stream.cluster.clone();
+        let events = self.update(stream.worker, racing, |gates, rng| {
+            change.apply(&cluster, gates, rng)
+        });
+        self.ledger.learnt(&cluster, &change, &events);
+        let charged = served.and_then(|endpoint| cluster.endpoint(endpoint));
+        if let Some(endpoint) = charged {
+            stream.charged.end();
+            endpoint
+                .load
+                .observe(self.now_ns - stream.picked_ns, self.now_ns);
+            endpoint.load.begin();
+            stream.charged = endpoint.load.clone();
+        }
+        stream.answered = true;
+        // Most end at once, some live for hours.
+        let lives_ns = if self.chance(90) {
+            50 * MS
+        } else {
+            7200 * SECOND
+        };
+        stream.due_ns = self.now_ns + self.rng.between(0, lives_ns);
+        self.streams.push(stream);
+    }
+
+    /// A worker's write to shared data. Between its reading and its writing another may write.
+    fn update(
+        &mut self,
+        worker: usize,
+        mut racing: bool,
+        change: impl Fn(&mut Gates, &mut SplitMix64) -> Vec<Event>,
+    ) -> Vec<Event> {
+        for _ in 0..WRITES_MAX {
+            let (blob, version) = self.shared.clone();
+            let mut gates = Gates::decode(&blob);
+            let events = change(&mut gates, &mut self.workers[worker].rng);
+            if std::mem::take(&mut racing)
+                && self.chance(20)
+                && let Some(other) = self.streams.iter().position(|stream| !stream.answered)
+            {
+                self.proceed(other, false);
+            }
+            if self.shared.1 != version {
+                self.conflicts += 1;
+                continue;
+            }
+            let written = gates.encode();
+            if written != blob {
+                self.shared = (written, version + 1);
+            }
+            self.note(&format!("{events:?}"));
+            return events;
+        }
+        panic!("a writer starves");
+    }
+
+    fn request(&mut self) {
+        let place = self.rng.below(self.workers.len() as u32) as usize;
+        let said = format!("b{}", self.rng.below(IDS));
+        let worker = &mut self.workers[place];
+        let has_cookie = worker.cluster.sticky.is_some() && !said.ends_with('3');
+        let cluster = worker.cluster.clone();
+        let now_ns = self.now_ns;
+        let (decision, latched) = cluster.with_marks(&self.shared.0, self.shared.1, |marks| {
+            let facts = Facts {
+                cluster: &cluster,
+                marks,
+                sticky: has_cookie.then_some(said.as_bytes()),
+                now_ns,
+            };
+            (route(&facts, &mut worker.rng), marks.fail_open)
+        });
+        self.ledger.decided(&self.workers[place], &decision, now_ns);
+        self.note(&format!("{decision:?}"));
+        let Decision::Forward(plan) = decision else {
+            return;
+        };
+        let wanted = Ledger::latch_for(&plan);
+        if wanted != latched {
+            let events = self.update(place, false, |gates, _| {
+                let mut events = Vec::new();
+                outcome::fail_open(wanted, gates, &mut events);
+                events
+            });
+            self.ledger.told(&cluster, &events);
+        }
+        let stream = self.send(place, cluster, plan);
+        stream.charged.begin();
+        self.streams.push(stream);
+    }
+
+    /// Every worker tells the others how loaded it finds the endpoints.
+    fn tell_loads(&mut self) {
+        let now_ns = self.now_ns;
+        let said: Vec<Vec<(u64, u32, u64)>> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                let loads = worker.loads.iter();
+                let words =
+                    loads.filter_map(|load| load.word(now_ns).map(|w| (load.key, w.0, w.1)));
+                words.collect()
+            })
+            .collect();
+        for (place, worker) in self.workers.iter().enumerate() {
+            let others = said.iter().enumerate().filter(|(other, _)| *other != place);
+            let words = others.flat_map(|(_, words)| words.iter().copied());
+            worker.loads.merge(words, now_ns);
+        }
+    }
+
+    /// Nothing leaks and nothing grows.
+    fn check(&self) {
+        let gates = Gates::decode(&self.shared.0);
+        assert_eq!((gates.fail_open, gates.all_down), self.ledger.latches());
+        assert_eq!(gates.encode(), self.shared.0);
+        assert!(
+            gates.iter().count() <= IDS as usize,
+            "invariant 7: one entry a backend"
+        );
+        for (place, worker) in self.workers.iter().enumerate() {
+            let mine = || self.streams.iter().filter(|stream| stream.worker == place);
+            let charged: u32 = worker.loads.iter().map(Load::in_flight).sum();
+            assert_eq!(charged as usize, mine().count(), "in flight leaks");
+            let known = worker.cluster.endpoints.len() + HOSTS as usize;
+            assert!(
+                worker.loads.iter().count() <= known,
+                "invariant 7: loads grow"
+            );
+        }
+    }
+
+    /// The day ends: everybody is well, every worker up to date, every stream over. Nothing of it
+    /// may be left.
+    pub fn end(&mut self) {
+        self.manners.clear();
+        self.ledger.unhealthy.clear();
+        self.change_verdicts_to_none();
+        self.now_ns += 10_000 * SECOND;
+        while !self.streams.is_empty() {
+            self.now_ns += SECOND;
+            self.go_on();
+        }
+        for place in 0..self.workers.len() {
+            let worker = &mut self.workers[place];
+            worker.config = self.config.clone();
+            let cluster = Cluster::compile(&worker.config, &mut worker.loads, self.now_ns, 0);
+            worker.cluster = Rc::new(cluster);
+            worker.loads.prune();
+            let used = worker.loads.iter().count();
+            assert_eq!(
+                used,
+                worker.cluster.endpoints.len(),
+                "only loads in use are left"
+            );
+        }
+        self.now_ns += 1000 * SECOND;
+        self.tidy();
+        let cluster = self.workers[0].cluster.clone();
+        let able = cluster.backends.iter().any(|backend| backend.normal);
+        let gates = Gates::decode(&self.shared.0);
+        assert!(
+            !gates.fail_open || !able,
+            "fail-open ends when somebody is ready"
+        );
+        let (available, total) = outcome::count_available(&cluster, &gates);
+        assert_eq!(
+            gates.all_down,
+            total > 0 && available == 0 || total == 0 && gates.all_down
+        );
+        let known = |key: u64| cluster.backend_by_key(key).is_some();
+        assert!(
+            gates.iter().all(|gate| known(gate.key)),
+            "invariant 7: strangers are forgotten"
+        );
+    }
+
+    fn change_verdicts_to_none(&mut self) {
+        let cluster = self.workers[0].cluster.clone();
+        let events = self.update(0, false, |gates, _| {
+            let mut events = Vec::new();
+            gates.judge(&[], |_| true);
+            outcome::availability(&cluster, gates, &mut events);
+            events
+        });
+        self.ledger.told(&cluster, &events);
+    }
+
+    /// Writes that found another worker's before them.
+    pub fn conflicts(&self) -> u32 {
+        self.conflicts
+    }
+}

@@ -1,0 +1,112 @@
+//! What changes around the workers: backends, verdicts, the registry.
+
+use std::rc::Rc;
+
+use pointsman_filter::cluster::Cluster;
+use pointsman_filter::config::{BackendConfig, ClusterConfig, State};
+use pointsman_filter::outcome::{self, tidy};
+
+use super::{Day, HOSTS, IDS, Manner};
+
+impl Day {
+    pub(super) fn change_manners(&mut self) {
+        let host = self.rng.below(HOSTS);
+        let manner = match self.rng.below(5) {
+            0 | 1 => Manner::Answers,
+            2 => Manner::Resets,
+            _ => Manner::Refuses,
+        };
+        // Some days everything goes at once.
+        let all = self.chance(10);
+        for host in if all { 0..HOSTS } else { host..host + 1 } {
+            self.manners.insert(address_of(host).to_string(), manner);
+        }
+    }
+
+    pub(super) fn change_verdicts(&mut self) {
+        let (all, sick) = (self.chance(15), self.rng.below(2) == 0);
+        let one = self.rng.below(self.config.backends.len() as u32) as usize;
+        for (place, backend) in self.config.backends.iter().enumerate() {
+            if all || place == one {
+                if sick {
+                    self.ledger.unhealthy.insert(backend.key());
+                } else {
+                    self.ledger.unhealthy.remove(&backend.key());
+                }
+            }
+        }
+        let unhealthy: Vec<u64> = self.ledger.unhealthy.iter().copied().collect();
+        let cluster = self.workers[0].cluster.clone();
+        let events = self.update(0, true, |gates, _| {
+            let mut events = Vec::new();
+            gates.judge(&unhealthy, |key| unhealthy.binary_search(&key).is_err());
+            outcome::availability(&cluster, gates, &mut events);
+            events
+        });
+        self.ledger.told(&cluster, &events);
+    }
+
+    pub(super) fn add_backend(&mut self) {
+        let mut config = ClusterConfig::clone(&self.config);
+        let id = format!("b{}", self.rng.below(IDS));
+        if config.backends.iter().any(|backend| backend.id == id) {
+            return;
+        }
+        // Two ids more than addresses: some share one.
+        let host = id[1..].parse::<u32>().unwrap() % HOSTS;
+        config.backends.push(BackendConfig {
+            id,
+            id_given: true,
+            address: address_of(host),
+            weight: [0, 50, 100, 100, 200][self.rng.below(5) as usize],
+            backup: self.rng.below(4) == 0,
+            sticky_id: None,
+            state: State::Normal,
+        });
+        self.config = Rc::new(config);
+    }
+
+    pub(super) fn edit(&mut self) {
+        self.ledger.edited();
+        let count = self.config.backends.len() as u32;
+        if count == 0 || self.rng.below(2) == 0 {
+            return self.add_backend();
+        }
+        let mut config = ClusterConfig::clone(&self.config);
+        let place = self.rng.below(count) as usize;
+        match self.rng.below(8) {
+            0..3 => drop(config.backends.remove(place)),
+            3 => config.backends[place].state = State::Draining,
+            4 => config.backends[place].state = State::Cordoned,
+            5 => config.backends[place].weight = 50,
+            6 => config
+                .backends
+                .iter_mut()
+                .for_each(|b| b.state = State::Normal),
+            _ => config.backends.reverse(),
+        }
+        self.config = Rc::new(config);
+    }
+
+    /// One worker takes the newest configuration in; its old streams go on.
+    pub(super) fn adopt(&mut self) {
+        let place = self.rng.below(self.workers.len() as u32) as usize;
+        let worker = &mut self.workers[place];
+        worker.config = self.config.clone();
+        let seed = worker.rng.draw() as u32;
+        let cluster = Cluster::compile(&worker.config, &mut worker.loads, self.now_ns, seed);
+        worker.cluster = Rc::new(cluster);
+        worker.loads.prune();
+    }
+
+    pub(super) fn tidy(&mut self) {
+        self.ledger.edited();
+        let (cluster, now_ns) = (self.workers[0].cluster.clone(), self.now_ns);
+        let events = self.update(0, true, |gates, _| tidy(&cluster, gates, now_ns));
+        self.ledger.told(&cluster, &events);
+    }
+}
+
+fn address_of(host: u32) -> std::net::SocketAddr {
+    ([10, 0, 0, host as u8 + 1], 80).into()
+}

@@ -1,0 +1,58 @@
+//! What Envoy does with a list.
+
+use std::rc::Rc;
+
+use pointsman_filter::cluster::Cluster;
+use pointsman_filter::outcome::Ending;
+use pointsman_filter::route::Plan;
+
+use super::{Day, MS, Manner, Stream};
+
+impl Day {
+    /// Envoy walks the list; entries it does not know yet are passed over, and then it may choose
+    /// somebody itself.
+    pub(super) fn send(&mut self, worker: usize, cluster: Rc<Cluster>, plan: Plan) -> Stream {
+        let (mut attempts, mut ending, mut address) = (0, Ending::Unanswered, None);
+        let mut really_failed = Vec::new();
+        for entry in plan.list.entries() {
+            if self.chance(3) {
+                continue;
+            }
+            attempts += 1;
+            let here = cluster.endpoint(*entry).unwrap().address.to_string();
+            let manner = self.manners.get(&here).copied().unwrap_or(Manner::Answers);
+            address = Some(here);
+            ending = match manner {
+                Manner::Answers => Ending::Answered,
+                Manner::Refuses => Ending::ConnectFailed,
+                Manner::Resets => Ending::Unanswered,
+            };
+            if ending == Ending::Answered {
+                break;
+            }
+            really_failed.push(*entry);
+        }
+        if ending != Ending::Answered && attempts < plan.list.len() {
+            (attempts, ending) = (attempts + 1, Ending::Answered);
+            address = Some("192.0.2.1:80".to_owned());
+        }
+        let first = plan
+            .list
+            .first()
+            .and_then(|first| cluster.endpoint(first))
+            .unwrap();
+        Stream {
+            worker,
+            charged: first.load.clone(),
+            plan,
+            picked_ns: self.now_ns,
+            due_ns: self.now_ns + self.rng.between(0, 100 * MS),
+            answered: false,
+            address,
+            attempts,
+            ending,
+            really_failed,
+            cluster,
+        }
+    }
+}

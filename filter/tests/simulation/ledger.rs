@@ -1,0 +1,211 @@
+//! What must be true whatever happens: kept beside the core from its events, checked at every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pointsman_filter::cluster::Cluster;
+use pointsman_filter::config::{State, WhenAllUnhealthy};
+use pointsman_filter::event::Event;
+use pointsman_filter::outcome::Change;
+use pointsman_filter::route::{Decision, PickReason, Plan};
+
+use crate::day::{self, Stream, Worker};
+
+/// Back-off of one backend, as the events told it.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    failed_ns: u64,
+    until_ns: u64,
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    windows: BTreeMap<u64, Window>,
+    pub unhealthy: BTreeSet<u64>,
+    down: BTreeMap<String, bool>,
+    fails_open: bool,
+    all_down: bool,
+    /// How often each event was seen.
+    pub seen: BTreeMap<&'static str, u32>,
+    pub requests: u32,
+    pub refused: u32,
+}
+
+impl Ledger {
+    fn backs_off(&self, cluster: &Cluster, endpoint: u32, now_ns: u64) -> bool {
+        let windows = cluster
+            .keys_at(endpoint)
+            .filter_map(|key| self.windows.get(&key));
+        windows.into_iter().any(|window| now_ns < window.until_ns)
+    }
+
+    fn is_unhealthy(&self, cluster: &Cluster, endpoint: u32) -> bool {
+        cluster
+            .keys_at(endpoint)
+            .any(|key| self.unhealthy.contains(&key))
+    }
+
+    /// Invariants 2 and 3 of one decision.
+    pub fn decided(&mut self, worker: &Worker, decision: &Decision, now_ns: u64) {
+        self.requests += 1;
+        self.refused += u32::from(matches!(decision, Decision::Refuse { .. }));
+        let cluster = &*worker.cluster;
+        let takes = |endpoint: u32| {
+            let config = worker.config.backends.iter().zip(&cluster.backends);
+            let mut here = config.filter(|(_, compiled)| compiled.endpoint == endpoint);
+            here.any(|(document, _)| document.state == State::Normal)
+        };
+        let ready = |e: u32| {
+            takes(e) && !self.backs_off(cluster, e, now_ns) && !self.is_unhealthy(cluster, e)
+        };
+        let endpoints = || (0..cluster.endpoints.len()).map(|place| place as u32);
+        let plan = match decision {
+            Decision::Forward(plan) => plan,
+            Decision::Refuse { .. } => {
+                assert!(!endpoints().any(ready), "refused though somebody is ready");
+                let fails_open = cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen;
+                let able = |e: u32| takes(e) && !self.backs_off(cluster, e, now_ns);
+                assert!(
+                    !fails_open || !endpoints().any(able),
+                    "invariant 3: requests still flow"
+                );
+                return;
+            }
+        };
+        let distinct: BTreeSet<&u32> = plan.list.entries().iter().collect();
+        assert_eq!(distinct.len(), plan.list.len(), "invariant 2: nobody twice");
+        for endpoint in plan.list.entries() {
+            assert!(takes(*endpoint), "invariant 2: draining or cordoned");
+            assert!(
+                !self.backs_off(cluster, *endpoint, now_ns),
+                "invariant 2: in back-off"
+            );
+            let sick = self.is_unhealthy(cluster, *endpoint);
+            assert_eq!(
+                sick,
+                plan.reason == PickReason::FailOpen,
+                "unhealthy: fail-open alone"
+            );
+        }
+        assert!(plan.reason != PickReason::FailOpen || !endpoints().any(ready));
+    }
+
+    /// Nobody is blamed who did not fail this very request.
+    pub fn judged(&self, stream: &Stream, blamed: &[u32]) {
+        for endpoint in blamed {
+            assert!(
+                stream.really_failed.contains(endpoint),
+                "blamed without having failed"
+            );
+        }
+    }
+
+    /// A stream's change was written, with these events.
+    pub fn learnt(&mut self, cluster: &Cluster, change: &Change, events: &[Event]) {
+        for event in events {
+            match *event {
+                Event::BackoffOpened {
+                    backend, wait_ns, ..
+                } => {
+                    let endpoint = cluster.backend(backend).unwrap().endpoint;
+                    assert!(!self.backs_off(cluster, endpoint, change.now_ns), "RT-2");
+                    let window = Window {
+                        failed_ns: change.now_ns,
+                        until_ns: change.now_ns + wait_ns,
+                    };
+                    assert!((1..=63).contains(&(wait_ns / 1_000_000_000)), "RT-1");
+                    self.windows
+                        .extend(cluster.keys_at(endpoint).map(|key| (key, window)));
+                }
+                Event::BackoffClosed { backend } => {
+                    let endpoint = cluster.backend(backend).unwrap().endpoint;
+                    assert_eq!(change.served, Some(endpoint));
+                    for key in cluster.keys_at(endpoint) {
+                        if self
+                            .windows
+                            .get(&key)
+                            .is_some_and(|w| w.failed_ns < change.picked_ns)
+                        {
+                            self.windows.remove(&key);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        // Every failure has opened a window, or fell into one.
+        for endpoint in change.failed.entries() {
+            assert!(
+                self.backs_off(cluster, *endpoint, change.now_ns),
+                "a failure without a window"
+            );
+        }
+        self.told(cluster, events);
+    }
+
+    /// Regimes begin and end in turns, each told once.
+    pub fn told(&mut self, cluster: &Cluster, events: &[Event]) {
+        for event in events {
+            *self.seen.entry(event.name()).or_default() += 1;
+            match *event {
+                Event::FailOpenEntered => assert!(!std::mem::replace(&mut self.fails_open, true)),
+                Event::FailOpenLeft => assert!(std::mem::replace(&mut self.fails_open, false)),
+                Event::AllDown { total } => {
+                    assert!(
+                        total > 0 && !std::mem::replace(&mut self.all_down, true),
+                        "GT-10"
+                    );
+                }
+                Event::Recovered { available, .. } => {
+                    assert!(
+                        available > 0 && std::mem::replace(&mut self.all_down, false),
+                        "GT-10"
+                    );
+                }
+                Event::BackendDown { backend } => {
+                    assert_ne!(
+                        self.turn(cluster, backend, true),
+                        Some(true),
+                        "RT-5: down twice"
+                    );
+                }
+                Event::BackendUp { backend } => {
+                    assert_ne!(
+                        self.turn(cluster, backend, false),
+                        Some(false),
+                        "RT-5: up twice"
+                    );
+                }
+                Event::BackoffOpened { .. } | Event::BackoffClosed { .. } => {}
+            }
+            assert!(
+                !event.line(cluster).contains('?'),
+                "a line that names its backend"
+            );
+        }
+    }
+
+    fn turn(&mut self, cluster: &Cluster, backend: u32, down: bool) -> Option<bool> {
+        let endpoint = cluster.backend(backend).unwrap().endpoint;
+        let address = cluster.endpoint(endpoint).unwrap().address.to_string();
+        // Of ids that share an address a worker may know one and another worker both: each tells
+        // of those it knows.
+        let shared = day::SHARED.contains(&&*address);
+        self.down.insert(address, down).filter(|_| !shared)
+    }
+
+    /// After an edit an address may have been away, with its gates.
+    pub fn edited(&mut self) {
+        self.down.clear();
+    }
+
+    /// The latches as the books have them, against those of the gates.
+    pub fn latches(&self) -> (bool, bool) {
+        (self.fails_open, self.all_down)
+    }
+
+    /// Whether a plan should have moved the latch of fail-open.
+    pub fn latch_for(plan: &Plan) -> bool {
+        plan.reason == PickReason::FailOpen
+    }
+}

@@ -1,0 +1,174 @@
+//! `/status`: everything an operator wants to see at a glance, read from the stages as they are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pointsman_filter::config::{BackendConfig, ClusterConfig, duration};
+use pointsman_filter::identity;
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::store;
+use crate::fleet::{Fleet, NodeReport};
+use crate::health::Health;
+use crate::registry::{Published, Registry, SourceStatus};
+use crate::xds::{Progress, Proxies, Proxy};
+
+/// Where the status is read.
+pub struct Sources {
+    /// The settings' label.
+    pub environment: String,
+    /// Where the registry is kept, for example `file clusters.yaml`.
+    pub source: String,
+    /// From when [`Health`] counts its time.
+    pub started: Instant,
+    /// Stage 1.
+    pub registry: watch::Receiver<Published>,
+    /// How its source is doing.
+    pub source_status: watch::Receiver<SourceStatus>,
+    /// Stage 2.
+    pub health: watch::Receiver<Health>,
+    /// What the filters report.
+    pub fleet: watch::Receiver<Fleet>,
+    /// What the xDS streams say.
+    pub proxies: watch::Receiver<Proxies>,
+}
+
+impl Sources {
+    /// The status as JSON.
+    pub fn status(&self, now: Instant) -> Value {
+        let registry = self.registry.borrow().clone();
+        let health = self.health.borrow();
+        let clusters: Vec<Value> = registry
+            .iter()
+            .flat_map(|registry| &registry.config.clusters)
+            .map(|cluster| self.cluster(cluster, &health, now))
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "environment": self.environment,
+            "uptime": duration::print(now.duration_since(self.started)),
+            "registry": self.registry(registry.as_deref(), now),
+            "clusters": clusters,
+            "proxies": self.proxies(now),
+        })
+    }
+
+    fn registry(&self, registry: Option<&Registry>, now: Instant) -> Value {
+        let rejected: Vec<Value> = registry
+            .iter()
+            .flat_map(|registry| &registry.rejected)
+            .map(|rejected| json!({"place": rejected.place, "error": rejected.error}))
+            .collect();
+        let source = self.source_status.borrow();
+        json!({
+            "source": self.source,
+            "store": store::registry(&source, now),
+            "revision": registry.map(|registry| identity::hex(registry.revision)),
+            "error": source.error,
+            "rejected": rejected,
+        })
+    }
+
+    fn cluster(&self, cluster: &ClusterConfig, health: &Health, now: Instant) -> Value {
+        // The registry may be a moment ahead of the prober: a cluster it has not seen yet counts
+        // as the prober will begin with it.
+        let view = health.cluster(&cluster.name);
+        let counts = view.map(|view| (view.total, view.healthy, view.half_healthy));
+        let (total, healthy, half_healthy) = counts.unwrap_or_default();
+        let backends: Vec<Value> = cluster
+            .backends
+            .iter()
+            .map(|backend| self.backend(cluster, backend, health, now))
+            .collect();
+        json!({
+            "name": cluster.name,
+            "healthCheck": health_check(cluster),
+            "total": total,
+            "healthy": healthy,
+            "halfHealthy": half_healthy,
+            "backends": backends,
+        })
+    }
+
+    fn backend(
+        &self,
+        cluster: &ClusterConfig,
+        backend: &BackendConfig,
+        health: &Health,
+        now: Instant,
+    ) -> Value {
+        let known = health.backend(&cluster.name, backend.address);
+        let age =
+            |at: Duration| duration::print(now.duration_since(self.started).saturating_sub(at));
+        json!({
+            "id": backend.id,
+            "address": backend.address.to_string(),
+            "weight": backend.weight,
+            "backup": backend.backup,
+            "state": backend.state.name(),
+            "healthy": known.is_none_or(|known| known.healthy),
+            "lastFailureReason": known.and_then(|k| k.last_failure).map(|f| f.to_string()),
+            "lastCheckAgo": known.and_then(|known| known.last_check).map(age),
+        })
+    }
+
+    /// The proxies that report, that are connected, or both, by node id.
+    fn proxies(&self, now: Instant) -> Vec<Value> {
+        let fleet = self.fleet.borrow();
+        let streams = self.proxies.borrow();
+        let mut nodes: BTreeMap<&str, (Option<&NodeReport>, Vec<&Proxy>)> = BTreeMap::new();
+        for (node, report) in &fleet.nodes {
+            nodes.entry(node).or_default().0 = Some(report);
+        }
+        for proxy in streams.streams.values() {
+            nodes.entry(&proxy.node).or_default().1.push(proxy);
+        }
+        let proxy = |(node, (report, streams)): (&str, (Option<&NodeReport>, Vec<&Proxy>))| {
+            let streams: Vec<Value> = streams.iter().map(|proxy| stream(proxy, now)).collect();
+            json!({"node": node, "workers": report.map(|it| it.workers),
+                "revisions": report.map(|it| hex_list(&it.revisions)),
+                "refused": report.and_then(refused),
+                "lastReportAgo": report.map(|it| duration::print(now.duration_since(it.seen))),
+                "streams": streams})
+        };
+        nodes.into_iter().map(proxy).collect()
+    }
+}
+
+/// The check with its defaults; what its probes send along may be secret and is left out.
+fn health_check(cluster: &ClusterConfig) -> Value {
+    let mut check = cluster.to_value()["healthCheck"].take();
+    if let Some(http) = check.get_mut("http").and_then(Value::as_object_mut) {
+        http.remove("headers");
+        http.remove("body");
+    }
+    check
+}
+
+fn stream(proxy: &Proxy, now: Instant) -> Value {
+    let types: Map<String, Value> = proxy
+        .types
+        .iter()
+        .map(|(kind, it)| (kind.name().to_owned(), progress(it)))
+        .collect();
+    json!({"connectedFor": duration::print(now.duration_since(proxy.connected)), "types": types})
+}
+
+fn progress(progress: &Progress) -> Value {
+    let nacked = progress
+        .nacked
+        .as_ref()
+        .map(|nack| json!({"version": nack.version, "error": nack.error}));
+    json!({"acked": progress.acked, "nacked": nacked, "pending": progress.pending})
+}
+
+fn refused(report: &NodeReport) -> Option<Value> {
+    let refused = report.refused.as_ref()?;
+    Some(json!({"revision": identity::hex(refused.revision), "reason": refused.reason}))
+}
+
+fn hex_list(keys: &[u64]) -> Vec<String> {
+    keys.iter().map(|key| identity::hex(*key)).collect()
+}

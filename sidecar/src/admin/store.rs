@@ -1,0 +1,82 @@
+//! `/health` and `/admin/health/redis`: how the registry's store is doing. What this build does not
+//! have, such as counters and a queue in Redis, is absent from the answers.
+
+use axum::http::StatusCode;
+use pointsman_filter::config::duration;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use crate::registry::{SourceStatus, Store};
+
+/// 503 while the store is out of reach.
+pub fn code(source: &SourceStatus) -> StatusCode {
+    match source.store {
+        Store::Memory | Store::Up => StatusCode::OK,
+        Store::Down => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// For load balancers and monitors.
+pub fn health(source: &SourceStatus, environment: &str) -> Value {
+    let status = match source.store {
+        Store::Memory | Store::Up => "healthy",
+        Store::Down => "unhealthy",
+    };
+    json!({
+        "status": status,
+        "version": env!("CARGO_PKG_VERSION"),
+        "environment": environment,
+        "redis": {"status": connection(source.store), "backend": backend(source.store)},
+    })
+}
+
+/// For operators.
+pub fn detail(source: &SourceStatus, now: Instant) -> Value {
+    json!({
+        "demo_mode": source.store == Store::Memory,
+        "registry": registry(source, now),
+    })
+}
+
+/// The store's part of `/status` and of the detail.
+pub fn registry(source: &SourceStatus, now: Instant) -> Map<String, Value> {
+    let mut map = Map::new();
+    let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
+    put("backend", backend(source.store).into());
+    put("status", connection(source.store).into());
+    if let Some(error) = &source.error {
+        put("error", error.clone().into());
+    }
+    if source.store != Store::Memory {
+        put("listings", source.listings.into());
+    }
+    if let Some(synced) = source.synced {
+        put(
+            "lastReadAgo",
+            duration::print(now.duration_since(synced)).into(),
+        );
+    }
+    if let Some(held) = source.held {
+        let (served, found) = (held.served.backends, held.found.backends);
+        put(
+            "held",
+            json!({"servedBackends": served, "foundBackends": found}),
+        );
+    }
+    map
+}
+
+fn connection(store: Store) -> &'static str {
+    match store {
+        Store::Memory => "disabled",
+        Store::Up => "connected",
+        Store::Down => "disconnected",
+    }
+}
+
+fn backend(store: Store) -> &'static str {
+    match store {
+        Store::Memory => "memory",
+        Store::Up | Store::Down => "redis",
+    }
+}

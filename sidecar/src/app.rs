@@ -1,0 +1,202 @@
+//! The only place that starts tasks: which stages there are, and what they need of each other.
+
+mod health;
+mod stages;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hmac::{Hmac, KeyInit, Mac};
+use pointsman_filter::config::ExchangeConfig;
+use serde_json::json;
+use sha2::Sha256;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::admin::Readiness;
+use crate::fleet::Fleet;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::registry::document::SIDECAR_CLUSTER;
+use crate::registry::{Outlets, Published, Source, SourceStatus};
+use crate::settings::{Module, RegistrySettings, Settings};
+use crate::xds::Proxies;
+use crate::xds::ads::Ads;
+use crate::xds::delivery::{self, Delivery};
+use crate::xds::resources::Code;
+use crate::xds::server::{self, Listener};
+use crate::xds::snapshot::Snapshot;
+use health::AdminStage;
+use stages::{Signals, Stages};
+
+/// What the stages tell each other; every one of them is a queue of one. Lives as long as they do.
+struct Channels {
+    /// Registry → prober, exchange, delivery.
+    registry: watch::Sender<Published>,
+    /// Registry → admin.
+    source: watch::Sender<SourceStatus>,
+    /// Exchange → delivery, admin.
+    fleet: watch::Sender<Fleet>,
+    /// Prober → exchange, admin.
+    health: watch::Sender<Health>,
+    /// Delivery → ADS.
+    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    /// ADS → delivery, admin.
+    proxies: watch::Sender<Proxies>,
+}
+
+/// Runs the sidecar until a signal, `stop`, or the failure of a stage.
+pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    if let RegistrySettings::Demo(file) = &settings.registry {
+        warn!(
+            event = "demo_mode",
+            environment = settings.environment,
+            "DEMO_MODE: the registry is in memory, seeded from {}; nothing is stored",
+            file.display()
+        );
+    }
+    // From here on a signal means an orderly end.
+    let signals = Signals::listen()?;
+    let source = Source::open(&settings.registry, exchange_config(&settings)).await?;
+    let code = read_module(&settings.module)?;
+    let xds_listener = Listener::bind(&settings.xds_listen).await?;
+    let admin_listener = TcpListener::bind(settings.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
+    let xds = xds_listener.address()?;
+    let admin = admin_listener.local_addr()?.to_string();
+
+    let readiness = Readiness::default();
+    let not_listening = readiness.wait_for("xds");
+    let mut stages = Stages::new(stop);
+    let channels = Channels {
+        registry: watch::Sender::new(Some(source.registry())),
+        source: watch::Sender::new(source.status()),
+        fleet: watch::Sender::default(),
+        health: watch::Sender::new(health::nothing_known()),
+        snapshots: watch::Sender::new(None),
+        proxies: watch::Sender::default(),
+    };
+    let ads = Ads::new(
+        channels.snapshots.subscribe(),
+        channels.proxies.clone(),
+        settings.xds_token.clone(),
+        stages.stop(),
+    );
+    let metrics = health::metrics(&channels);
+    let place = source.place();
+    start_stages(
+        &mut stages,
+        &channels,
+        source,
+        &metrics,
+        Delivery::new(code),
+    );
+    let admin_stage = AdminStage {
+        listener: admin_listener,
+        readiness,
+        place,
+    };
+    let extra = health::start(&mut stages, &channels, &settings, metrics, admin_stage);
+    let serving = server::serve(xds_listener, stages.stop(), ads, extra);
+    stages.start("xds", serving);
+    drop(not_listening);
+
+    if let Some(path) = &settings.ports_file {
+        write_ports(path, &xds, &admin)?;
+    }
+    info!(event = "listening", xds, admin, "serving");
+    stages.run(signals, settings.shutdown_grace).await
+}
+
+fn start_stages(
+    stages: &mut Stages,
+    channels: &Channels,
+    source: Source,
+    metrics: &Metrics,
+    delivery: Delivery,
+) {
+    let outlets = Outlets {
+        published: channels.registry.clone(),
+        status: channels.source.clone(),
+        metrics: metrics.clone(),
+    };
+    let reading = source.run(outlets, stages.stop());
+    stages.start("registry", async { Ok(reading.await?) });
+    let delivering = delivery::run(
+        delivery,
+        channels.registry.subscribe(),
+        channels.fleet.subscribe(),
+        channels.proxies.subscribe(),
+        channels.snapshots.clone(),
+        stages.stop(),
+    );
+    stages.start("delivery", delivering);
+}
+
+fn read_module(module: &Module) -> anyhow::Result<Code> {
+    match module {
+        Module::Path(path) => Ok(Code::Path(path.clone())),
+        Module::Inline(file) => {
+            let context = || {
+                format!(
+                    "cannot read the filter module {} (POINTSMAN_WASM)",
+                    file.display()
+                )
+            };
+            Ok(Code::Inline(std::fs::read(file).with_context(context)?))
+        }
+    }
+}
+
+fn exchange_config(settings: &Settings) -> ExchangeConfig {
+    ExchangeConfig {
+        cluster: SIDECAR_CLUSTER.to_owned(),
+        token: settings
+            .xds_token
+            .as_ref()
+            .map_or_else(String::new, |token| exchange_token(token.reveal())),
+        verdict_ttl: settings.verdict_ttl,
+    }
+}
+
+/// What the filters show at the exchange: derived, so that a filter's configuration, which anyone
+/// with access to Envoy's admin port can read, does not give the token itself away.
+fn exchange_token(token: &str) -> String {
+    // HMAC takes keys of any length, so this never is the empty text.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(token.as_bytes()) else {
+        return String::new();
+    };
+    mac.update(b"pointsman-exchange");
+    mac.finalize()
+        .into_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Written beside and renamed, so that who sees the file sees all of it.
+fn write_ports(path: &Path, xds: &str, admin: &str) -> anyhow::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let text = json!({"xds": xds, "admin": admin}).to_string();
+    std::fs::write(&beside, text)
+        .and_then(|()| std::fs::rename(&beside, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exchange_token_is_derived() {
+        // Computed with another implementation.
+        let expected = "41bb5d045423be55f7009e3d075e44cb\
+                        c7de1d19a5b11ad7fcfd4129eb0a54e9";
+        assert_eq!(exchange_token("s3cret"), expected);
+    }
+}

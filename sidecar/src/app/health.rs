@@ -1,0 +1,98 @@
+//! The prober, the exchange and the admin listener, and what they need of the other stages.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::Channels;
+use super::stages::Stages;
+use crate::admin::{self, Admin, Readiness, Sources};
+use crate::exchange::{self, Exchange};
+use crate::health::{Health, Prober};
+use crate::metrics::{Gauges, Metrics};
+use crate::settings::Settings;
+
+/// Nothing known of any backend, in an incarnation of its own.
+pub fn nothing_known() -> Health {
+    Health::new(random(), random())
+}
+
+/// What the admin listener starts with.
+pub struct AdminStage {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// What is not ready yet.
+    pub readiness: Readiness,
+    /// Where the registry is, for people.
+    pub place: String,
+}
+
+/// Every metric, reading its gauges from the stages.
+pub fn metrics(channels: &Channels) -> Metrics {
+    Metrics::new(Gauges {
+        registry: channels.registry.subscribe(),
+        source: channels.source.subscribe(),
+        health: channels.health.subscribe(),
+        fleet: channels.fleet.subscribe(),
+        proxies: channels.proxies.subscribe(),
+    })
+}
+
+/// Starts the prober and what speaks of health; returns the routes beside xDS.
+pub fn start(
+    stages: &mut Stages,
+    channels: &Channels,
+    settings: &Settings,
+    metrics: Metrics,
+    admin: AdminStage,
+) -> axum::Router {
+    let started = Instant::now();
+    let prober = Prober {
+        registry: channels.registry.subscribe(),
+        health: channels.health.clone(),
+        metrics: metrics.clone(),
+        started,
+    };
+    stages.start("health", prober.run(stages.stop()));
+    stages.start("fleet", {
+        let silent = exchange::drop_silent(channels.fleet.clone(), stages.stop());
+        async {
+            silent.await;
+            Ok(())
+        }
+    });
+    let AdminStage {
+        listener,
+        readiness,
+        place,
+    } = admin;
+    let admin = Admin {
+        sources: Sources {
+            environment: settings.environment.clone(),
+            source: place,
+            started,
+            registry: channels.registry.subscribe(),
+            source_status: channels.source.subscribe(),
+            health: channels.health.subscribe(),
+            fleet: channels.fleet.subscribe(),
+            proxies: channels.proxies.subscribe(),
+        },
+        metrics: metrics.clone(),
+        readiness,
+        token: settings.admin_token.clone(),
+    };
+    stages.start("admin", admin::serve(listener, admin, stages.stop()));
+    exchange::router(Exchange {
+        health: channels.health.subscribe(),
+        fleet: channels.fleet.clone(),
+        token: super::exchange_config(settings).token,
+        metrics,
+        stop: stages.stop(),
+    })
+}
+
+/// A number that differs from one start to the next: the standard library seeds its hashers so.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,199 @@
+//! What operators can see happen: each a value with one name and one log line.
+//!
+//! The rules return events, the edge that drives them logs and counts them. An event stands for a
+//! change; what merely goes on is a metric.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pointsman_filter::identity;
+use tracing::{error, info, warn};
+
+use crate::health::{Failure, Obstacle};
+use crate::registry::Size;
+
+/// Something that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Probes took a backend out.
+    BackendUnhealthy {
+        /// Its cluster.
+        cluster: Arc<str>,
+        /// Its id.
+        backend: Arc<str>,
+        /// Where it listens.
+        address: SocketAddr,
+        /// How the last of its probes failed.
+        reason: Failure,
+    },
+    /// A backend counts as healthy again.
+    BackendHealthy {
+        /// Its cluster.
+        cluster: Arc<str>,
+        /// Its id.
+        backend: Arc<str>,
+        /// Where it listens.
+        address: SocketAddr,
+        /// What brought it back.
+        reason: Recovery,
+    },
+    /// Some backends of a cluster are healthy, but no more than half of them (HC-14): said when it
+    /// comes to be so, not at every result; the gauge `cluster_half_healthy` says for how long.
+    ClusterHalfHealthy {
+        /// The cluster.
+        cluster: Arc<str>,
+        /// Backends that take requests and are healthy.
+        healthy: usize,
+        /// Backends that take requests.
+        total: usize,
+    },
+    /// A cluster's probes cannot be made; its verdicts stay as they are.
+    ProbesObstructed {
+        /// The cluster.
+        cluster: Arc<str>,
+        /// Why not.
+        obstacle: Obstacle,
+    },
+    /// A filter refused a configuration; the one before it still serves there.
+    ConfigRefused {
+        /// Envoy's node id.
+        node: String,
+        /// The revision it refused.
+        revision: u64,
+        /// Its parser's words.
+        reason: String,
+    },
+    /// The registry's store cannot be reached; the last good registry serves.
+    RegistryLost {
+        /// Why not, without passwords.
+        reason: String,
+    },
+    /// It can be reached again and has been read.
+    RegistryRestored,
+    /// A reading lost so much that it waits for a second one.
+    RegistryGuardHeld {
+        /// What is served meanwhile.
+        served: Size,
+        /// What was read.
+        found: Size,
+    },
+    /// The wait is over.
+    RegistryGuardReleased {
+        /// The second reading said the same, so it is served; else the loss was made good.
+        confirmed: bool,
+    },
+}
+
+/// What makes a backend healthy again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// Its probes pass.
+    ProbesPass,
+    /// Nobody asks any more: its cluster has no health check now (HC-15).
+    CheckRemoved,
+}
+
+impl Recovery {
+    fn label(self) -> &'static str {
+        match self {
+            Recovery::ProbesPass => "probes_pass",
+            Recovery::CheckRemoved => "check_removed",
+        }
+    }
+}
+
+impl Event {
+    /// The names of all events.
+    pub const NAMES: [&'static str; 9] = [
+        "backend_unhealthy",
+        "backend_healthy",
+        "cluster_half_healthy",
+        "probes_obstructed",
+        "config_refused",
+        "registry_lost",
+        "registry_restored",
+        "registry_guard_held",
+        "registry_guard_released",
+    ];
+
+    /// Its name in logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::BackendUnhealthy { .. } => "backend_unhealthy",
+            Event::BackendHealthy { .. } => "backend_healthy",
+            Event::ClusterHalfHealthy { .. } => "cluster_half_healthy",
+            Event::ProbesObstructed { .. } => "probes_obstructed",
+            Event::ConfigRefused { .. } => "config_refused",
+            Event::RegistryLost { .. } => "registry_lost",
+            Event::RegistryRestored => "registry_restored",
+            Event::RegistryGuardHeld { .. } => "registry_guard_held",
+            Event::RegistryGuardReleased { .. } => "registry_guard_released",
+        }
+    }
+
+    /// Writes its one log line.
+    pub fn log(&self) {
+        let event = self.name();
+        match self {
+            Event::BackendUnhealthy {
+                cluster,
+                backend,
+                address,
+                reason,
+            } => {
+                warn!(event, %cluster, %backend, %address, %reason, "a backend became unhealthy");
+            }
+            Event::BackendHealthy {
+                cluster,
+                backend,
+                address,
+                reason,
+            } => {
+                let reason = reason.label();
+                info!(event, %cluster, %backend, %address, reason, "a backend became healthy");
+            }
+            Event::ClusterHalfHealthy {
+                cluster,
+                healthy,
+                total,
+            } => {
+                warn!(event, %cluster, healthy, total, "at most half of a cluster is healthy");
+            }
+            Event::ProbesObstructed { cluster, obstacle } => {
+                let reason = obstacle.label();
+                warn!(event, %cluster, reason, "a cluster cannot be probed");
+            }
+            Event::ConfigRefused {
+                node,
+                revision,
+                reason,
+            } => {
+                let revision = identity::hex(*revision);
+                warn!(
+                    event,
+                    node, revision, reason, "a filter refused its configuration"
+                );
+            }
+            Event::RegistryLost { reason } => {
+                error!(
+                    event,
+                    reason, "the store is out of reach, the last good registry serves"
+                );
+            }
+            Event::RegistryRestored => info!(event, "the store is back"),
+            Event::RegistryGuardHeld { served, found } => {
+                let (from, to) = (served.backends, found.backends);
+                warn!(
+                    event,
+                    from, to, "most backends are gone: waiting for a second reading"
+                );
+            }
+            Event::RegistryGuardReleased { confirmed: true } => {
+                warn!(event, confirmed = true, "most backends are gone indeed");
+            }
+            Event::RegistryGuardReleased { confirmed: false } => {
+                info!(event, confirmed = false, "the backends are back");
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What filters report, kept for as long as they do.
+
+use std::time::Duration;
+
+use pointsman_filter::exchange::Request;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::event::Event;
+use crate::fleet::{Fleet, NodeReport};
+
+/// A node that is silent for longer is dropped.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Most nodes kept; further ones get verdicts but are not shown.
+const NODES_MAX: usize = 1024;
+
+/// Keeps a report. Receivers wake up only when it says something new. Returns an event when the
+/// node refused a configuration that it had not said so of before.
+pub fn take(fleet: &watch::Sender<Fleet>, request: Request, now: Instant) -> Option<Event> {
+    let mut refused_before = None;
+    let refused = request.refused.clone();
+    let node = request.node.clone();
+    let report = NodeReport {
+        revisions: request.revisions,
+        workers: request.workers,
+        refused: request.refused,
+        seen: now,
+    };
+    fleet.send_if_modified(|fleet| {
+        if !fleet.nodes.contains_key(&request.node) && fleet.nodes.len() >= NODES_MAX {
+            // Not kept, so what it refuses cannot be told from what it refused before.
+            refused_before = report.refused.as_ref().map(|refused| refused.revision);
+            return false;
+        }
+        let Some(last) = fleet.nodes.insert(request.node, report.clone()) else {
+            return true;
+        };
+        refused_before = last.refused.as_ref().map(|refused| refused.revision);
+        (last.workers, last.revisions, last.refused)
+            != (report.workers, report.revisions, report.refused)
+    });
+    let refused = refused.filter(|refused| refused_before != Some(refused.revision))?;
+    Some(Event::ConfigRefused {
+        node,
+        revision: refused.revision,
+        reason: refused.reason,
+    })
+}
+
+/// Drops the nodes that went silent, until told to stop.
+pub async fn drop_silent(fleet: watch::Sender<Fleet>, stop: CancellationToken) {
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            now = tick.tick() => {
+                fleet.send_if_modified(|fleet| {
+                    let before = fleet.nodes.len();
+                    fleet.nodes.retain(|_, node| now.duration_since(node.seen) <= SILENCE_MAX);
+                    fleet.nodes.len() != before
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The exchange through a real server, and its rules where only time matters.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::http::Request as HttpRequest;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use pointsman_filter::exchange::{ClusterVerdicts, Refused};
+use pointsman_filter::identity;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::health::{Failure, Outcome};
+use crate::metrics::Gauges;
+use crate::xds::Proxies;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const TOKEN: &str = "0123abcd";
+
+/// An exchange at a port of its own, for one cluster `orders` with one probed backend.
+struct Stage {
+    address: SocketAddr,
+    health: watch::Sender<Health>,
+    fleet: watch::Sender<Fleet>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Stage {
+    async fn start(token: &str, ready: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        let health = watch::Sender::new(Health::new(5, 7));
+        if ready {
+            apply(&health, 1);
+        }
+        let fleet = watch::Sender::new(Fleet::default());
+        let stop = CancellationToken::new();
+        let routes = router(Exchange {
+            health: health.subscribe(),
+            fleet: fleet.clone(),
+            token: token.to_owned(),
+            metrics: Metrics::new(Gauges {
+                registry: watch::Sender::new(None).subscribe(),
+                source: watch::Sender::default().subscribe(),
+                health: health.subscribe(),
+                fleet: fleet.subscribe(),
+                proxies: watch::Sender::new(Proxies::default()).subscribe(),
+            }),
+            stop: stop.clone(),
+        });
+        let task = tokio::spawn(async move {
+            axum::serve(listener, routes).await.expect("it serves");
+        });
+        Stage {
+            address,
+            health,
+            fleet,
+            stop,
+            task,
+        }
+    }
+
+    /// Posts these bytes; returns status and body.
+    async fn post(&self, headers: &[(&str, &str)], body: impl Into<Bytes>) -> (u16, Vec<u8>) {
+        let exchange = async {
+            let stream = TcpStream::connect(self.address)
+                .await
+                .expect("a connection");
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+                .await
+                .expect("a handshake");
+            let mut request = HttpRequest::post(wire::PATH).header("host", "pointsman");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Full::new(body.into())).expect("a request");
+            let response = async {
+                let response = sender.send_request(request).await.expect("a response");
+                let status = response.status().as_u16();
+                (
+                    status,
+                    response
+                        .into_body()
+                        .collect()
+                        .await
+                        .expect("a body")
+                        .to_bytes()
+                        .to_vec(),
+                )
+            };
+            tokio::select! {
+                response = response => response,
+                ended = connection => panic!("no response: {ended:?}"),
+            }
+        };
+        timeout(DEADLINE, exchange)
+            .await
+            .expect("a response in time")
+    }
+
+    async fn poll(&self, request: &wire::Request) -> Answer {
+        let headers = [
+            ("content-type", wire::CONTENT_TYPE),
+            ("authorization", "Bearer 0123abcd"),
+        ];
+        let (status, body) = self.post(&headers, request.to_json()).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        Answer::parse(&body).expect("an answer")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn apply(health: &watch::Sender<Health>, revision: u64) {
+    let document = json!({"name": "orders", "healthCheck": {"tcp": {}, "unhealthyThreshold": 1},
+        "backends": [{"id": "a", "address": "10.0.0.1:80"}]});
+    let cluster =
+        pointsman_filter::config::ClusterConfig::parse(&document).expect("a good document");
+    health.send_modify(|health| drop(health.apply(&[cluster], revision, Duration::ZERO)));
+}
+
+/// Makes the one backend unhealthy, as the prober would.
+fn fail(health: &watch::Sender<Health>) {
+    let now = Duration::from_secs(60);
+    health.send_modify(|health| {
+        let jobs = health.start_due(now, 1);
+        let outcome = Outcome::Failed(Failure::Refused);
+        let events = health
+            .take_result(jobs[0].target, outcome, now)
+            .expect("it counts");
+        assert_eq!(events.len(), 1);
+    });
+}
+
+fn request(have: Version) -> wire::Request {
+    wire::Request {
+        node: "edge-1".to_owned(),
+        workers: 2,
+        have,
+        ..wire::Request::default()
+    }
+}
+
+fn unhealthy() -> Vec<ClusterVerdicts> {
+    vec![ClusterVerdicts {
+        name: "orders".to_owned(),
+        unhealthy: vec![identity::backend_key("a", "10.0.0.1:80")],
+        healthy: Vec::new(),
+    }]
+}
+
+#[tokio::test]
+async fn a_filter_without_verdicts_gets_all_at_once_and_a_flip_reaches_a_waiting_poll() {
+    let stage = Arc::new(Stage::start(TOKEN, true).await);
+    let full = stage.poll(&request(Version::default())).await;
+    assert!(
+        full.full && full.clusters.is_empty() && full.version.revision == 1,
+        "{full:?}"
+    );
+    let waiting = tokio::spawn({
+        let stage = Arc::clone(&stage);
+        async move { (stage.poll(&request(full.version)).await, Instant::now()) }
+    });
+    let mut fleet = stage.fleet.subscribe();
+    let reported = fleet.wait_for(|fleet| !fleet.nodes.is_empty());
+    drop(
+        timeout(DEADLINE, reported)
+            .await
+            .expect("the poll arrived")
+            .expect("it runs"),
+    );
+    let flipped = Instant::now();
+    fail(&stage.health);
+    let (delta, answered) = waiting.await.expect("an answer");
+    assert!(!delta.full, "{delta:?}");
+    assert_eq!(delta.clusters, unhealthy());
+    let took = answered - flipped;
+    assert!(
+        took < HOLD / 2,
+        "it did not wait for the end of the poll: {took:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_poll_without_news_is_held_and_answered_with_nothing() {
+    let stage = Stage::start(TOKEN, true).await;
+    let have = stage.poll(&request(Version::default())).await.version;
+    let asked = Instant::now();
+    let answer = stage.poll(&request(have)).await;
+    assert!(asked.elapsed() >= HOLD);
+    assert_eq!(
+        answer,
+        Answer {
+            version: have,
+            full: false,
+            clusters: Vec::new()
+        }
+    );
+}
+
+#[tokio::test]
+async fn another_epoch_or_revision_gets_the_full_set() {
+    let stage = Stage::start(TOKEN, true).await;
+    fail(&stage.health);
+    let now = stage.poll(&request(Version::default())).await.version;
+    for have in [Version { epoch: 8, ..now }, Version { revision: 9, ..now }] {
+        let answer = stage.poll(&request(have)).await;
+        assert_eq!(
+            (answer.full, answer.clusters, answer.version),
+            (true, unhealthy(), now)
+        );
+    }
+    apply(&stage.health, 2);
+    let answer = stage.poll(&request(now)).await;
+    assert_eq!(
+        (answer.full, answer.clusters, answer.version.revision),
+        (true, unhealthy(), 2)
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_the_sidecar_ends_the_wait() {
+    let stage = Stage::start(TOKEN, true).await;
+    let have = stage.poll(&request(Version::default())).await.version;
+    stage.stop.cancel();
+    let asked = Instant::now();
+    assert_eq!(stage.poll(&request(have)).await.version, have);
+    assert!(asked.elapsed() < HOLD);
+}
+
+#[tokio::test]
+async fn before_the_registry_is_read_there_is_no_answer() {
+    let stage = Stage::start("", false).await;
+    let headers = [("content-type", wire::CONTENT_TYPE)];
+    let body = request(Version::default()).to_json();
+    let (status, _) = stage.post(&headers, body.clone()).await;
+    assert_eq!(
+        status, 503,
+        "no verdicts are not the same as no unhealthy backend"
+    );
+    apply(&stage.health, 1);
+    assert_eq!(stage.post(&headers, body).await.0, 200);
+}
+
+#[tokio::test]
+async fn bad_posts_are_refused_with_a_reason() {
+    let stage = Stage::start(TOKEN, true).await;
+    let (kind, token) = (
+        ("content-type", wire::CONTENT_TYPE),
+        ("authorization", "Bearer 0123abcd"),
+    );
+    let good = request(Version::default()).to_json();
+    let big = vec![b' '; wire::MESSAGE_MAX + 1];
+    let wrong_token = ("authorization", "Bearer 0123abce");
+    let other_scheme = ("authorization", "0123abcd");
+    let other_kind = ("content-type", "application/json");
+    let with_charset = (
+        "content-type",
+        "Application/vnd.pointsman.exchange+json; charset=utf-8",
+    );
+    for (headers, body, expected, why) in [
+        (&[kind][..], good.clone().into_bytes(), 401, "token"),
+        (
+            &[kind, wrong_token],
+            good.clone().into_bytes(),
+            401,
+            "token",
+        ),
+        (
+            &[kind, other_scheme],
+            good.clone().into_bytes(),
+            401,
+            "token",
+        ),
+        (&[token], good.clone().into_bytes(), 415, "content type"),
+        (
+            &[token, other_kind],
+            good.clone().into_bytes(),
+            415,
+            "content type",
+        ),
+        (&[token, kind], big, 413, "bytes"),
+        (&[token, kind], b"{".to_vec(), 400, "must be JSON"),
+        (&[token, kind], b"{}".to_vec(), 400, "revisions"),
+        (&[token, with_charset], good.into_bytes(), 200, ""),
+    ] {
+        let (status, body) = stage.post(headers, body).await;
+        assert_eq!(status, expected, "{headers:?}");
+        let body: Value = serde_json::from_slice(&body).expect("JSON");
+        let error = body["error"].as_str().unwrap_or_default();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn a_refused_configuration_is_an_event_once_for_each_revision() {
+    let fleet = watch::Sender::new(Fleet::default());
+    let mut seen = fleet.subscribe();
+    let now = Instant::now();
+    let with = |refused: Option<u64>| wire::Request {
+        refused: refused.map(|revision| Refused {
+            revision,
+            reason: "bad".to_owned(),
+        }),
+        ..request(Version::default())
+    };
+    let mut said = Vec::new();
+    for refused in [None, Some(3), Some(3), Some(4), Some(4), None, Some(4)] {
+        said.push(reports::take(&fleet, with(refused), now).is_some());
+    }
+    assert_eq!(said, [false, true, false, true, false, false, true]);
+    seen.mark_unchanged();
+    reports::take(&fleet, with(Some(4)), now);
+    assert!(
+        !seen.has_changed().expect("the sender lives"),
+        "the same again wakes nobody"
+    );
+}
+
+#[test]
+fn the_nodes_are_bounded() {
+    let fleet = watch::Sender::new(Fleet::default());
+    for number in 0..5_000 {
+        let node = format!("edge-{number}");
+        let request = wire::Request {
+            node,
+            ..request(Version::default())
+        };
+        reports::take(&fleet, request, Instant::now());
+    }
+    assert_eq!(fleet.borrow().nodes.len(), 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_silent_for_30_seconds_is_dropped() {
+    let fleet = watch::Sender::new(Fleet::default());
+    let stop = CancellationToken::new();
+    reports::take(&fleet, request(Version::default()), Instant::now());
+    let dropping = tokio::spawn(drop_silent(fleet.clone(), stop.clone()));
+    let asked = Instant::now();
+    let mut seen = fleet.subscribe();
+    seen.wait_for(|fleet| fleet.nodes.is_empty())
+        .await
+        .expect("the sender lives");
+    let silent = asked.elapsed().as_secs();
+    assert!((30..=32).contains(&silent), "{silent} s");
+    stop.cancel();
+    dropping.await.expect("it ends");
+}

@@ -1,0 +1,26 @@
+//! What the proxies report over the exchange: the way back from the workers to the sidecar.
+
+use std::collections::BTreeMap;
+
+use pointsman_filter::exchange::Refused;
+use tokio::time::Instant;
+
+/// The last report of every proxy that still reports, by Envoy's node id.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// By node id.
+    pub nodes: BTreeMap<String, NodeReport>,
+}
+
+/// One proxy's last report.
+#[derive(Debug, Clone)]
+pub struct NodeReport {
+    /// The distinct revisions its workers run.
+    pub revisions: Vec<u64>,
+    /// Workers that serve requests.
+    pub workers: u32,
+    /// The last configuration its filter refused, and why.
+    pub refused: Option<Refused>,
+    /// When the report came.
+    pub seen: Instant,
+}

@@ -1,0 +1,123 @@
+//! Probes over TLS.
+
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::TlsAcceptor;
+
+use super::h2::serve_h2;
+use super::*;
+
+/// A TLS server whose certificate says `orders.example`, and that certificate as PEM.
+async fn tls_server(http2: bool) -> (Server, String) {
+    let names = vec!["orders.example".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a key that fits");
+    config.alpn_protocols = vec![if http2 {
+        b"h2".to_vec()
+    } else {
+        b"http/1.1".to_vec()
+    }];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let server = server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            if http2 {
+                serve_h2(stream).await;
+            } else {
+                read_head(&mut stream).await;
+                let _ = stream
+                    .write_all(ok("content-length: 2\r\n", "ok").as_bytes())
+                    .await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    })
+    .await;
+    (server, made.cert.pem())
+}
+
+fn tls_plan(http2: bool, sni: &str, ca_file: &str) -> Plan {
+    plan(
+        json!({"http2": http2, "tls": {"sni": sni, "caFile": ca_file},
+        "healthCheck": {"http": {}, "timeout": "2s"}}),
+    )
+}
+
+#[tokio::test]
+async fn tls_checks_what_the_cluster_asks_for_and_no_more() {
+    let ours = tempfile::NamedTempFile::new().expect("a file");
+    let others = tempfile::NamedTempFile::new().expect("a file");
+    for http2 in [false, true] {
+        let (server, pem) = tls_server(http2).await;
+        let (_other, other_pem) = tls_server(http2).await;
+        std::fs::write(ours.path(), pem).expect("written");
+        std::fs::write(others.path(), other_pem).expect("written");
+        let (ours, others) = (
+            ours.path().to_string_lossy(),
+            others.path().to_string_lossy(),
+        );
+        let bad = Outcome::Failed(Failure::Tls);
+        for (sni, ca_file, expected) in [
+            ("", "", Outcome::Passed),
+            ("another.example", "", Outcome::Passed),
+            ("orders.example", ours.as_ref(), Outcome::Passed),
+            ("", ours.as_ref(), Outcome::Passed),
+            ("another.example", ours.as_ref(), bad),
+            ("orders.example", others.as_ref(), bad),
+            ("", others.as_ref(), bad),
+        ] {
+            let outcome = outcome(&tls_plan(http2, sni, ca_file), server.address).await;
+            assert_eq!(
+                outcome, expected,
+                "http2 {http2}, sni {sni:?}, caFile {ca_file:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_server_fails() {
+    let server = says("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let outcome = outcome(&tls_plan(false, "", ""), server.address).await;
+    assert!(
+        matches!(outcome, Outcome::Failed(Failure::Tls | Failure::Timeout)),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_ca_file_that_cannot_be_used_says_nothing_about_the_backend() {
+    let (server, _) = tls_server(false).await;
+    let empty = tempfile::NamedTempFile::new().expect("a file");
+    for ca_file in ["/nowhere/ca.pem", &empty.path().to_string_lossy()] {
+        let outcome = outcome(&tls_plan(false, "orders.example", ca_file), server.address).await;
+        assert_eq!(outcome, Outcome::Unknown(Obstacle::CaFile), "{ca_file}");
+    }
+}
+
+#[tokio::test]
+async fn a_ca_file_that_changes_is_read_again() {
+    let (server, pem) = tls_server(false).await;
+    let (_other, other_pem) = tls_server(false).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), other_pem).expect("written");
+    let plan = tls_plan(false, "orders.example", &file.path().to_string_lossy());
+    let tls = TlsClients::default();
+    let bad = Outcome::Failed(Failure::Tls);
+    assert_eq!(probe(&plan, server.address, &tls).await, bad);
+    std::fs::write(file.path(), pem).expect("written");
+    // A file system with coarse times must not make this test a matter of luck.
+    let later = std::time::SystemTime::now() + Duration::from_secs(5);
+    file.as_file().set_modified(later).expect("a new time");
+    assert_eq!(probe(&plan, server.address, &tls).await, Outcome::Passed);
+}

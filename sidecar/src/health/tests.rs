@@ -1,0 +1,184 @@
+//! The prober as a stage: real backends, real time where sockets are, and an end.
+
+use std::net::SocketAddr;
+
+use pointsman_filter::exchange::Version;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+use crate::fleet::Fleet;
+use crate::metrics::Gauges;
+use crate::registry::Registry;
+use crate::xds::Proxies;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running prober and what is around it.
+struct Stage {
+    registry: watch::Sender<Published>,
+    health: watch::Receiver<Health>,
+    metrics: Metrics,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Stage {
+    fn start(clusters: Vec<Value>) -> Self {
+        let registry = watch::Sender::new(published(clusters, 1));
+        let health = watch::Sender::new(Health::new(5, 7));
+        let metrics = Metrics::new(Gauges {
+            registry: registry.subscribe(),
+            source: watch::Sender::default().subscribe(),
+            health: health.subscribe(),
+            fleet: watch::Sender::new(Fleet::default()).subscribe(),
+            proxies: watch::Sender::new(Proxies::default()).subscribe(),
+        });
+        let prober = Prober {
+            registry: registry.subscribe(),
+            health: health.clone(),
+            metrics: metrics.clone(),
+            started: Instant::now(),
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(prober.run(stop.clone()));
+        Stage {
+            registry,
+            health: health.subscribe(),
+            metrics,
+            stop,
+            task,
+        }
+    }
+
+    /// Waits until so many backends are unhealthy.
+    async fn unhealthy(&mut self, count: usize) {
+        let is_so = |health: &Health| {
+            let full = health.verdicts().answer(Version::default());
+            let unhealthy = full
+                .iter()
+                .flat_map(|full| &full.clusters)
+                .map(|c| c.unhealthy.len());
+            health.verdicts().ready() && unhealthy.sum::<usize>() == count
+        };
+        let seen = timeout(DEADLINE, self.health.wait_for(is_so)).await;
+        drop(seen.expect("a verdict in time").expect("the prober runs"));
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.metrics
+            .text()
+            .expect("metrics")
+            .lines()
+            .any(|it| it == line)
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        timeout(DEADLINE, self.task)
+            .await
+            .expect("in time")
+            .expect("no panic")
+            .expect("no error");
+    }
+}
+
+fn published(clusters: Vec<Value>, revision: u64) -> Published {
+    let config = fixture::config(clusters);
+    Some(Arc::new(Registry {
+        config,
+        revision,
+        rejected: Vec::new(),
+    }))
+}
+
+fn cluster(address: SocketAddr) -> Value {
+    let check = json!({"tcp": {}, "interval": "20ms", "timeout": "2s"});
+    json!({"name": "orders", "healthCheck": check,
+        "backends": [{"id": "a", "address": address.to_string()}]})
+}
+
+#[tokio::test]
+async fn hc_12_a_backend_that_dies_and_comes_back_is_seen_and_counted_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let mut stage = Stage::start(vec![cluster(address)]);
+    stage.unhealthy(0).await;
+    assert!(
+        stage.has(r#"pointsman_verdict_changes_total{cluster="orders",verdict="unhealthy"} 0"#)
+    );
+    assert!(stage.has(r#"pointsman_healthy_backends{cluster="orders"} 1"#));
+    drop(listener);
+    stage.unhealthy(1).await;
+    assert!(stage.has(r#"pointsman_healthy_backends{cluster="orders"} 0"#));
+    let _listener = TcpListener::bind(address).await.expect("the same address");
+    stage.unhealthy(0).await;
+    for verdict in ["healthy", "unhealthy"] {
+        let line =
+            format!(r#"pointsman_verdict_changes_total{{cluster="orders",verdict="{verdict}"}} 1"#);
+        assert!(stage.has(&line), "{line}");
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn hc_15_without_the_check_all_is_healthy_at_once_and_the_series_of_probes_vanish() {
+    let address = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        listener.local_addr().expect("its address")
+    };
+    let mut stage = Stage::start(vec![cluster(address)]);
+    stage.unhealthy(1).await;
+    let mut unchecked = cluster(address);
+    unchecked
+        .as_object_mut()
+        .expect("an object")
+        .remove("healthCheck");
+    stage.registry.send_replace(published(vec![unchecked], 2));
+    stage.unhealthy(0).await;
+    assert!(stage.has(r#"pointsman_healthy_backends{cluster="orders"} 1"#));
+    stage.registry.send_replace(published(vec![], 3));
+    let gone = |health: &Health| health.verdicts().version().revision == 3;
+    drop(
+        timeout(DEADLINE, stage.health.wait_for(gone))
+            .await
+            .expect("in time")
+            .expect("it runs"),
+    );
+    // Ended, so that the metrics have followed the registry too.
+    let metrics = stage.metrics.clone();
+    stage.end().await;
+    let text = metrics.text().expect("metrics");
+    assert!(!text.contains("orders"), "{text}");
+}
+
+#[tokio::test]
+async fn hc_9_a_hanging_backend_holds_one_connection_and_the_end_closes_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let mut hanging = cluster(address);
+    hanging["healthCheck"] = json!({"http": {}, "interval": "10ms", "timeout": "300ms"});
+    let mut stage = Stage::start(vec![hanging]);
+    let overlap = tokio::spawn(async move {
+        let (mut open, _) = listener.accept().await.expect("a connection");
+        loop {
+            let mut sent = Vec::new();
+            // A probe's connection must have ended before the next one begins. The end is looked
+            // at first, for both may have happened by now.
+            open = tokio::select! {
+                biased;
+                _ = open.read_to_end(&mut sent) => {
+                    listener.accept().await.expect("a connection").0
+                }
+                _ = listener.accept() => return,
+            };
+        }
+    });
+    stage.unhealthy(1).await;
+    assert!(!overlap.is_finished(), "two probes were open at a time");
+    overlap.abort();
+    stage.end().await;
+}

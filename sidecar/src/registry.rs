@@ -1,0 +1,277 @@
+//! Stage 1: what is wanted. A source reads its whole listing, the one parser judges each record,
+//! and the last good version of every record keeps serving.
+
+pub mod demo;
+pub mod document;
+pub mod redis;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pointsman_filter::config::{ClusterConfig, ConfigErrors, ExchangeConfig, FilterConfig};
+use pointsman_filter::identity;
+use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::event::Event;
+use crate::metrics::Metrics;
+use crate::settings::RegistrySettings;
+use demo::Demo;
+use document::DocumentError;
+use redis::{Redis, RedisStartError};
+
+/// A registry as it is served. On the channel between the stages `None` means "not read yet",
+/// never "empty".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// Clusters, the exchange's settings and the revision.
+    pub config: FilterConfig,
+    /// The configuration's revision as a number.
+    pub revision: u64,
+    /// Records that were refused; their last good version is in the configuration, if there is one.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A record that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Where it stands, for example `clusters.orders`.
+    pub place: String,
+    /// Everything that is wrong with it.
+    pub error: String,
+}
+
+/// How the source is doing, for those who ask.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceStatus {
+    /// Why the last reading failed as a whole; absent when it did not.
+    pub error: Option<String>,
+    /// The store behind it.
+    pub store: Store,
+    /// How often everything was read from the store.
+    pub listings: u64,
+    /// When the store was read last, all of it or a change.
+    pub synced: Option<Instant>,
+    /// The loss that waits for its confirmation.
+    pub held: Option<Held>,
+}
+
+/// The store behind a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Store {
+    /// There is none: demo mode.
+    #[default]
+    Memory,
+    /// It answers.
+    Up,
+    /// It does not; the last good registry serves.
+    Down,
+}
+
+/// A reading that is not served yet, and what is served meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// What is served.
+    pub served: Size,
+    /// What was read.
+    pub found: Size,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Clusters.
+    pub clusters: usize,
+    /// Backends of all of them.
+    pub backends: usize,
+}
+
+/// One reading of a source: what is good, and what is not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Records that are true to the schema; names are unique.
+    pub clusters: Vec<ClusterConfig>,
+    /// The others.
+    pub rejected: Vec<BadRecord>,
+}
+
+/// A record that the parser refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// The cluster it means, where it says so.
+    pub name: Option<String>,
+    /// Where it stands, for example `clusters.orders`.
+    pub place: String,
+    /// What is wrong with it.
+    pub errors: ConfigErrors,
+}
+
+impl Registry {
+    /// The registry that a listing makes: each refused record is replaced by the version that
+    /// `last` still has.
+    pub fn new(listing: Listing, exchange: ExchangeConfig, last: Option<&Registry>) -> Self {
+        let mut clusters: BTreeMap<String, ClusterConfig> = listing
+            .clusters
+            .into_iter()
+            .map(|cluster| (cluster.name.clone(), cluster))
+            .collect();
+        let mut rejected = Vec::with_capacity(listing.rejected.len());
+        for bad in listing.rejected {
+            if let (Some(name), Some(last)) = (&bad.name, last)
+                && let Some(good) = last.config.clusters.iter().find(|c| c.name == *name)
+            {
+                clusters.entry(name.clone()).or_insert_with(|| good.clone());
+            }
+            rejected.push(Rejected {
+                place: bad.place,
+                error: bad.errors.to_string(),
+            });
+        }
+        let config = FilterConfig::new(clusters.into_values().collect(), Some(exchange));
+        // `FilterConfig::new` writes the revision as hex; zero is the filter's "could not be read".
+        let revision = identity::parse_hex(&config.revision).unwrap_or(0);
+        Registry {
+            config,
+            revision,
+            rejected,
+        }
+    }
+}
+
+impl Registry {
+    /// How much it holds.
+    pub fn size(&self) -> Size {
+        let clusters = &self.config.clusters;
+        Size {
+            clusters: clusters.len(),
+            backends: clusters.iter().map(|it| it.backends.len()).sum(),
+        }
+    }
+
+    fn log_changed(&self) {
+        let clusters = self.config.clusters.len();
+        info!(
+            event = "registry_changed",
+            revision = self.config.revision,
+            clusters,
+            "the registry changed"
+        );
+    }
+}
+
+/// One line per refusal that is news.
+fn log_rejected(before: &[Rejected], now: &[Rejected]) {
+    let before: BTreeSet<(&str, &str)> = before
+        .iter()
+        .map(|it| (it.place.as_str(), it.error.as_str()))
+        .collect();
+    for Rejected { place, error } in now {
+        if !before.contains(&(place.as_str(), error.as_str())) {
+            warn!(event = "record_rejected", place, "{error}");
+        }
+    }
+}
+
+/// What travels between the stages.
+pub type Published = Option<Arc<Registry>>;
+
+/// Where a source puts what it reads.
+pub struct Outlets {
+    /// Stage 1's output.
+    pub published: watch::Sender<Published>,
+    /// How the source is doing.
+    pub status: watch::Sender<SourceStatus>,
+    /// Where its events are counted.
+    pub metrics: Metrics,
+}
+
+impl Outlets {
+    fn event(&self, event: &Event) {
+        event.log();
+        self.metrics.event(event);
+    }
+}
+
+/// Why there is no registry to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The demo file.
+    #[error(transparent)]
+    Demo(#[from] DocumentError),
+    /// Redis.
+    #[error(transparent)]
+    Redis(#[from] RedisStartError),
+}
+
+/// Where the registry is kept.
+pub enum Source {
+    /// In memory, seeded from a file.
+    Demo(Box<Demo>),
+    /// In Redis.
+    Redis(Box<Redis>),
+}
+
+impl Source {
+    /// Reads the registry for the first time.
+    pub async fn open(
+        settings: &RegistrySettings,
+        exchange: ExchangeConfig,
+    ) -> Result<Self, StartError> {
+        Ok(match settings {
+            RegistrySettings::Demo(file) => {
+                Source::Demo(Box::new(Demo::open(file.clone(), exchange)?))
+            }
+            RegistrySettings::Redis(redis) => {
+                Source::Redis(Box::new(Redis::open(redis.clone(), exchange).await?))
+            }
+        })
+    }
+
+    /// The registry as it was read last.
+    pub fn registry(&self) -> Arc<Registry> {
+        match self {
+            Source::Demo(demo) => demo.registry(),
+            Source::Redis(redis) => redis.registry(),
+        }
+    }
+
+    /// How it is doing right after the start.
+    pub fn status(&self) -> SourceStatus {
+        let store = match self {
+            Source::Demo(_) => Store::Memory,
+            Source::Redis(_) => Store::Up,
+        };
+        SourceStatus {
+            store,
+            ..SourceStatus::default()
+        }
+    }
+
+    /// Where it is, for people; without passwords.
+    pub fn place(&self) -> String {
+        match self {
+            Source::Demo(demo) => format!("file {}", demo.path().display()),
+            Source::Redis(redis) => redis.url().to_string(),
+        }
+    }
+
+    /// Publishes the registry after every change, until told to stop.
+    pub async fn run(self, outlets: Outlets, stop: CancellationToken) -> Result<(), JoinError> {
+        match self {
+            Source::Demo(demo) => {
+                let watch = move || demo.watch(&outlets.published, &outlets.status, &stop);
+                spawn_blocking(watch).await
+            }
+            Source::Redis(redis) => {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = redis.run(outlets) => {}
+                }
+                Ok(())
+            }
+        }
+    }
+}

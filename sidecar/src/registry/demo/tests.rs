@@ -1,0 +1,221 @@
+//! What is promised, case by case.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn exchange() -> ExchangeConfig {
+    ExchangeConfig {
+        cluster: document::SIDECAR_CLUSTER.to_owned(),
+        token: String::new(),
+        verdict_ttl: Duration::from_secs(30),
+    }
+}
+
+/// A registry file whose cluster `a` has one backend at this port; `b` rides along.
+fn text(port: u16) -> String {
+    format!(
+        "schema: 1
+clusters: [{{name: a, backends: [{{address: '10.0.0.1:{port}'}}]}}, {{name: b}}]"
+    )
+}
+
+struct Watched {
+    published: watch::Receiver<Published>,
+    status: watch::Receiver<SourceStatus>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watched {
+    fn start(path: &Path) -> Self {
+        let demo = Demo::open(path.to_owned(), exchange()).unwrap();
+        let (published, status) = (watch::Sender::new(None), watch::Sender::default());
+        published.send_replace(Some(demo.registry()));
+        let stop = CancellationToken::new();
+        let receivers = (published.subscribe(), status.subscribe());
+        let child = stop.clone();
+        let thread = std::thread::spawn(move || demo.watch(&published, &status, &child));
+        Watched {
+            published: receivers.0,
+            status: receivers.1,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.published.borrow().clone().unwrap()
+    }
+
+    /// The port of `a`'s backend; 0: there is no `a`.
+    fn port(&self) -> u16 {
+        let registry = self.registry();
+        let a = registry
+            .config
+            .clusters
+            .iter()
+            .find(|cluster| cluster.name == "a");
+        a.map_or(0, |a| a.backends[0].address.port())
+    }
+
+    fn wait(&self, what: &str, is: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !is(self) {
+            assert!(start.elapsed() < DEADLINE, "{what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn a_change_is_read_once_it_has_settled() {
+    let stamp = |inode| {
+        Some(Stamp {
+            device: 1,
+            inode,
+            bytes: 1,
+            modified: (0, 0),
+            changed: (0, 0),
+        })
+    };
+    let mut looks = Looks {
+        read: stamp(1),
+        previous: stamp(1),
+    };
+    assert!(!looks.on_look(stamp(1)), "nothing changed");
+    assert!(!looks.on_look(stamp(2)), "may still be written");
+    assert!(!looks.on_look(stamp(3)), "is still being written");
+    assert!(looks.on_look(stamp(3)), "settled");
+    assert!(!looks.on_look(stamp(3)), "read already");
+    assert!(!looks.on_look(None), "between two steps of a swap");
+    assert!(!looks.on_look(stamp(3)), "back as it was");
+    assert!(!looks.on_look(stamp(3)), "and still read");
+    assert!(!looks.on_look(None) && looks.on_look(None), "gone");
+    assert!(!looks.on_look(None), "reported already");
+}
+
+#[test]
+fn edits_in_place_by_rename_and_by_swapped_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = |name: &str, port| {
+        let volume = dir.path().join(name);
+        fs::create_dir(&volume).unwrap();
+        fs::write(volume.join("c.yaml"), text(port)).unwrap();
+    };
+    volume("v1", 1);
+    volume("v2", 2);
+    symlink("v1", dir.path().join("..data")).unwrap();
+    symlink("..data/c.yaml", dir.path().join("c.yaml")).unwrap();
+    let path = dir.path().join("c.yaml");
+    let watched = Watched::start(&path);
+    assert_eq!(watched.port(), 1);
+
+    symlink("v2", dir.path().join("..new")).unwrap();
+    fs::rename(dir.path().join("..new"), dir.path().join("..data")).unwrap();
+    watched.wait("a mounted volume was swapped", |w| w.port() == 2);
+
+    fs::write(&path, text(3)).unwrap();
+    watched.wait("written in place", |w| w.port() == 3);
+
+    fs::write(dir.path().join("new"), text(4)).unwrap();
+    fs::rename(dir.path().join("new"), dir.path().join("v2/c.yaml")).unwrap();
+    watched.wait("renamed over", |w| w.port() == 4);
+}
+
+#[test]
+fn a_bad_record_keeps_its_last_good_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    fs::write(&path, text(1)).unwrap();
+    let watched = Watched::start(&path);
+
+    let bad = "schema: 1
+clusters: [{name: a, backends: [{address: nowhere}]}, {name: c}, {name: d, x: 1}]";
+    fs::write(&path, bad).unwrap();
+    watched.wait("read", |w| !w.registry().rejected.is_empty());
+    let registry = watched.registry();
+    let names: Vec<&str> = registry
+        .config
+        .clusters
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["a", "c"],
+        "b is gone, c is new, d never had a good version"
+    );
+    assert_eq!(watched.port(), 1);
+    let places: Vec<&str> = registry.rejected.iter().map(|r| r.place.as_str()).collect();
+    assert_eq!(places, ["clusters.a", "clusters.d"]);
+    assert_eq!(
+        watched.status.borrow().error,
+        None,
+        "the file as a whole is fine"
+    );
+
+    fs::write(&path, text(2)).unwrap();
+    watched.wait("repaired", |w| {
+        w.port() == 2 && w.registry().rejected.is_empty()
+    });
+}
+
+#[test]
+fn a_file_that_is_broken_or_gone_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    fs::write(&path, text(1)).unwrap();
+    let watched = Watched::start(&path);
+    let before = watched.registry();
+    let error = |w: &Watched| w.status.borrow().error.clone().unwrap_or_default();
+
+    fs::write(&path, "schema: 1\nclusters: [{na").unwrap();
+    watched.wait("broken", |w| error(w).contains("must be YAML"));
+    fs::write(&path, "").unwrap();
+    watched.wait("truncated", |w| error(w).contains("must be an object"));
+    fs::remove_file(&path).unwrap();
+    watched.wait("gone", |w| error(w).contains("cannot be read"));
+    assert!(Arc::ptr_eq(&before, &watched.registry()));
+
+    fs::write(&path, text(9)).unwrap();
+    watched.wait("back", |w| w.port() == 9 && error(w).is_empty());
+}
+
+#[test]
+fn without_a_first_reading_there_is_no_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    let said = |path: &Path| {
+        let refused = Demo::open(path.to_owned(), exchange()).err();
+        refused.expect("refused").to_string()
+    };
+    assert!(said(&path).contains("c.yaml: cannot be read"));
+    fs::write(&path, "clusters: []").unwrap();
+    assert!(said(&path).contains("c.yaml: schema: is required"));
+}
+
+#[test]
+fn the_revision_is_the_contents() {
+    let listing = |port| document::check(Path::new("r.yaml"), &text(port)).unwrap();
+    let one = Registry::new(listing(1), exchange(), None);
+    let again = Registry::new(listing(1), exchange(), Some(&one));
+    assert_eq!(one, again);
+    assert_ne!(
+        one.revision,
+        Registry::new(listing(2), exchange(), None).revision
+    );
+    assert_eq!(format!("{:016x}", one.revision), one.config.revision);
+}

@@ -1,0 +1,206 @@
+//! A registry file's text → its records, good and bad.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use pointsman_filter::config::{CLUSTERS_MAX, ClusterConfig, ConfigError, ConfigErrors, SCHEMA};
+use serde_json::Value;
+
+use super::{BadRecord, Listing};
+
+/// Largest registry file that is read, bytes.
+pub const FILE_MAX: u64 = 32 << 20;
+/// The name of the way to the sidecar in every bootstrap; no cluster of the registry may take it.
+pub const SIDECAR_CLUSTER: &str = "pointsman_sidecar";
+
+/// Why a registry file could not be read as a whole; always names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// It cannot be opened or read, or is not UTF-8.
+    #[error("{file}: cannot be read: {why}")]
+    Unreadable {
+        /// As it was named.
+        file: String,
+        /// The system's words.
+        why: std::io::Error,
+    },
+    /// It is a directory, a pipe or a device.
+    #[error("{file}: must be a regular file")]
+    NotAFile {
+        /// As it was named.
+        file: String,
+    },
+    /// It is longer than [`FILE_MAX`].
+    #[error("{file}: must be at most {FILE_MAX} bytes")]
+    TooLong {
+        /// As it was named.
+        file: String,
+    },
+    /// Its name does not say which format it has.
+    #[error("{file}: must end in .yaml, .yml, .json or .toml")]
+    Format {
+        /// As it was named.
+        file: String,
+    },
+    /// It is not a document of that format.
+    #[error("{file}: must be {format}: {why}")]
+    Syntax {
+        /// As it was named.
+        file: String,
+        /// YAML, JSON or TOML.
+        format: &'static str,
+        /// The reader's words, with line and column.
+        why: String,
+    },
+    /// It is not a registry.
+    #[error("{file}: {errors}")]
+    Container {
+        /// As it was named.
+        file: String,
+        /// What is wrong, and where.
+        errors: ConfigErrors,
+    },
+}
+
+/// Reads the file's text. Blocks.
+pub fn read(path: &Path) -> Result<String, DocumentError> {
+    let file = || path.display().to_string();
+    let unreadable = |why| DocumentError::Unreadable { file: file(), why };
+    let meta = std::fs::metadata(path).map_err(unreadable)?;
+    if !meta.is_file() {
+        return Err(DocumentError::NotAFile { file: file() });
+    }
+    let mut text = String::new();
+    let opened = File::open(path).map_err(unreadable)?;
+    // One byte more than allowed tells a file that is too long from one that just fits.
+    opened
+        .take(FILE_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(DocumentError::TooLong { file: file() });
+    }
+    Ok(text)
+}
+
+/// Reads the text as a container `{schema: 1, clusters: [document, …]}`.
+pub fn check(path: &Path, text: &str) -> Result<Listing, DocumentError> {
+    let container = parse(path, text)?;
+    list(&container).map_err(|errors| DocumentError::Container {
+        file: path.display().to_string(),
+        errors,
+    })
+}
+
+fn parse(path: &Path, text: &str) -> Result<Value, DocumentError> {
+    let file = path.display().to_string();
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    let (format, read) = match extension.to_ascii_lowercase().as_str() {
+        "yaml" | "yml" => (
+            "YAML",
+            serde_saphyr::from_str(text).map_err(|e| e.to_string()),
+        ),
+        "json" => (
+            "JSON",
+            serde_json::from_str(text).map_err(|e| e.to_string()),
+        ),
+        "toml" => ("TOML", toml::from_str(text).map_err(|e| e.to_string())),
+        _ => return Err(DocumentError::Format { file }),
+    };
+    read.map_err(|why| DocumentError::Syntax { file, format, why })
+}
+
+fn list(container: &Value) -> Result<Listing, ConfigErrors> {
+    let Value::Object(map) = container else {
+        let why = format!("must be an object with schema: {SCHEMA} and clusters");
+        return Err(ConfigErrors(vec![at("", why)]));
+    };
+    let mut errors: Vec<ConfigError> = map
+        .keys()
+        .filter(|name| !matches!(name.as_str(), "schema" | "clusters"))
+        .map(|name| at(name, "is not a known field"))
+        .collect();
+    if map.get("schema").and_then(Value::as_u64) != Some(u64::from(SCHEMA)) {
+        errors.push(at("schema", format!("is required and must be {SCHEMA}")));
+    }
+    let items = match map.get("clusters") {
+        Some(Value::Array(items)) if items.len() <= CLUSTERS_MAX => items.as_slice(),
+        _ => {
+            let why = format!("is required and must be a list of at most {CLUSTERS_MAX}");
+            errors.push(at("clusters", why));
+            &[]
+        }
+    };
+    match errors.is_empty() {
+        true => Ok(records(items)),
+        false => Err(ConfigErrors(errors)),
+    }
+}
+
+fn records(items: &[Value]) -> Listing {
+    let mut listing = Listing::default();
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    for (index, item) in items.iter().enumerate() {
+        let read = ClusterConfig::parse(item).and_then(|cluster| match cluster.name.as_str() {
+            SIDECAR_CLUSTER => {
+                let place = format!("clusters.{SIDECAR_CLUSTER}.name");
+                Err(ConfigErrors(vec![at(
+                    &place,
+                    "must be another: this one is the way to the sidecar",
+                )]))
+            }
+            _ => Ok(cluster),
+        });
+        match read {
+            Ok(cluster) if !names.insert(cluster.name.clone()) => {
+                let place = format!("clusters.{}", cluster.name);
+                let why = "must be unique, but the name stands above";
+                let errors = ConfigErrors(vec![at(&place, why)]);
+                listing.rejected.push(BadRecord {
+                    name: None,
+                    place,
+                    errors,
+                });
+            }
+            Ok(cluster) => listing.clusters.push(cluster),
+            Err(errors) => listing.rejected.push(bad_record(item, index, errors)),
+        }
+    }
+    listing
+}
+
+fn bad_record(item: &Value, index: usize, mut errors: ConfigErrors) -> BadRecord {
+    let name = item
+        .get("name")
+        .and_then(Value::as_str)
+        .filter(|name| pointsman_filter::config::is_cluster_name(name));
+    let place = match name {
+        Some(name) => format!("clusters.{name}"),
+        None => {
+            // The parser saw one document and knows no position; a list has one.
+            let place = format!("clusters[{index}]");
+            for error in &mut errors.0 {
+                let below = error.path.strip_prefix("cluster").unwrap_or("").to_owned();
+                error.path = format!("{place}{below}");
+            }
+            place
+        }
+    };
+    BadRecord {
+        name: name.map(str::to_owned),
+        place,
+        errors,
+    }
+}
+
+fn at(path: &str, why: impl Into<String>) -> ConfigError {
+    ConfigError {
+        path: path.to_owned(),
+        why: why.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

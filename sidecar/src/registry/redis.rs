@@ -1,0 +1,383 @@
+//! The registry in Redis: read as a whole, then kept in step by the server's change notices.
+//!
+//! A session is one connection: it asks to be told of changes, reads everything, and then reads
+//! what it is told has changed. Whatever goes wrong ends the session; the registry of before serves
+//! on, and a new session starts over. [`records`], [`guard`] and [`layout`] are the rules,
+//! [`connection`] the IO.
+
+mod connection;
+mod guard;
+mod hints;
+mod layout;
+mod record;
+mod records;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_filter::config::ExchangeConfig;
+use redis::{ErrorKind, RedisError};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::{Held, Outlets, Registry, Store, log_rejected};
+use crate::event::Event;
+use crate::settings::{RedisSettings, RedisUrl};
+use connection::Connection;
+use guard::{Guard, Ruling};
+use layout::{Key, Layout};
+use records::{Away, Change, Reading, Records, Report};
+use session::Session;
+
+/// How often a session asks whether the server is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// The first and the longest pause between two attempts to connect.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Why the registry could not be read at start.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisStartError {
+    /// Nobody answers there, or the login is refused.
+    #[error("Redis validation failed: Failed to connect to Redis at {url}: {why}")]
+    Connect {
+        /// Where, without the password.
+        url: RedisUrl,
+        /// The library's words, without the password.
+        why: String,
+    },
+    /// It answers, but not what is needed.
+    #[error("Redis validation failed: Failed to read the registry in Redis at {url}: {why}")]
+    Read {
+        /// Where, without the password.
+        url: RedisUrl,
+        /// The server's words, without the password.
+        why: String,
+    },
+}
+
+/// The registry's source in Redis.
+pub struct Redis {
+    settings: RedisSettings,
+    layout: Layout,
+    exchange: ExchangeConfig,
+    records: Records,
+    guard: Guard,
+    last: Arc<Registry>,
+    /// When the store was out of reach last.
+    away: Away,
+    /// When time alone changes something, ms of the store's clock.
+    due: Option<u64>,
+    /// What is to be said of each cluster.
+    wanted: BTreeMap<String, Report>,
+    /// What stands under the status keys.
+    written: BTreeMap<String, Report>,
+    /// Status keys of an earlier life, or of clusters that are gone.
+    obsolete: BTreeSet<String>,
+    /// Silent backends to delete.
+    gone: Vec<(Key, u64)>,
+    first: Option<Session>,
+    listings: u64,
+}
+
+impl Redis {
+    /// Connects and reads the registry; there is nothing to fall back on yet, so an error is the
+    /// end.
+    pub async fn open(
+        settings: RedisSettings,
+        exchange: ExchangeConfig,
+    ) -> Result<Self, RedisStartError> {
+        let layout = Layout::new(&settings.root);
+        let url = settings.url.clone();
+        let why = |error: &RedisError| url.redact(&error.to_string());
+        let connection = Connection::open(&settings, &layout).await;
+        let connection = connection.map_err(|error| RedisStartError::Connect {
+            url: url.clone(),
+            why: why(&error),
+        })?;
+        let empty = Registry::new(super::Listing::default(), exchange.clone(), None);
+        let mut redis = Redis {
+            guard: Guard::new(settings.guard_delay),
+            layout,
+            settings,
+            exchange,
+            records: Records::default(),
+            last: Arc::new(empty),
+            away: Away::default(),
+            due: None,
+            wanted: BTreeMap::new(),
+            written: BTreeMap::new(),
+            obsolete: BTreeSet::new(),
+            gone: Vec::new(),
+            first: None,
+            listings: 0,
+        };
+        let begun = redis.begin(connection).await;
+        let session = begun.map_err(|error| RedisStartError::Read {
+            url: url.clone(),
+            why: why(&error),
+        })?;
+        redis.settle(&session, true);
+        redis.first = Some(session);
+        info!(event = "registry_connected", "registry ✓ (Redis at {url})");
+        Ok(redis)
+    }
+
+    /// The registry as it was read last.
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.last)
+    }
+
+    /// Where it is, without the password.
+    pub fn url(&self) -> &RedisUrl {
+        &self.settings.url
+    }
+
+    /// Keeps the outlets in step with the store for as long as it is polled.
+    pub async fn run(mut self, outlets: Outlets) {
+        let mut session = self.first.take();
+        let mut pause = PAUSES.0;
+        let mut lost = false;
+        loop {
+            let error = match session.take() {
+                Some(mut session) => {
+                    pause = PAUSES.0;
+                    if std::mem::take(&mut lost) {
+                        outlets.event(&Event::RegistryRestored);
+                    }
+                    let Err(error) = self.follow(&mut session, &outlets).await;
+                    self.away.since = session.store_time();
+                    error
+                }
+                None => match self.reconnect().await {
+                    Ok(new) => {
+                        session = Some(new);
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+            };
+            let why = self.settings.url.redact(&error.to_string());
+            outlets.status.send_modify(|status| {
+                status.store = Store::Down;
+                status.error = Some(format!("Redis at {}: {why}", self.settings.url));
+            });
+            if !std::mem::replace(&mut lost, true) {
+                outlets.event(&Event::RegistryLost { reason: why });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    async fn reconnect(&mut self) -> Result<Session, RedisError> {
+        let connection = Connection::open(&self.settings, &self.layout).await?;
+        self.begin(connection).await
+    }
+
+    /// First the notices, then the reading: no change can fall between the two.
+    async fn begin(&mut self, mut connection: Connection) -> Result<Session, RedisError> {
+        connection.track().await?;
+        let began = connection.time().await?;
+        let mut session = Session::new(connection, began);
+        self.list(&mut session).await?;
+        if self.away.since > 0 {
+            self.away.until = began;
+        }
+        self.guard.on_session(Instant::now());
+        Ok(session)
+    }
+
+    /// Reads everything.
+    async fn list(&mut self, session: &mut Session) -> Result<(), RedisError> {
+        let everything = session.connection.everything().await?;
+        session.clock = (session.connection.time().await?, Instant::now());
+        session.listed = Instant::now();
+        session.refused = false;
+        self.listings += 1;
+        self.records.replace(everything.records);
+        // What somebody deleted is written again, what is nobody's is deleted.
+        self.written
+            .retain(|name, _| everything.statuses.contains(name));
+        self.obsolete = everything.statuses;
+        Ok(())
+    }
+
+    /// Follows the changes until the session ends, which is always an error.
+    async fn follow(
+        &mut self,
+        session: &mut Session,
+        outlets: &Outlets,
+    ) -> Result<Infallible, RedisError> {
+        let hints = session.connection.hints();
+        let mut ping = interval(PING_INTERVAL);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.publish(session, outlets, true).await?;
+        loop {
+            let (wake, full) = self.wake(session);
+            tokio::select! {
+                heard = hints.next() => {
+                    if heard.closed {
+                        let why = "the server closed the connection";
+                        return Err(RedisError::from((ErrorKind::Io, why)));
+                    }
+                    if heard.all {
+                        self.list(session).await?;
+                    } else if !self.reread(session, &heard.keys).await? {
+                        continue;
+                    }
+                    self.publish(session, outlets, heard.all).await?;
+                }
+                () = sleep_until(wake) => {
+                    if full {
+                        self.list(session).await?;
+                    }
+                    self.publish(session, outlets, full).await?;
+                }
+                _ = ping.tick() => session.connection.ping().await?,
+            }
+        }
+    }
+
+    /// Reads what has changed; false: nothing did that the registry shows.
+    async fn reread(
+        &mut self,
+        session: &mut Session,
+        keys: &BTreeSet<Vec<u8>>,
+    ) -> Result<bool, RedisError> {
+        let keys = keys.iter().filter_map(|key| self.layout.parse(key));
+        let read = session.connection.read(keys.collect()).await?;
+        let now = session.store_time();
+        let mut news = false;
+        for (key, raw) in read {
+            news |= match self.records.put(key, raw) {
+                Change::None => false,
+                // Who was alive is alive: not worth building the whole registry for.
+                Change::Beat { before } => !self.away.alive(before, now),
+                Change::Some => true,
+            };
+        }
+        Ok(news)
+    }
+
+    /// When to look again if nothing is heard until then, and whether at everything.
+    fn wake(&self, session: &Session) -> (Instant, bool) {
+        let reconcile = session.listed + self.settings.reconcile_interval;
+        let full = self
+            .guard
+            .wake()
+            .map_or(reconcile, |held| held.min(reconcile));
+        let due = self.due.map(|due| {
+            let wait = due.saturating_sub(session.store_time());
+            Instant::now() + Duration::from_millis(wait)
+        });
+        match due {
+            Some(due) if due < full => (due, false),
+            _ => (full, true),
+        }
+    }
+
+    /// Serves what the records make now, and tells the store what became of them.
+    async fn publish(
+        &mut self,
+        session: &mut Session,
+        outlets: &Outlets,
+        full: bool,
+    ) -> Result<(), RedisError> {
+        let (events, held) = self.settle(session, full);
+        outlets.status.send_replace(super::SourceStatus {
+            error: None,
+            store: Store::Up,
+            listings: self.listings,
+            synced: Some(Instant::now()),
+            held,
+        });
+        let news = |published: &mut super::Published| {
+            let same = published
+                .as_ref()
+                .is_some_and(|old| Arc::ptr_eq(old, &self.last));
+            if !same {
+                *published = Some(Arc::clone(&self.last));
+            }
+            !same
+        };
+        outlets.published.send_if_modified(news);
+        for event in events {
+            outlets.event(&event);
+        }
+        if let Err(error) = self.report(session).await {
+            if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
+                return Err(error);
+            }
+            // The server answered, but refuses: a user who may only read, or a replica.
+            session.refused = true;
+            if !std::mem::replace(&mut session.refusal_told, true) {
+                let why = self.settings.url.redact(&error.to_string());
+                warn!(
+                    event = "registry_read_only",
+                    "nothing is written to Redis: {why}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the records as the registry they make, and lets the guard judge it.
+    fn settle(&mut self, session: &Session, full: bool) -> (Vec<Event>, Option<Held>) {
+        let Reading {
+            listing,
+            reports,
+            due,
+            gone,
+        } = self.records.read(session.store_time(), self.away);
+        self.due = due;
+        self.gone = gone;
+        let next = Registry::new(listing, self.exchange.clone(), None);
+        let (served, found) = (self.last.size(), next.size());
+        let ruling = self.guard.judge(found, full, Instant::now());
+        let held = Held { served, found };
+        let event = match ruling {
+            Ruling::Serve => None,
+            Ruling::Release { confirmed } => Some(Event::RegistryGuardReleased { confirmed }),
+            Ruling::Hold { news } => {
+                let event = news.then_some(Event::RegistryGuardHeld { served, found });
+                return (event.into_iter().collect(), Some(held));
+            }
+        };
+        self.obsolete.extend(self.written.keys().cloned());
+        self.obsolete.retain(|name| !reports.contains_key(name));
+        self.wanted = reports;
+        log_rejected(&self.last.rejected, &next.rejected);
+        if next != *self.last {
+            next.log_changed();
+            self.last = Arc::new(next);
+        }
+        (event.into_iter().collect(), None)
+    }
+
+    /// Writes what is news about clusters, and deletes backends silent for too long.
+    async fn report(&mut self, session: &mut Session) -> Result<(), RedisError> {
+        if session.refused {
+            return Ok(());
+        }
+        let news: Vec<(&String, &Report)> = self
+            .wanted
+            .iter()
+            .filter(|(name, report)| self.written.get(*name) != Some(report))
+            .collect();
+        let obsolete: Vec<String> = self.obsolete.iter().cloned().collect();
+        let now = session.store_time();
+        if !(news.is_empty() && obsolete.is_empty()) {
+            session
+                .connection
+                .write_statuses(&news, &obsolete, now)
+                .await?;
+        }
+        self.written.clone_from(&self.wanted);
+        self.obsolete.clear();
+        let gone = std::mem::take(&mut self.gone);
+        session.connection.reap(&gone).await
+    }
+}

@@ -1,0 +1,234 @@
+//! One connection to Redis and what is asked over it; no rule stands here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, RedisError, Value};
+use tokio::time::timeout;
+
+use super::hints::Hints;
+use super::layout::{Key, Layout};
+use super::record::Raw;
+use super::records::Report;
+use crate::settings::RedisSettings;
+
+/// Longest time to connect, and to answer a PING.
+pub const PING_MAX: Duration = Duration::from_secs(2);
+/// Longest time to answer anything else.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Keys per SCAN and commands per pipeline.
+const BATCH: usize = 500;
+
+/// Written only by whoever read later: an older word never replaces a newer one.
+const WRITE_STATUS: &str = "local seen = redis.call('HGET', KEYS[1], 'updatedAt')
+if seen and tonumber(seen) > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'updatedAt', unpack(ARGV))
+return 1";
+/// Deleted only if it is still as silent as when it was read.
+const REAP: &str = "if redis.call('HGET', KEYS[1], 'heartbeatAt') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])";
+
+/// Everything below the root, read.
+pub struct Everything {
+    /// The records.
+    pub records: Vec<(Key, Raw)>,
+    /// The clusters that have a status.
+    pub statuses: BTreeSet<String>,
+}
+
+/// One connection; dropped, it closes.
+pub struct Connection {
+    redis: MultiplexedConnection,
+    layout: Layout,
+    hints: Arc<Hints>,
+}
+
+impl Connection {
+    /// Connects and asks for a sign of life.
+    pub async fn open(settings: &RedisSettings, layout: &Layout) -> Result<Self, RedisError> {
+        let hints = Arc::new(Hints::default());
+        let hears = Arc::clone(&hints);
+        let hear = move |push: PushInfo| -> Result<(), ()> {
+            hears.hear(&push);
+            Ok(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_push_sender(hear)
+            .set_connection_timeout(Some(PING_MAX))
+            .set_response_timeout(Some(ANSWER_MAX));
+        let client = Client::open(settings.url.info())?;
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        // The library's own limit covers the dial, not what is said to set the connection up.
+        let redis = timeout(ANSWER_MAX, connecting)
+            .await
+            .map_err(|_| late())??;
+        let mut connection = Connection {
+            redis,
+            layout: layout.clone(),
+            hints,
+        };
+        connection.ping().await?;
+        Ok(connection)
+    }
+
+    /// Where this connection's change notices arrive.
+    pub fn hints(&self) -> Arc<Hints> {
+        Arc::clone(&self.hints)
+    }
+
+    /// A sign of life, within [`PING_MAX`].
+    pub async fn ping(&mut self) -> Result<(), RedisError> {
+        let mut ping = Cmd::new();
+        ping.arg("PING");
+        let asked = ping.query_async::<Value>(&mut self.redis);
+        timeout(PING_MAX, asked).await.map_err(|_| late())??;
+        Ok(())
+    }
+
+    /// From now on every change below the watched prefixes is heard.
+    pub async fn track(&mut self) -> Result<(), RedisError> {
+        let mut track = Cmd::new();
+        track.arg("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
+        for prefix in self.layout.watched() {
+            track.arg("PREFIX").arg(prefix);
+        }
+        track.query_async::<()>(&mut self.redis).await
+    }
+
+    /// The store's clock, ms.
+    pub async fn time(&mut self) -> Result<u64, RedisError> {
+        let mut time = Cmd::new();
+        time.arg("TIME");
+        let (seconds, micros): (u64, u64) = time.query_async(&mut self.redis).await?;
+        Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+    }
+
+    /// Reads all there is.
+    pub async fn everything(&mut self) -> Result<Everything, RedisError> {
+        let mut found: BTreeSet<Key> = BTreeSet::new();
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = Cmd::new();
+            scan.arg("SCAN")
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(self.layout.pattern());
+            scan.arg("COUNT").arg(BATCH);
+            let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut self.redis).await?;
+            // A key may be named twice: the set forgets the second time.
+            found.extend(keys.iter().filter_map(|key| self.layout.parse(key)));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let mut statuses = BTreeSet::new();
+        let mut wanted = Vec::with_capacity(found.len());
+        for key in found {
+            match key {
+                Key::Status(name) => drop(statuses.insert(name)),
+                key => wanted.push(key),
+            }
+        }
+        let records = self.read(wanted).await?;
+        Ok(Everything { records, statuses })
+    }
+
+    /// Reads what stands under these keys now.
+    pub async fn read(&mut self, keys: Vec<Key>) -> Result<Vec<(Key, Raw)>, RedisError> {
+        let mut read = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(BATCH) {
+            let mut pipe = Pipeline::new();
+            pipe.ignore_errors();
+            for key in chunk {
+                let verb = match key {
+                    Key::Backend { .. } | Key::Override(_) => "HGETALL",
+                    Key::Cluster(_) | Key::Status(_) => "GET",
+                    Key::Odd(_) => "EXISTS",
+                };
+                pipe.cmd(verb).arg(self.layout.write(key));
+            }
+            let answers: Vec<Result<Value, RedisError>> = pipe.query_async(&mut self.redis).await?;
+            for (key, answer) in chunk.iter().zip(answers) {
+                read.push((key.clone(), raw(answer)?));
+            }
+        }
+        Ok(read)
+    }
+
+    /// Writes what is to be said of clusters, as of `now` (ms of Redis time), and removes what was
+    /// said of those that are gone.
+    pub async fn write_statuses(
+        &mut self,
+        news: &[(&String, &Report)],
+        gone: &[String],
+        now: u64,
+    ) -> Result<(), RedisError> {
+        for chunk in news.chunks(BATCH) {
+            let mut pipe = Pipeline::new();
+            for (name, report) in chunk {
+                let key = self.layout.write(&Key::Status((*name).clone()));
+                let write = pipe.cmd("EVAL").arg(WRITE_STATUS).arg(1).arg(key).arg(now);
+                write.arg("accepted").arg(report.accepted.to_string());
+                write.arg("backends").arg(report.backends);
+                write.arg("registered").arg(report.registered);
+                if !report.error.is_empty() {
+                    write.arg("error").arg(&report.error);
+                }
+            }
+            pipe.query_async::<()>(&mut self.redis).await?;
+        }
+        for chunk in gone.chunks(BATCH) {
+            let mut delete = Cmd::new();
+            delete.arg("DEL");
+            for name in chunk {
+                delete.arg(self.layout.write(&Key::Status(name.clone())));
+            }
+            delete.query_async::<()>(&mut self.redis).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes backends that are still as silent as they were.
+    pub async fn reap(&mut self, silent: &[(Key, u64)]) -> Result<(), RedisError> {
+        for chunk in silent.chunks(BATCH) {
+            let mut pipe = Pipeline::new();
+            for (key, heartbeat) in chunk {
+                let key = self.layout.write(key);
+                pipe.cmd("EVAL").arg(REAP).arg(1).arg(key).arg(heartbeat);
+            }
+            pipe.query_async::<()>(&mut self.redis).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What an answer says of a key; an error that is not about the key's type is the session's end.
+fn raw(answer: Result<Value, RedisError>) -> Result<Raw, RedisError> {
+    let value = match answer {
+        Err(error) if error.code() == Some("WRONGTYPE") => return Ok(Raw::WrongType),
+        answer => answer?,
+    };
+    Ok(match value {
+        Value::Nil | Value::Int(0) => Raw::Missing,
+        Value::BulkString(text) => Raw::Text(text),
+        Value::Map(fields) if fields.is_empty() => Raw::Missing,
+        Value::Map(fields) => Raw::Hash(
+            fields
+                .into_iter()
+                .filter_map(|pair| match pair {
+                    (Value::BulkString(field), Value::BulkString(value)) => Some((field, value)),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        _ => Raw::WrongType,
+    })
+}
+
+fn late() -> RedisError {
+    RedisError::from((ErrorKind::Io, "no answer in time"))
+}

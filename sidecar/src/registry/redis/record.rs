@@ -1,0 +1,317 @@
+//! One record of Redis → what it says, or everything that is wrong with it.
+
+use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigError, ConfigErrors, State};
+use serde_json::{Map, Value, json};
+
+use crate::registry::document::SIDECAR_CLUSTER;
+
+/// Longest document, bytes; the longest that the schema allows is far shorter.
+const DOCUMENT_MAX: usize = 8 << 20;
+
+/// A hash as Redis answers it.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What stands under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Raw {
+    /// Nothing.
+    Missing,
+    /// A string.
+    Text(Vec<u8>),
+    /// A hash; never empty.
+    Hash(Fields),
+    /// Something else than the layout asks for.
+    WrongType,
+}
+
+/// A backend that registered itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// What it says of itself.
+    pub backend: BackendConfig,
+    /// When it last said so, ms of Redis time; absent: it is not asked to.
+    pub heartbeat: Option<u64>,
+}
+
+/// An operator's word on one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// Cordoned or draining.
+    pub state: State,
+    /// Until when, ms of Redis time; absent: until it is taken back.
+    pub expires_at: Option<u64>,
+}
+
+/// Reads a cluster's document.
+pub fn document(name: &str, raw: &Raw) -> Result<ClusterConfig, ConfigErrors> {
+    let place = format!("clusters.{name}");
+    let text = match raw {
+        Raw::Text(text) if text.len() <= DOCUMENT_MAX => text,
+        Raw::Text(_) => {
+            return Err(error(
+                &place,
+                format!("must have at most {DOCUMENT_MAX} bytes"),
+            ));
+        }
+        _ => return Err(error(&place, "must be a string that holds a JSON document")),
+    };
+    let value: Value = serde_json::from_slice(text)
+        .map_err(|why| error(&place, format!("must be JSON: {why}")))?;
+    let said = value.get("name").and_then(Value::as_str);
+    if name == SIDECAR_CLUSTER {
+        let why = "must be another: this one is the way to the sidecar";
+        return Err(error(&format!("{place}.name"), why));
+    }
+    if let Some(said) = said.filter(|said| *said != name) {
+        let why = format!("must be {name:?}, as the key says, not {said:?}");
+        return Err(error(&format!("{place}.name"), why));
+    }
+    ClusterConfig::parse(&value).map_err(|errors| moved(errors, "cluster", &place))
+}
+
+/// Reads a backend's own record.
+pub fn registered(cluster: &str, id: &str, raw: &Raw) -> Result<Registered, ConfigErrors> {
+    let place = format!("clusters.{cluster}.backends[{id}]");
+    let Raw::Hash(fields) = raw else {
+        return Err(error(&place, "must be a hash"));
+    };
+    let mut map = Map::new();
+    let mut heartbeat = None;
+    for (field, value) in fields {
+        let (field, value) = (utf8(field, &place)?, utf8(value, &place)?);
+        match field {
+            "id" => return Err(error(&format!("{place}.id"), "stands in the key already")),
+            "heartbeatAt" => {
+                let why = || error(&format!("{place}.heartbeatAt"), "must be Redis time in ms");
+                heartbeat = Some(value.parse().map_err(|_| why())?);
+            }
+            _ => drop(map.insert(field.to_owned(), typed(field, value))),
+        }
+    }
+    map.insert("id".to_owned(), id.into());
+    // The one parser judges it, as the only backend of a document.
+    let document = json!({"name": cluster, "backends": [map]});
+    let parsed = ClusterConfig::parse(&document)
+        .map_err(|errors| moved(errors, &format!("clusters.{cluster}.backends[0]"), &place))?;
+    let backend = parsed.backends.into_iter().next();
+    let backend = backend.ok_or_else(|| error(&place, "must be a backend"))?;
+    Ok(Registered { backend, heartbeat })
+}
+
+/// A hash knows only texts; the schema knows numbers and flags.
+fn typed(field: &str, text: &str) -> Value {
+    let typed = match field {
+        "weight" => text.parse::<i64>().ok().map(Value::from),
+        "backup" => text.parse::<bool>().ok().map(Value::from),
+        _ => None,
+    };
+    typed.unwrap_or_else(|| text.into())
+}
+
+/// Reads an operator's word: the state alone, or JSON with reason, actor and expiry.
+pub fn word(cluster: &str, id: &str, text: &[u8]) -> Result<Word, ConfigErrors> {
+    let place = format!("overrides.{cluster}[{id}]");
+    let text = utf8(text, &place)?.trim();
+    let value: Value = match text.starts_with('{') {
+        true => serde_json::from_str(text)
+            .map_err(|why| error(&place, format!("must be JSON: {why}")))?,
+        false => json!({"state": text}),
+    };
+    for (field, value) in value.as_object().into_iter().flatten() {
+        let place = format!("{place}.{field}");
+        match field.as_str() {
+            "state" => {}
+            "reason" | "actor" if value.is_string() => {}
+            "reason" | "actor" => return Err(error(&place, "must be a text")),
+            "expiresAt" if value.is_u64() => {}
+            "expiresAt" => return Err(error(&place, "must be Redis time in ms")),
+            _ => return Err(error(&place, "is not a known field")),
+        }
+    }
+    let state = match value.get("state").and_then(Value::as_str) {
+        Some("Cordoned") => State::Cordoned,
+        Some("Draining") => State::Draining,
+        _ => {
+            return Err(error(
+                &format!("{place}.state"),
+                "must be Cordoned or Draining",
+            ));
+        }
+    };
+    Ok(Word {
+        state,
+        expires_at: value.get("expiresAt").and_then(Value::as_u64),
+    })
+}
+
+fn utf8<'a>(bytes: &'a [u8], place: &str) -> Result<&'a str, ConfigErrors> {
+    std::str::from_utf8(bytes).map_err(|_| error(place, "must be UTF-8"))
+}
+
+/// One error at one place.
+pub fn error(place: &str, why: impl Into<String>) -> ConfigErrors {
+    ConfigErrors(vec![ConfigError {
+        path: place.to_owned(),
+        why: why.into(),
+    }])
+}
+
+/// The same errors, below `to` instead of `from`.
+fn moved(mut errors: ConfigErrors, from: &str, to: &str) -> ConfigErrors {
+    for error in &mut errors.0 {
+        let below = error.path.strip_prefix(from);
+        if let Some(below) = below.filter(|rest| rest.is_empty() || rest.starts_with(['.', '['])) {
+            error.path = format!("{to}{below}");
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+    use crate::registry::redis::layout::Layout;
+
+    proptest! {
+        /// Whatever stands in Redis is judged: it is a record, or an error that says something.
+        #[test]
+        fn any_bytes_are_judged(
+            bytes in vec(any::<u8>(), 0..200),
+            fields in vec((vec(any::<u8>(), 0..9), vec(any::<u8>(), 0..9)), 1..4),
+        ) {
+            let key = [b"pm:backend:", bytes.as_slice()].concat();
+            drop(Layout::new("pm").parse(&key));
+            let said = [
+                document("a", &Raw::Text(bytes.clone())).err(),
+                registered("a", "b", &Raw::Hash(fields)).err(),
+                word("a", "b", &bytes).err(),
+            ];
+            for errors in said.into_iter().flatten() {
+                assert!(errors.0.iter().all(|error| !error.why.is_empty()), "{errors}");
+            }
+        }
+    }
+
+    fn text(text: &str) -> Raw {
+        Raw::Text(text.as_bytes().to_vec())
+    }
+
+    fn hash(fields: &[(&str, &str)]) -> Raw {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        Raw::Hash(fields.iter().map(|(f, v)| (bytes(f), bytes(v))).collect())
+    }
+
+    #[test]
+    fn a_document_says_its_keys_name() {
+        assert_eq!(document("a", &text(r#"{"name":"a"}"#)).unwrap().name, "a");
+        for (raw, expected) in [
+            (
+                text(r#"{"name":"b"}"#),
+                r#"clusters.a.name: must be "a", as the key says, not "b""#,
+            ),
+            (text("{}"), "clusters.a.name: is required"),
+            (text("3"), "clusters.a: must be an object, not 3"),
+            (
+                hash(&[("x", "y")]),
+                "clusters.a: must be a string that holds a JSON document",
+            ),
+            (
+                Raw::WrongType,
+                "clusters.a: must be a string that holds a JSON document",
+            ),
+            (
+                text(r#"{"name":"a","backends":[{"address":"x"}]}"#),
+                "clusters.a.backends[0].address: must be ip:port or [ipv6]:port (host names and \
+                 URLs are not supported yet), not \"x\"",
+            ),
+        ] {
+            let error = document("a", &raw).unwrap_err().to_string();
+            assert_eq!(error, expected, "{raw:?}");
+        }
+        let error = document("a", &text("{")).unwrap_err().to_string();
+        assert!(error.starts_with("clusters.a: must be JSON: "), "{error}");
+        let taken = text(r#"{"name":"pointsman_sidecar"}"#);
+        assert!(document(SIDECAR_CLUSTER, &taken).is_err());
+    }
+
+    #[test]
+    fn a_backend_registers_itself_with_texts() {
+        let raw = hash(&[
+            ("address", "10.0.0.1:80"),
+            ("weight", "7"),
+            ("backup", "true"),
+            ("stickyId", "s"),
+            ("state", "Draining"),
+            ("heartbeatAt", "12"),
+        ]);
+        let Registered { backend, heartbeat } = registered("a", "10.0.0.1:80", &raw).unwrap();
+        assert_eq!((backend.weight, backend.backup), (7, true));
+        assert_eq!((backend.state, heartbeat), (State::Draining, Some(12)));
+        assert_eq!(
+            (backend.id.as_str(), backend.id_given),
+            ("10.0.0.1:80", true)
+        );
+        for (fields, expected) in [
+            (
+                &[("weight", "1")][..],
+                "clusters.a.backends[b].address: is required",
+            ),
+            (
+                &[("address", "10.0.0.1:80"), ("weight", "many")],
+                "clusters.a.backends[b].weight: must be a whole number from 0 to 65535, not \
+                 \"many\"",
+            ),
+            (
+                &[("address", "10.0.0.1:80"), ("port", "1")],
+                "clusters.a.backends[b].port: is not a known field",
+            ),
+            (
+                &[("address", "10.0.0.1:80"), ("heartbeatAt", "soon")],
+                "clusters.a.backends[b].heartbeatAt: must be Redis time in ms",
+            ),
+            (
+                &[("id", "c")],
+                "clusters.a.backends[b].id: stands in the key already",
+            ),
+        ] {
+            let error = registered("a", "b", &hash(fields)).unwrap_err().to_string();
+            assert_eq!(error, expected, "{fields:?}");
+        }
+        assert!(registered("a", "b", &Raw::WrongType).is_err());
+    }
+
+    #[test]
+    fn a_word_is_a_state_or_json() {
+        let short = word("a", "b", b"Cordoned").unwrap();
+        assert_eq!((short.state, short.expires_at), (State::Cordoned, None));
+        let long = br#"{"state":"Draining","reason":"r","actor":"me","expiresAt":5}"#;
+        let long = word("a", "b", long).unwrap();
+        assert_eq!((long.state, long.expires_at), (State::Draining, Some(5)));
+        for (text, expected) in [
+            (
+                "Normal",
+                "overrides.a[b].state: must be Cordoned or Draining",
+            ),
+            ("{}", "overrides.a[b].state: must be Cordoned or Draining"),
+            (
+                r#"{"state":"Cordoned","til":1}"#,
+                "overrides.a[b].til: is not a known field",
+            ),
+            (
+                r#"{"state":"Cordoned","actor":1}"#,
+                "overrides.a[b].actor: must be a text",
+            ),
+            (
+                r#"{"state":"Cordoned","expiresAt":"x"}"#,
+                "overrides.a[b].expiresAt: must be Redis time in ms",
+            ),
+        ] {
+            let error = word("a", "b", text.as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, expected, "{text}");
+        }
+        assert!(word("a", "b", b"{").is_err() && word("a", "b", b"\xff").is_err());
+    }
+}

@@ -1,0 +1,288 @@
+//! One cluster's records: its document, its registered backends, the operators' words on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pointsman_filter::config::{
+    BACKENDS_MAX, BackendConfig, CLUSTERS_MAX, ClusterConfig, ConfigErrors,
+};
+
+use super::{Away, Change, GONE_MS, Reading, Report, STALE_MS};
+use crate::registry::BadRecord;
+use crate::registry::redis::layout::Key;
+use crate::registry::redis::record::{self, Fields, Raw, Registered, Word};
+
+/// What is known of one record: its last good version and what is wrong with the present one.
+#[derive(Debug, Clone)]
+struct Known<T> {
+    good: Option<T>,
+    error: Option<ConfigErrors>,
+}
+
+impl<T: PartialEq> Known<T> {
+    /// What is known after a reading, and whether that is news.
+    fn update(before: Option<Known<T>>, read: Result<T, ConfigErrors>) -> (Self, bool) {
+        let (good, error) = match read {
+            Ok(good) => (Some(good), None),
+            Err(error) => (None, Some(error)),
+        };
+        let Some(before) = before else {
+            return (Known { good, error }, true);
+        };
+        let news = match &good {
+            Some(_) => before.error.is_some() || before.good != good,
+            None => before.error != error,
+        };
+        let good = good.or(before.good);
+        (Known { good, error }, news)
+    }
+}
+
+/// The records of one cluster.
+#[derive(Debug, Default)]
+pub struct Entry {
+    document: Option<Known<ClusterConfig>>,
+    backends: BTreeMap<String, Known<Registered>>,
+    words: BTreeMap<String, Known<Word>>,
+    /// The override's key does not hold a hash.
+    words_error: Option<ConfigErrors>,
+}
+
+impl Entry {
+    /// Nothing is left of it.
+    pub fn is_empty(&self) -> bool {
+        self.document.is_none()
+            && self.backends.is_empty()
+            && self.words.is_empty()
+            && self.words_error.is_none()
+    }
+
+    /// Takes the last good version of one record over from an older entry.
+    pub fn inherit(&mut self, key: &Key, before: &mut Entry) {
+        match key {
+            Key::Cluster(_) => self.document = before.document.take(),
+            Key::Backend { id, .. } => {
+                if let Some(known) = before.backends.remove(id) {
+                    self.backends.insert(id.clone(), known);
+                }
+            }
+            Key::Override(_) => self.words = std::mem::take(&mut before.words),
+            Key::Status(_) | Key::Odd(_) => {}
+        }
+    }
+
+    /// Takes over the document; whether that is news.
+    pub fn put_document(&mut self, name: &str, raw: &Raw) -> bool {
+        let before = self.document.take();
+        if *raw == Raw::Missing {
+            return before.is_some();
+        }
+        let (known, news) = Known::update(before, record::document(name, raw));
+        self.document = Some(known);
+        news
+    }
+
+    /// Takes over a backend's own record.
+    pub fn put_backend(&mut self, cluster: &str, id: String, raw: &Raw) -> Change {
+        let before = self.backends.remove(&id);
+        if *raw == Raw::Missing {
+            return Change::of(before.is_some());
+        }
+        let old = before
+            .as_ref()
+            .filter(|known| known.error.is_none())
+            .and_then(|known| known.good.clone());
+        let (known, news) = Known::update(before, record::registered(cluster, &id, raw));
+        let beat = old.zip(known.good.as_ref()).and_then(|(old, new)| {
+            let same = known.error.is_none() && old.backend == new.backend;
+            old.heartbeat
+                .filter(|before| same && new.heartbeat >= Some(*before))
+        });
+        let change = match beat {
+            Some(before) if news => Change::Beat { before },
+            _ => Change::of(news),
+        };
+        self.backends.insert(id, known);
+        change
+    }
+
+    /// Takes over the operators' words; whether they are news.
+    pub fn put_words(&mut self, name: &str, raw: Raw) -> bool {
+        let fields: Fields = match raw {
+            Raw::Hash(fields) => fields,
+            Raw::Missing => Vec::new(),
+            Raw::Text(_) | Raw::WrongType => {
+                let place = format!("overrides.{name}");
+                self.words_error = Some(record::error(&place, "must be a hash"));
+                self.words.retain(|_, known| {
+                    known.error = None;
+                    known.good.is_some()
+                });
+                return true;
+            }
+        };
+        let mut news = self.words_error.take().is_some();
+        let mut before = std::mem::take(&mut self.words);
+        for (id, text) in fields {
+            let id = String::from_utf8_lossy(&id).into_owned();
+            let read = record::word(name, &id, &text);
+            let (known, new) = Known::update(before.remove(&id), read);
+            news |= new;
+            self.words.insert(id, known);
+        }
+        news || !before.is_empty()
+    }
+
+    /// Adds what it makes at `now`, ms of Redis time; `full`: there is room for no more clusters.
+    pub fn read(&self, name: &str, now: u64, away: Away, full: bool, reading: &mut Reading) {
+        let mut errors = self.errors(name);
+        let present = self.present(name, now, away, reading);
+        let good = self.document.as_ref().and_then(|it| it.good.as_ref());
+        let mut report = Report {
+            accepted: false,
+            error: String::new(),
+            backends: 0,
+            registered: 0,
+        };
+        if let Some(good) = good {
+            let mut cluster = good.clone();
+            let (registered, left) = merge(&mut cluster, present);
+            if left > 0 {
+                let why = format!("must be at most {BACKENDS_MAX}, {left} of them are left out");
+                let place = format!("clusters.{name}.backends");
+                errors.push((place.clone(), record::error(&place, why)));
+            }
+            self.obey(&mut cluster, now, reading);
+            if full {
+                let why = format!("is beyond the {CLUSTERS_MAX} clusters that can be served");
+                let place = format!("clusters.{name}");
+                errors.push((place.clone(), record::error(&place, why)));
+            } else {
+                report.backends = cluster.backends.len();
+                report.registered = registered;
+                reading.listing.clusters.push(cluster);
+            }
+        }
+        report.accepted = errors.is_empty();
+        report.error = joined(&errors);
+        if report.accepted && good.is_none() {
+            // Only words about a cluster that is not there: nothing to say of it.
+            return;
+        }
+        for (place, errors) in errors {
+            // The last good version is in the listing already.
+            reading.listing.rejected.push(BadRecord {
+                name: None,
+                place,
+                errors,
+            });
+        }
+        reading.reports.insert(name.to_owned(), report);
+    }
+
+    /// Everything that is wrong with its records, each with its place.
+    fn errors(&self, name: &str) -> Vec<(String, ConfigErrors)> {
+        let place = format!("clusters.{name}");
+        let mut errors = Vec::new();
+        if let Some(document) = &self.document {
+            errors.extend(document.error.clone().map(|error| (place, error)));
+        } else if !self.backends.is_empty() {
+            let count = self.backends.len();
+            let why = format!("{count} backends registered, but no document");
+            errors.push((place.clone(), record::error(&place, why)));
+        }
+        for (id, known) in &self.backends {
+            let place = || format!("clusters.{name}.backends[{id}]");
+            errors.extend(known.error.clone().map(|error| (place(), error)));
+        }
+        let words = self.words_error.clone();
+        errors.extend(words.map(|error| (format!("overrides.{name}"), error)));
+        for (id, known) in &self.words {
+            let place = || format!("overrides.{name}[{id}]");
+            errors.extend(known.error.clone().map(|error| (place(), error)));
+        }
+        errors
+    }
+
+    /// The registered backends that are alive.
+    fn present(
+        &self,
+        name: &str,
+        now: u64,
+        away: Away,
+        reading: &mut Reading,
+    ) -> Vec<&BackendConfig> {
+        let mut present = Vec::with_capacity(self.backends.len());
+        for (id, known) in &self.backends {
+            let Some(good) = &known.good else {
+                continue;
+            };
+            let Some(heartbeat) = good.heartbeat else {
+                present.push(&good.backend);
+                continue;
+            };
+            let counted = away.counted(heartbeat);
+            if away.alive(heartbeat, now) {
+                present.push(&good.backend);
+                soonest(&mut reading.due, counted.saturating_add(STALE_MS + 1));
+            } else if now.saturating_sub(counted) > GONE_MS && known.error.is_none() {
+                let (cluster, id) = (name.to_owned(), id.clone());
+                reading.gone.push((Key::Backend { cluster, id }, heartbeat));
+            }
+        }
+        present
+    }
+
+    /// The operators' words, last: they beat everything.
+    fn obey(&self, cluster: &mut ClusterConfig, now: u64, reading: &mut Reading) {
+        for backend in &mut cluster.backends {
+            let word = self.words.get(&backend.id);
+            let Some(word) = word.and_then(|known| known.good) else {
+                continue;
+            };
+            match word.expires_at {
+                Some(end) if end <= now => continue,
+                Some(end) => soonest(&mut reading.due, end),
+                None => {}
+            }
+            backend.state = word.state;
+        }
+    }
+}
+
+/// Adds the registered backends whose id is free; how many that were, and how many found no room.
+fn merge(cluster: &mut ClusterConfig, registered: Vec<&BackendConfig>) -> (usize, usize) {
+    let taken: BTreeSet<String> = cluster.backends.iter().map(|it| it.id.clone()).collect();
+    let free: Vec<&BackendConfig> = registered
+        .into_iter()
+        .filter(|it| !taken.contains(&it.id))
+        .collect();
+    let room = BACKENDS_MAX
+        .saturating_sub(cluster.backends.len())
+        .min(free.len());
+    cluster
+        .backends
+        .extend(free.iter().take(room).copied().cloned());
+    (room, free.len() - room)
+}
+
+fn joined(errors: &[(String, ConfigErrors)]) -> String {
+    /// Longest error that is written to Redis, bytes.
+    const ERROR_MAX: usize = 2048;
+    let mut text = String::new();
+    for (_, error) in errors {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(&error.to_string());
+        if text.len() > ERROR_MAX {
+            text.truncate(text.floor_char_boundary(ERROR_MAX));
+            text.push('…');
+            break;
+        }
+    }
+    text
+}
+
+fn soonest(due: &mut Option<u64>, at: u64) {
+    *due = Some(due.map_or(at, |due| due.min(at)));
+}

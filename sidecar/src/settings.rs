@@ -1,0 +1,305 @@
+//! What the process is told by flags and environment: one pure function from both to [`Settings`]
+//! that reports every error at once and guesses nothing.
+
+mod redis_url;
+mod registry;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pointsman_filter::config::duration;
+
+pub use redis_url::RedisUrl;
+pub use registry::{RedisSettings, RegistrySettings};
+
+const TOKEN_MAX: usize = 256;
+const LABEL_MAX: usize = 64;
+const THIRTY_SECONDS: Duration = Duration::from_secs(30);
+
+/// A word that must not be seen: it has no `Debug` and no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// A word to be kept.
+    pub fn new(word: String) -> Self {
+        Secret(word)
+    }
+
+    /// The word itself, for those who must send or compare it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// An address; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+/// Where Envoy gets the filter module from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Module {
+    /// A path as Envoy sees it.
+    Path(String),
+    /// A file the sidecar reads and sends along.
+    Inline(PathBuf),
+}
+
+/// Everything a serving process is told.
+pub struct Settings {
+    /// Where the registry is kept.
+    pub registry: RegistrySettings,
+    /// A label, nothing more.
+    pub environment: String,
+    /// Where proxies connect.
+    pub xds_listen: Listen,
+    /// What proxies must show.
+    pub xds_token: Option<Secret>,
+    /// Where operators ask.
+    pub admin_listen: SocketAddr,
+    /// What operators must show to write.
+    pub admin_token: Option<Secret>,
+    /// The filter module.
+    pub module: Module,
+    /// How long verdicts hold when the sidecar is silent.
+    pub verdict_ttl: Duration,
+    /// How long shutting down may take.
+    pub shutdown_grace: Duration,
+    /// Where to write the bound addresses.
+    pub ports_file: Option<PathBuf>,
+}
+
+/// Everything wrong with flags and environment, one line each.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SettingsErrors(pub Vec<String>);
+
+impl fmt::Display for SettingsErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for SettingsErrors {}
+
+/// A setting's two names.
+#[derive(Clone, Copy)]
+struct Name {
+    variable: &'static str,
+    flag: &'static str,
+}
+
+const fn name(variable: &'static str, flag: &'static str) -> Name {
+    Name { variable, flag }
+}
+
+const ENVIRONMENT: Name = name("ENVIRONMENT", "--environment");
+const XDS_LISTEN: Name = name("POINTSMAN_XDS_LISTEN", "--xds-listen");
+const XDS_TOKEN: Name = name("POINTSMAN_XDS_TOKEN", "--xds-token");
+const ADMIN_LISTEN: Name = name("POINTSMAN_ADMIN_LISTEN", "--admin-listen");
+const ADMIN_TOKEN: Name = name("POINTSMAN_ADMIN_TOKEN", "--admin-token");
+const MODULE: Name = name("POINTSMAN_WASM", "--wasm");
+const VERDICT_TTL: Name = name("POINTSMAN_VERDICT_TTL", "--verdict-ttl");
+const SHUTDOWN_GRACE: Name = name("POINTSMAN_SHUTDOWN_GRACE", "--shutdown-grace");
+const PORTS_FILE: Name = name("POINTSMAN_PORTS_FILE", "--ports-file");
+
+impl Settings {
+    /// Reads every setting from its flag, else from its variable; an empty value counts as none.
+    /// `beside` is where the module is looked for when no setting names one.
+    pub fn parse(
+        flag: impl Fn(&str) -> Option<OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+        beside: Option<PathBuf>,
+    ) -> Result<Self, SettingsErrors> {
+        let mut reader = Reader {
+            flag: &flag,
+            variable: &variable,
+            errors: Vec::new(),
+        };
+        let registry = reader.registry();
+        let environment = reader.label();
+        let xds_listen = reader.xds_listen();
+        let xds_token = reader.secret(XDS_TOKEN);
+        let admin_listen = reader.admin_listen();
+        let admin_token = reader.secret(ADMIN_TOKEN);
+        if let Listen::Tcp(address) = xds_listen {
+            reader.guard(XDS_LISTEN, address, XDS_TOKEN, xds_token.is_some());
+        }
+        reader.guard(
+            ADMIN_LISTEN,
+            admin_listen,
+            ADMIN_TOKEN,
+            admin_token.is_some(),
+        );
+        let module = reader.module(beside);
+        let verdict_ttl = reader.duration(VERDICT_TTL, THIRTY_SECONDS, Duration::from_secs(1));
+        let shutdown_grace = reader.duration(SHUTDOWN_GRACE, THIRTY_SECONDS, Duration::ZERO);
+        let ports_file = reader.text(PORTS_FILE).map(|(_, path)| path.into());
+        let (Some(registry), Some(module), []) = (registry, module, reader.errors.as_slice())
+        else {
+            return Err(SettingsErrors(reader.errors));
+        };
+        Ok(Settings {
+            registry,
+            environment,
+            xds_listen,
+            xds_token,
+            admin_listen,
+            admin_token,
+            module,
+            verdict_ttl,
+            shutdown_grace,
+            ports_file,
+        })
+    }
+}
+
+struct Reader<'a> {
+    flag: &'a dyn Fn(&str) -> Option<OsString>,
+    variable: &'a dyn Fn(&str) -> Option<OsString>,
+    errors: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// The value and the name it was given by.
+    fn text(&mut self, name: Name) -> Option<(&'static str, String)> {
+        let given = |place, value: Option<OsString>| {
+            value
+                .filter(|value| !value.is_empty())
+                .map(|value| (place, value))
+        };
+        let (place, value) = given(name.flag, (self.flag)(name.flag))
+            .or_else(|| given(name.variable, (self.variable)(name.variable)))?;
+        match value.into_string() {
+            Ok(text) => Some((place, text)),
+            Err(_) => {
+                self.errors.push(format!("{place}: must be UTF-8"));
+                None
+            }
+        }
+    }
+
+    /// The same where the variable has a second name: the flag, then ours, then the other.
+    fn text_of(&mut self, name: Name, alias: &'static str) -> Option<(&'static str, String)> {
+        let other = Name {
+            variable: alias,
+            flag: name.flag,
+        };
+        self.text(name).or_else(|| self.text(other))
+    }
+
+    fn refuse(&mut self, place: &str, must: &str, value: &str) {
+        self.errors.push(format!("{place}: {must}, not {value:?}"));
+    }
+
+    fn label(&mut self) -> String {
+        let Some((place, label)) = self.text(ENVIRONMENT) else {
+            return "development".to_owned();
+        };
+        if label.len() > LABEL_MAX || label.chars().any(char::is_control) {
+            let must = format!("must be at most {LABEL_MAX} bytes without control characters");
+            self.refuse(place, &must, &label);
+        }
+        label
+    }
+
+    fn xds_listen(&mut self) -> Listen {
+        let default = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 18000)));
+        let Some((place, text)) = self.text(XDS_LISTEN) else {
+            return default;
+        };
+        if let Some(path) = text
+            .strip_prefix("unix:")
+            .filter(|path| path.starts_with('/'))
+        {
+            return Listen::Unix(path.into());
+        }
+        match text.parse() {
+            Ok(address) => Listen::Tcp(address),
+            Err(_) => {
+                self.refuse(place, "must be ip:port or unix:/path", &text);
+                default
+            }
+        }
+    }
+
+    fn admin_listen(&mut self) -> SocketAddr {
+        let default = SocketAddr::from(([127, 0, 0, 1], 18080));
+        let Some((place, text)) = self.text(ADMIN_LISTEN) else {
+            return default;
+        };
+        text.parse().unwrap_or_else(|_| {
+            self.refuse(place, "must be ip:port", &text);
+            default
+        })
+    }
+
+    /// Whoever can reach the listener must be asked for a token, unless only this host can.
+    fn guard(&mut self, listen: Name, address: SocketAddr, token: Name, has_token: bool) {
+        if address.ip().is_loopback() || has_token {
+            return;
+        }
+        let variable = listen.variable;
+        let token = token.variable;
+        let place = self.text(listen).map_or(variable, |(place, _)| place);
+        let must = format!("must be a loopback address unless {token} is set");
+        self.refuse(place, &must, &address.to_string());
+    }
+
+    /// An error says what is wrong with a secret, never the secret.
+    fn secret(&mut self, name: Name) -> Option<Secret> {
+        let (place, text) = self.text(name)?;
+        if text.len() > TOKEN_MAX || text.bytes().any(|b| !matches!(b, b'!'..=b'~')) {
+            let must = "must be printable ASCII without spaces";
+            self.errors
+                .push(format!("{place}: {must}, at most {TOKEN_MAX} bytes"));
+        }
+        Some(Secret::new(text))
+    }
+
+    fn module(&mut self, beside: Option<PathBuf>) -> Option<Module> {
+        let Some((place, text)) = self.text(MODULE) else {
+            if let Some(file) = beside {
+                return Some(Module::Inline(file));
+            }
+            let Name { variable, flag } = MODULE;
+            let why = "is required: a path as Envoy sees it, or inline:path";
+            self.errors.push(format!("{variable} or {flag}: {why}"));
+            return None;
+        };
+        match text.strip_prefix("inline:") {
+            Some("") => {
+                self.refuse(place, "must name a file after inline:", &text);
+                None
+            }
+            Some(path) => Some(Module::Inline(path.into())),
+            None => Some(Module::Path(text)),
+        }
+    }
+
+    fn duration(&mut self, name: Name, default: Duration, min: Duration) -> Duration {
+        const MAX: Duration = Duration::from_secs(86_400);
+        let Some((place, text)) = self.text(name) else {
+            return default;
+        };
+        match duration::parse(&text).filter(|read| (min..=MAX).contains(read)) {
+            Some(read) => read,
+            None => {
+                let (min, max) = (duration::print(min), duration::print(MAX));
+                let must = format!("must be a duration such as 500ms or 30s, {min} to {max}");
+                self.refuse(place, &must, &text);
+                default
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Where the registry is kept: the choice and what each choice needs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::redis_url::RedisUrl;
+use super::{Name, Reader, name};
+
+const DEMO_MODE: Name = name("DEMO_MODE", "--demo-mode");
+const DEMO_FILE: Name = name("POINTSMAN_DEMO_FILE", "--demo-file");
+const REGISTRY: Name = name("POINTSMAN_REGISTRY", "--registry");
+const REGISTRY_ALIAS: &str = "MX_METADATA_BACKEND";
+const URL: Name = name("REDIS_URL", "--redis-url");
+const HOST: Name = name("MX_REDIS_HOST", "--redis-host");
+const HOST_ALIAS: &str = "REDIS_HOST";
+const PORT: Name = name("MX_REDIS_PORT", "--redis-port");
+const PORT_ALIAS: &str = "REDIS_PORT";
+const ROOT: Name = name("POINTSMAN_REDIS_ROOT", "--redis-root");
+const RECONCILE_INTERVAL: Name = name("POINTSMAN_RECONCILE_INTERVAL", "--reconcile-interval");
+const GUARD_DELAY: Name = name("POINTSMAN_GUARD_DELAY", "--guard-delay");
+
+const ROOT_DEFAULT: &str = "pointsman";
+const ROOT_MAX: usize = 64;
+const RECONCILE_DEFAULT: Duration = Duration::from_secs(30);
+const GUARD_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Where the registry is kept.
+#[derive(Debug, Clone)]
+pub enum RegistrySettings {
+    /// In memory, seeded from this file: demo mode.
+    Demo(PathBuf),
+    /// In Redis.
+    Redis(RedisSettings),
+}
+
+/// What the Redis registry needs.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// Where Redis is.
+    pub url: RedisUrl,
+    /// What every key begins with, without the colon.
+    pub root: String,
+    /// How often everything is read again.
+    pub reconcile_interval: Duration,
+    /// How long a loss of more than half of the backends waits for its confirmation; zero: no wait.
+    pub guard_delay: Duration,
+}
+
+impl Reader<'_> {
+    /// The choice and its settings; `None` only beside an error.
+    pub(super) fn registry(&mut self) -> Option<RegistrySettings> {
+        if self.demo_mode() {
+            // A store's settings are not even looked at: demo mode never contacts one.
+            return self.demo_file().map(RegistrySettings::Demo);
+        }
+        match self.choice()? {
+            Choice::Redis => self.redis().map(RegistrySettings::Redis),
+            Choice::Nothing => {
+                // Who starts with an empty environment is told everything that is missing.
+                drop(self.redis_url());
+                None
+            }
+        }
+    }
+
+    fn demo_mode(&mut self) -> bool {
+        match self.text(DEMO_MODE) {
+            None => false,
+            Some((_, text)) if text.eq_ignore_ascii_case("true") => true,
+            Some((_, text)) if text.eq_ignore_ascii_case("false") => false,
+            Some((place, text)) => {
+                self.refuse(place, "must be true or false", &text);
+                // What else would be missing depends on what was meant.
+                true
+            }
+        }
+    }
+
+    fn demo_file(&mut self) -> Option<PathBuf> {
+        let file = self.text(DEMO_FILE).map(|(_, path)| PathBuf::from(path));
+        if file.is_none() {
+            let why = "is required in demo mode: a registry file (YAML, JSON or TOML)";
+            let Name { variable, flag } = DEMO_FILE;
+            self.errors.push(format!("{variable} or {flag}: {why}"));
+        }
+        file
+    }
+
+    fn choice(&mut self) -> Option<Choice> {
+        const MUST: &str = "must be redis or kubernetes (also k8s, crd)";
+        let Some((place, text)) = self.text_of(REGISTRY, REGISTRY_ALIAS) else {
+            let place = REGISTRY.variable;
+            self.errors.push(format!(
+                "{place}: {MUST}, not ''; or DEMO_MODE=true keeps the registry in memory"
+            ));
+            return Some(Choice::Nothing);
+        };
+        match text.to_ascii_lowercase().as_str() {
+            "redis" => Some(Choice::Redis),
+            "kubernetes" | "k8s" | "crd" => {
+                let why = "Kubernetes is not in this build yet, only redis is";
+                self.errors.push(format!("{place}: {why}, not '{text}'"));
+                None
+            }
+            _ => {
+                let shown = text.escape_debug();
+                self.errors.push(format!("{place}: {MUST}, not '{shown}'"));
+                None
+            }
+        }
+    }
+
+    fn redis(&mut self) -> Option<RedisSettings> {
+        let url = self.redis_url();
+        let root = self.root();
+        let second = Duration::from_secs(1);
+        let reconcile_interval = self.duration(RECONCILE_INTERVAL, RECONCILE_DEFAULT, second);
+        let guard_delay = self.duration(GUARD_DELAY, GUARD_DEFAULT, Duration::ZERO);
+        Some(RedisSettings {
+            url: url?,
+            root,
+            reconcile_interval,
+            guard_delay,
+        })
+    }
+
+    /// The URL, else host and port, each from whichever of its names is set.
+    fn redis_url(&mut self) -> Option<RedisUrl> {
+        if let Some((place, text)) = self.text(URL) {
+            let url = RedisUrl::parse(&text);
+            // The value may hold a password: it is never repeated.
+            return url
+                .map_err(|must| self.errors.push(format!("{place}: {must}")))
+                .ok();
+        }
+        let host = self.text_of(HOST, HOST_ALIAS);
+        let port = self.text_of(PORT, PORT_ALIAS);
+        match (host, port) {
+            (None, None) => {
+                self.errors.push(
+                    "Redis validation failed: REDIS_URL environment variable is required; or \
+                     MX_REDIS_HOST (REDIS_HOST) together with MX_REDIS_PORT (REDIS_PORT)"
+                        .to_owned(),
+                );
+                None
+            }
+            (None, Some((place, _))) => {
+                self.errors.push(format!(
+                    "REDIS_URL, MX_REDIS_HOST or REDIS_HOST: one is required beside {place}"
+                ));
+                None
+            }
+            (Some((place, _)), None) => {
+                self.errors.push(format!(
+                    "REDIS_URL, MX_REDIS_PORT or REDIS_PORT: one is required beside {place}"
+                ));
+                None
+            }
+            (Some((host_place, host)), Some((port_place, port))) => {
+                let number = port.parse::<u16>().ok().filter(|port| *port > 0);
+                if number.is_none() {
+                    self.refuse(port_place, "must be a port from 1 to 65535", &port);
+                }
+                RedisUrl::of(&host, number.unwrap_or(1))
+                    .map_err(|must| self.errors.push(format!("{host_place}: {must}")))
+                    .ok()
+                    .filter(|_| number.is_some())
+            }
+        }
+    }
+
+    fn root(&mut self) -> String {
+        let Some((place, text)) = self.text(ROOT) else {
+            return ROOT_DEFAULT.to_owned();
+        };
+        // What has a meaning in a SCAN pattern would make it match the keys of others.
+        let good = |b: u8| matches!(b, b'!'..=b'~') && !b"*?[]\\^".contains(&b);
+        if text.len() > ROOT_MAX || !text.bytes().all(good) || text.ends_with(':') {
+            let must = format!(
+                "must be at most {ROOT_MAX} printable characters without spaces, none of *?[]\\^, \
+                 and must not end with a colon"
+            );
+            self.refuse(place, &must, &text);
+        }
+        text
+    }
+}
+
+enum Choice {
+    Redis,
+    Nothing,
+}

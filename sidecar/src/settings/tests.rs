@@ -1,0 +1,197 @@
+//! What is promised, case by case.
+
+mod registry;
+
+use super::*;
+
+fn parse(given: &[(&str, &str)]) -> Result<Settings, SettingsErrors> {
+    let of = |wanted: &str| {
+        let found = given.iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| OsString::from(value))
+    };
+    Settings::parse(of, of, Some("beside.wasm".into()))
+}
+
+/// The settings that a demo needs, and more.
+fn demo<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [
+        &[("DEMO_MODE", "true"), ("POINTSMAN_DEMO_FILE", "c.yaml")],
+        more,
+    ]
+    .concat()
+}
+
+fn demo_file(settings: &Settings) -> PathBuf {
+    match &settings.registry {
+        RegistrySettings::Demo(file) => file.clone(),
+        RegistrySettings::Redis(_) => panic!("not a demo"),
+    }
+}
+
+fn errors(given: &[(&str, &str)]) -> Vec<String> {
+    parse(given).err().map_or_else(Vec::new, |errors| errors.0)
+}
+
+#[test]
+fn defaults() {
+    let settings = parse(&demo(&[])).ok().unwrap();
+    assert_eq!(demo_file(&settings), PathBuf::from("c.yaml"));
+    assert_eq!(settings.environment, "development");
+    assert_eq!(
+        settings.xds_listen,
+        Listen::Tcp("127.0.0.1:18000".parse().unwrap())
+    );
+    assert_eq!(settings.admin_listen, "127.0.0.1:18080".parse().unwrap());
+    assert_eq!(settings.module, Module::Inline("beside.wasm".into()));
+    assert_eq!(settings.verdict_ttl, Duration::from_secs(30));
+    assert_eq!(settings.shutdown_grace, Duration::from_secs(30));
+    assert!(settings.xds_token.is_none() && settings.admin_token.is_none());
+    assert!(settings.ports_file.is_none());
+}
+
+#[test]
+fn flags_win_and_empty_is_unset() {
+    let given = demo(&[
+        ("--demo-file", "flag.toml"),
+        ("--demo-mode", ""),
+        ("POINTSMAN_XDS_LISTEN", "unix:/run/x.sock"),
+        ("POINTSMAN_WASM", "/etc/envoy/f.wasm"),
+        ("POINTSMAN_XDS_TOKEN", ""),
+        ("--admin-token", "word"),
+        ("--admin-listen", "0.0.0.0:0"),
+        ("POINTSMAN_VERDICT_TTL", "2m"),
+        ("--shutdown-grace", "0s"),
+    ]);
+    let settings = parse(&given).ok().unwrap();
+    assert_eq!(demo_file(&settings), PathBuf::from("flag.toml"));
+    assert_eq!(settings.xds_listen, Listen::Unix("/run/x.sock".into()));
+    assert_eq!(
+        settings.module,
+        Module::Path("/etc/envoy/f.wasm".to_owned())
+    );
+    assert!(settings.xds_token.is_none());
+    assert_eq!(settings.admin_token.unwrap().reveal(), "word");
+    assert_eq!(settings.verdict_ttl, Duration::from_secs(120));
+    assert_eq!(settings.shutdown_grace, Duration::ZERO);
+}
+
+#[test]
+fn each_error_names_who_what_and_the_choices() {
+    let long = "x".repeat(257);
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "DEMO_MODE",
+            "yes",
+            r#"DEMO_MODE: must be true or false, not "yes""#,
+        ),
+        (
+            "--demo-mode",
+            "1",
+            r#"--demo-mode: must be true or false, not "1""#,
+        ),
+        (
+            "ENVIRONMENT",
+            "a\nb",
+            r#"ENVIRONMENT: must be at most 64 bytes without control characters, not "a\nb""#,
+        ),
+        (
+            "POINTSMAN_XDS_LISTEN",
+            "localhost:1",
+            r#"POINTSMAN_XDS_LISTEN: must be ip:port or unix:/path, not "localhost:1""#,
+        ),
+        (
+            "--xds-listen",
+            "unix:rel",
+            r#"--xds-listen: must be ip:port or unix:/path, not "unix:rel""#,
+        ),
+        (
+            "--xds-listen",
+            "0.0.0.0:18000",
+            "--xds-listen: must be a loopback address unless POINTSMAN_XDS_TOKEN is set, not \
+             \"0.0.0.0:18000\"",
+        ),
+        (
+            "POINTSMAN_ADMIN_LISTEN",
+            "[::]:1",
+            "POINTSMAN_ADMIN_LISTEN: must be a loopback address unless POINTSMAN_ADMIN_TOKEN is \
+             set, not \"[::]:1\"",
+        ),
+        (
+            "POINTSMAN_ADMIN_LISTEN",
+            "unix:/a",
+            r#"POINTSMAN_ADMIN_LISTEN: must be ip:port, not "unix:/a""#,
+        ),
+        (
+            "POINTSMAN_XDS_TOKEN",
+            "two words",
+            "POINTSMAN_XDS_TOKEN: must be printable ASCII without spaces, at most 256 bytes",
+        ),
+        (
+            "--admin-token",
+            &long,
+            "--admin-token: must be printable ASCII without spaces, at most 256 bytes",
+        ),
+        (
+            "POINTSMAN_WASM",
+            "inline:",
+            r#"POINTSMAN_WASM: must name a file after inline:, not "inline:""#,
+        ),
+        (
+            "POINTSMAN_VERDICT_TTL",
+            "10",
+            "POINTSMAN_VERDICT_TTL: must be a duration such as 500ms or 30s, 1s to 86400s, not \
+             \"10\"",
+        ),
+        (
+            "--verdict-ttl",
+            "500ms",
+            "--verdict-ttl: must be a duration such as 500ms or 30s, 1s to 86400s, not \"500ms\"",
+        ),
+        (
+            "POINTSMAN_SHUTDOWN_GRACE",
+            "25h",
+            "POINTSMAN_SHUTDOWN_GRACE: must be a duration such as 500ms or 30s, 0s to 86400s, not \
+             \"25h\"",
+        ),
+    ];
+    for (name, value, error) in cases {
+        let mut given = vec![(*name, *value)];
+        given.extend(demo(&[]));
+        assert_eq!(errors(&given), [*error], "{name}={value}");
+    }
+}
+
+#[test]
+fn all_errors_at_once() {
+    let given = [
+        ("POINTSMAN_XDS_LISTEN", "x"),
+        ("--verdict-ttl", "x"),
+        ("ENVIRONMENT", ""),
+    ];
+    let errors = errors(&given);
+    assert_eq!(errors.len(), 4, "{errors:?}");
+    assert!(errors[0].starts_with("POINTSMAN_REGISTRY:"));
+
+    let no_module = Settings::parse(|_| None, |_| None, None).err().unwrap().0;
+    assert!(
+        no_module[2].starts_with("POINTSMAN_WASM or --wasm: is required"),
+        "{no_module:?}"
+    );
+    let no_file = self::errors(&[("DEMO_MODE", "TRUE")]);
+    assert!(no_file[0].starts_with("POINTSMAN_DEMO_FILE or --demo-file: is required"));
+}
+
+#[test]
+fn what_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let bad = |name: &str| match name {
+        "POINTSMAN_DEMO_FILE" => Some(OsString::from_vec(vec![0xff])),
+        "DEMO_MODE" => Some("true".into()),
+        _ => None,
+    };
+    let errors = Settings::parse(|_| None, bad, Some("w".into()))
+        .err()
+        .unwrap()
+        .0;
+    assert_eq!(errors[0], "POINTSMAN_DEMO_FILE: must be UTF-8");
+}

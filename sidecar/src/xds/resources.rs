@@ -1,0 +1,59 @@
+//! The registry → what Envoy reads: clusters, endpoints and the filter's configuration.
+
+mod cluster;
+mod endpoints;
+mod filter;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use envoy_types::pb::google::protobuf::UInt32Value;
+use envoy_types::util::pack_any;
+use pointsman_filter::config::{ClusterConfig, FilterConfig};
+
+use super::snapshot::{Resource, Shelf, Snapshot};
+
+pub use filter::Code;
+
+/// The name of the filter's configuration, and of its root context and its VM.
+pub const FILTER_NAME: &str = "pointsman";
+
+/// A cluster as it is served: what the registry says, and the addresses on their way out.
+pub struct Served<'a> {
+    /// The registry's document.
+    pub config: &'a ClusterConfig,
+    /// Addresses that the registry has no more and that some worker may still name.
+    pub leaving: BTreeSet<SocketAddr>,
+}
+
+/// Everything that is served: `clusters` to Envoy, `config` to the filters.
+pub fn snapshot<'a>(
+    clusters: impl Iterator<Item = Served<'a>>,
+    config: &FilterConfig,
+    code: &Code,
+) -> Snapshot {
+    let mut cds = BTreeMap::new();
+    let mut eds = BTreeMap::new();
+    for served in clusters {
+        let name = &served.config.name;
+        let cluster = Resource::new(pack_any(cluster::cluster(served.config)));
+        let endpoints = pack_any(endpoints::endpoints(served.config, &served.leaving));
+        cds.insert(name.clone(), Arc::new(cluster));
+        eds.insert(name.clone(), Arc::new(Resource::new(endpoints)));
+    }
+    let filter = Resource::new(pack_any(filter::filter(config, code)));
+    let ecds = BTreeMap::from([(FILTER_NAME.to_owned(), Arc::new(filter))]);
+    Snapshot {
+        clusters: Shelf::new(cds),
+        endpoints: Shelf::new(eds),
+        filters: Shelf::new(ecds),
+    }
+}
+
+fn number(value: u32) -> Option<UInt32Value> {
+    Some(UInt32Value { value })
+}
+
+#[cfg(test)]
+mod tests;

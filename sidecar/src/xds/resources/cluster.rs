@@ -1,0 +1,202 @@
+//! CDS: how Envoy speaks to a cluster's backends.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::cluster::v3 as cds;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
+use envoy_types::pb::envoy::extensions::load_balancing_policies::override_host::v3 as lb;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http;
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+use envoy_types::pb::envoy::r#type::metadata::v3 as metadata;
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf::{Any, Duration};
+use envoy_types::util::pack_any;
+use pointsman_filter::config::{ClusterConfig, Tls};
+
+use super::number;
+
+/// Where `header_to_metadata` leaves the filter's list, and the policy finds it.
+const METADATA_NAMESPACE: &str = "pointsman";
+const METADATA_KEY: &str = "endpoints";
+/// The filter decides who may be tried how often; Envoy's own limits must never cut a failover
+/// short. Its default of three retries at a time fails most requests when a backend dies.
+const UNLIMITED: u32 = 1_000_000;
+const CONNECT_TIMEOUT: Duration = Duration {
+    seconds: 1,
+    nanos: 0,
+};
+
+/// A cluster whose endpoints come over the same stream and whose backend the filter picks.
+pub fn cluster(config: &ClusterConfig) -> cds::Cluster {
+    cds::Cluster {
+        name: config.name.clone(),
+        cluster_discovery_type: Some(cds::cluster::ClusterDiscoveryType::Type(
+            cds::cluster::DiscoveryType::Eds.into(),
+        )),
+        eds_cluster_config: Some(cds::cluster::EdsClusterConfig {
+            eds_config: Some(this_stream()),
+            service_name: String::new(),
+        }),
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        load_balancing_policy: Some(picked_by_the_filter()),
+        circuit_breakers: Some(circuit_breakers()),
+        // Without it a removed host that passes Envoy's own checks would stay pickable.
+        ignore_health_on_host_removal: true,
+        common_lb_config: Some(cds::cluster::CommonLbConfig {
+            // The fallback keeps to what the endpoints say, however many are draining.
+            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            ..Default::default()
+        }),
+        typed_extension_protocol_options: protocol(config.http2),
+        transport_socket: config.tls.as_ref().map(|tls| secured(tls, config.http2)),
+        ..Default::default()
+    }
+}
+
+fn this_stream() -> core::ConfigSource {
+    core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3.into(),
+        config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Ads(
+            core::AggregatedConfigSource {},
+        )),
+        ..Default::default()
+    }
+}
+
+fn policy(name: &str, config: Any) -> cds::LoadBalancingPolicy {
+    cds::LoadBalancingPolicy {
+        policies: vec![cds::load_balancing_policy::Policy {
+            typed_extension_config: Some(core::TypedExtensionConfig {
+                name: name.to_owned(),
+                typed_config: Some(config),
+            }),
+        }],
+    }
+}
+
+fn picked_by_the_filter() -> cds::LoadBalancingPolicy {
+    let list = metadata::MetadataKey {
+        key: METADATA_NAMESPACE.to_owned(),
+        path: vec![metadata::metadata_key::PathSegment {
+            segment: Some(metadata::metadata_key::path_segment::Segment::Key(
+                METADATA_KEY.to_owned(),
+            )),
+        }],
+    };
+    let fallback = policy(
+        "envoy.load_balancing_policies.least_request",
+        pack_any(LeastRequest::default()),
+    );
+    let override_host = lb::OverrideHost {
+        override_host_sources: vec![lb::override_host::OverrideHostSource {
+            metadata: Some(list),
+            ..Default::default()
+        }],
+        fallback_policy: Some(fallback),
+        ..Default::default()
+    };
+    policy(
+        "envoy.load_balancing_policies.override_host",
+        pack_any(override_host),
+    )
+}
+
+fn circuit_breakers() -> cds::CircuitBreakers {
+    let of = |priority: core::RoutingPriority| cds::circuit_breakers::Thresholds {
+        priority: priority.into(),
+        max_connections: number(UNLIMITED),
+        max_pending_requests: number(UNLIMITED),
+        max_requests: number(UNLIMITED),
+        retry_budget: Some(cds::circuit_breakers::thresholds::RetryBudget {
+            budget_percent: Some(Percent { value: 100.0 }),
+            // Requests that wait between two attempts count for no budget, so the floor decides.
+            min_retry_concurrency: number(UNLIMITED),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    cds::CircuitBreakers {
+        thresholds: vec![
+            of(core::RoutingPriority::Default),
+            of(core::RoutingPriority::High),
+        ],
+        ..Default::default()
+    }
+}
+
+/// HTTP/1.1 is Envoy's default and needs no word.
+fn protocol(http2: bool) -> HashMap<String, Any> {
+    use http::http_protocol_options as options;
+    if !http2 {
+        return HashMap::new();
+    }
+    let explicit = options::ExplicitHttpConfig {
+        protocol_config: Some(
+            options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
+                core::Http2ProtocolOptions::default(),
+            ),
+        ),
+    };
+    let message = http::HttpProtocolOptions {
+        upstream_protocol_options: Some(options::UpstreamProtocolOptions::ExplicitHttpConfig(
+            explicit,
+        )),
+        ..Default::default()
+    };
+    let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    HashMap::from([(name.to_owned(), pack_any(message))])
+}
+
+fn secured(config: &Tls, http2: bool) -> core::TransportSocket {
+    let context = tls::UpstreamTlsContext {
+        sni: config.sni.clone(),
+        common_tls_context: Some(tls::CommonTlsContext {
+            alpn_protocols: match http2 {
+                true => vec!["h2".to_owned()],
+                false => vec![],
+            },
+            validation_context_type: (!config.ca_file.is_empty()).then(|| checked(config)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    core::TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(core::transport_socket::ConfigType::TypedConfig(pack_any(
+            context,
+        ))),
+    }
+}
+
+/// A chain that ends at a trusted authority says who signed; the name says for whom.
+fn checked(config: &Tls) -> tls::common_tls_context::ValidationContextType {
+    let name = matcher::StringMatcher {
+        match_pattern: Some(matcher::string_matcher::MatchPattern::Exact(
+            config.sni.clone(),
+        )),
+        ..Default::default()
+    };
+    let names = tls::SubjectAltNameMatcher {
+        san_type: tls::subject_alt_name_matcher::SanType::Dns.into(),
+        matcher: Some(name),
+        ..Default::default()
+    };
+    let authorities = core::DataSource {
+        specifier: Some(core::data_source::Specifier::Filename(
+            config.ca_file.clone(),
+        )),
+        ..Default::default()
+    };
+    tls::common_tls_context::ValidationContextType::ValidationContext(
+        tls::CertificateValidationContext {
+            trusted_ca: Some(authorities),
+            match_typed_subject_alt_names: match config.sni.is_empty() {
+                true => vec![],
+                false => vec![names],
+            },
+            ..Default::default()
+        },
+    )
+}

@@ -1,0 +1,225 @@
+//! What is promised, case by case.
+
+use envoy_types::pb::envoy::config::core::v3::{HealthStatus, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy;
+use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
+use envoy_types::pb::google::protobuf::StringValue;
+use prost::Message;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn document(value: Value) -> ClusterConfig {
+    ClusterConfig::parse(&value).unwrap()
+}
+
+fn assignment(backends: Value, leaving: &[&str]) -> ClusterLoadAssignment {
+    let config = document(json!({"name": "a", "backends": backends}));
+    let leaving = leaving
+        .iter()
+        .map(|address| address.parse().unwrap())
+        .collect();
+    endpoints::endpoints(&config, &leaving)
+}
+
+/// Every endpoint as `priority/port/health/weight`.
+fn words(assignment: &ClusterLoadAssignment) -> String {
+    let words = assignment.endpoints.iter().flat_map(|locality| {
+        let of = |endpoint: &LbEndpoint| {
+            let text = format!("{:?}", endpoint.host_identifier);
+            let port = text
+                .split("PortValue(")
+                .nth(1)
+                .and_then(|t| t.split(')').next());
+            let health = match endpoint.health_status() {
+                HealthStatus::Healthy => "open",
+                HealthStatus::Draining => "draining",
+                other => panic!("{other:?}"),
+            };
+            let weight = endpoint.load_balancing_weight.unwrap().value;
+            format!("{}/{}/{health}/{weight}", locality.priority, port.unwrap())
+        };
+        locality.lb_endpoints.iter().map(of).collect::<Vec<_>>()
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn endpoints_say_what_the_fallback_may_do() {
+    let at = |port: u16| format!("10.0.0.1:{port}");
+    let cases = [
+        (json!([]), ""),
+        (
+            json!([{"address": at(2)}, {"address": at(1), "weight": 7}]),
+            "0/1/open/7 0/2/open/100",
+        ),
+        (
+            json!([{"address": at(1), "state": "Draining"}, {"address": at(2), "state": "Cordoned"},
+                   {"address": at(3), "weight": 0}, {"address": at(4)}]),
+            "0/1/draining/1 0/2/draining/1 0/3/draining/1 0/4/open/100",
+        ),
+        // All 0: all alike, and per tier.
+        (
+            json!([{"address": at(1), "weight": 0}, {"address": at(2), "weight": 0},
+                   {"address": at(3), "backup": true}]),
+            "0/1/open/1 0/2/open/1 1/3/open/100",
+        ),
+        (json!([{"address": at(1), "backup": true}]), "0/1/open/100"),
+        // Ids that share an address form one share.
+        (
+            json!([{"id": "x", "address": at(1), "weight": 3},
+                   {"id": "y", "address": at(1), "weight": 4, "backup": true},
+                   {"id": "z", "address": at(1), "weight": 5, "state": "Draining"}]),
+            "0/1/open/7",
+        ),
+        (
+            json!([{"id": "x", "address": at(1), "state": "Cordoned"},
+                   {"id": "y", "address": at(1), "state": "Draining"}]),
+            "0/1/draining/1",
+        ),
+    ];
+    for (backends, expected) in cases {
+        assert_eq!(
+            words(&assignment(backends.clone(), &[])),
+            expected,
+            "{backends}"
+        );
+    }
+}
+
+#[test]
+fn what_leaves_takes_nothing_new() {
+    let backends = json!([{"address": "10.0.0.1:1"}]);
+    let both = assignment(backends.clone(), &["10.0.0.1:2"]);
+    assert_eq!(words(&both), "0/1/open/100 0/2/draining/1");
+    let back = assignment(backends, &["10.0.0.1:1"]);
+    assert_eq!(
+        words(&back),
+        "0/1/open/100",
+        "what came back is not leaving"
+    );
+}
+
+#[test]
+fn addresses_are_spelled_as_envoy_spells_them() {
+    let message = assignment(json!([{"address": "[0:0::1]:80"}]), &[]);
+    assert!(format!("{message:?}").contains(r#"address: "::1""#));
+}
+
+#[test]
+fn a_cluster_that_only_has_a_name_is_whole() {
+    let message = cluster::cluster(&document(json!({"name": "a"})));
+    let text = format!("{message:?}");
+    assert_eq!(message.name, "a");
+    assert!(message.ignore_health_on_host_removal);
+    assert!(message.transport_socket.is_none());
+    assert!(message.typed_extension_protocol_options.is_empty());
+    let thresholds = &message.circuit_breakers.unwrap().thresholds;
+    assert_eq!(thresholds.len(), 2, "routes of either priority");
+    let floor = |t: &envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds| {
+        t.retry_budget.unwrap().min_retry_concurrency.unwrap().value
+    };
+    assert!(thresholds.iter().all(|t| floor(t) >= 100_000));
+    assert!(text.contains("envoy.load_balancing_policies.override_host"));
+}
+
+#[test]
+fn tls_checks_what_it_can() {
+    let context = |tls: Value, http2: bool| {
+        let message = cluster::cluster(&document(json!({"name": "a", "tls": tls, "http2": http2})));
+        let socket = format!("{:?}", message.transport_socket);
+        assert!(socket.contains("envoy.transport_sockets.tls"));
+        let Some(
+            envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType::TypedConfig(
+                any,
+            ),
+        ) = message.transport_socket.unwrap().config_type
+        else {
+            panic!("no config");
+        };
+        UpstreamTlsContext::decode(any.value.as_slice()).unwrap()
+    };
+    let open = context(json!({}), false);
+    assert_eq!(open.sni, "");
+    assert!(
+        open.common_tls_context
+            .unwrap()
+            .validation_context_type
+            .is_none()
+    );
+
+    let checked = context(json!({"sni": "a.test", "caFile": "/ca.pem"}), true);
+    assert_eq!(checked.sni, "a.test");
+    let common = checked.common_tls_context.unwrap();
+    assert_eq!(common.alpn_protocols, ["h2"]);
+    let text = format!("{:?}", common.validation_context_type);
+    assert!(text.contains(r#"Filename("/ca.pem")"#) && text.contains(r#"Exact("a.test")"#));
+
+    let nameless = context(json!({"caFile": "/ca.pem"}), false);
+    let text = format!("{:?}", nameless.common_tls_context);
+    assert!(text.contains("/ca.pem") && text.contains("match_typed_subject_alt_names: []"));
+}
+
+#[test]
+fn the_filter_gets_its_configuration_as_text() {
+    let config = FilterConfig::new(vec![document(json!({"name": "a"}))], None);
+    let message: TypedExtensionConfig = filter::filter(&config, &Code::Path("/f.wasm".to_owned()));
+    assert_eq!(message.name, "pointsman");
+    let any = message.typed_config.unwrap();
+    let plugin = Wasm::decode(any.value.as_slice()).unwrap().config.unwrap();
+    assert_eq!(
+        (plugin.name.as_str(), plugin.root_id.as_str()),
+        ("pointsman", "pointsman")
+    );
+    assert_eq!(plugin.failure_policy(), FailurePolicy::FailReload);
+    let wait = plugin
+        .reload_config
+        .unwrap()
+        .backoff
+        .unwrap()
+        .base_interval
+        .unwrap();
+    assert_eq!(
+        (wait.seconds, wait.nanos),
+        (0, 20_000_000),
+        "1 ms kills Envoy"
+    );
+    let text = StringValue::decode(plugin.configuration.unwrap().value.as_slice()).unwrap();
+    assert_eq!(text.value, config.to_json());
+    let Some(Vm::VmConfig(vm)) = plugin.vm else {
+        panic!("no VM");
+    };
+    assert_eq!(
+        (vm.vm_id.as_str(), vm.runtime.as_str()),
+        ("pointsman", "envoy.wasm.runtime.v8")
+    );
+    assert!(format!("{:?}", vm.code).contains(r#"Filename("/f.wasm")"#));
+}
+
+#[test]
+fn versions_follow_content_alone() {
+    let config = FilterConfig::new(vec![document(json!({"name": "a"}))], None);
+    let code = Code::Inline(vec![1, 2, 3]);
+    let of = |documents: &[Value]| {
+        let documents: Vec<ClusterConfig> = documents.iter().cloned().map(document).collect();
+        let served = documents.iter().map(|config| Served {
+            config,
+            leaving: BTreeSet::new(),
+        });
+        snapshot(served, &config, &code)
+    };
+    let backend = |port: u16| json!({"address": format!("10.0.0.1:{port}")});
+    let one = of(&[json!({"name": "a", "http2": true, "backends": [backend(1), backend(2)]})]);
+    let same = of(&[json!({"name": "a", "http2": true, "backends": [backend(2), backend(1)]})]);
+    assert_eq!(one.endpoints.version(), same.endpoints.version());
+    assert_eq!(one.clusters.version(), same.clusters.version());
+    let other = of(&[json!({"name": "a", "backends": [backend(1), backend(2)]})]);
+    assert_eq!(one.endpoints.version(), other.endpoints.version());
+    assert_ne!(one.clusters.version(), other.clusters.version());
+    let moved = of(&[json!({"name": "a", "http2": true, "backends": [backend(1)]})]);
+    assert_ne!(one.endpoints.version(), moved.endpoints.version());
+    assert_eq!(one.clusters.version(), moved.clusters.version());
+}

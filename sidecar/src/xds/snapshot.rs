@@ -1,0 +1,86 @@
+//! Everything that is served at one moment: immutable, shared by all streams.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use envoy_types::pb::google::protobuf::Any;
+use pointsman_filter::identity;
+
+use super::Kind;
+
+/// One resource as it is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource {
+    /// A hash of the body, so that sidecars agree and a restart sends nothing again.
+    pub version: String,
+    /// The message.
+    pub body: Any,
+}
+
+impl Resource {
+    /// A resource, named by the hash of what it says.
+    pub fn new(body: Any) -> Self {
+        let version = identity::hex(identity::text_key(&body.value));
+        Resource { version, body }
+    }
+}
+
+/// The resources of one kind, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Shelf {
+    resources: BTreeMap<String, Arc<Resource>>,
+    version: String,
+}
+
+impl Shelf {
+    /// A shelf whose version is a hash of the names and versions on it.
+    pub fn new(resources: BTreeMap<String, Arc<Resource>>) -> Self {
+        let mut text = String::new();
+        for (name, resource) in &resources {
+            // Names hold no control characters.
+            text.push_str(name);
+            text.push('\n');
+            text.push_str(&resource.version);
+            text.push('\n');
+        }
+        let version = identity::hex(identity::text_key(text.as_bytes()));
+        Shelf { resources, version }
+    }
+
+    /// The version of the whole shelf.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// A resource by its name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(name)
+    }
+
+    /// Every resource, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Arc<Resource>)> {
+        self.resources.iter()
+    }
+}
+
+/// What is served.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// CDS.
+    pub clusters: Shelf,
+    /// EDS.
+    pub endpoints: Shelf,
+    /// ECDS.
+    pub filters: Shelf,
+}
+
+impl Snapshot {
+    /// The shelf of a kind.
+    pub fn shelf(&self, kind: Kind) -> &Shelf {
+        match kind {
+            Kind::Clusters => &self.clusters,
+            Kind::Endpoints => &self.endpoints,
+            Kind::Filters => &self.filters,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! How often a request is tried, where, and for how long.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::client::post;
+use harness::registry::cluster;
+use harness::{Behaviour, Envoy, throughout};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpStream;
+
+use crate::scene::{self, CLUSTER, answered_by, backends, cluster_stat, figure, serve, shares};
+
+/// RT-7 and RT-9: the only backend stands twice in the list, for resets. It is tried no third time,
+/// and however often it refused one request, that is one failure. (Envoy's `reset` and
+/// `reset-before-request` hold for refused connections too, so those are tried twice as well.)
+#[tokio::test]
+async fn rt_7_a_lone_backend_is_tried_twice_at_most() -> Result<()> {
+    let [a] = backends(["a"])?;
+    let envoy = serve(&cluster(CLUSTER, &[&a], json!({}))).await?;
+    let mut client = envoy.client();
+    a.set(Behaviour::ResetAfter(1));
+    answered_by(&mut client, 50).await?;
+    let replayed = cluster_stat(&envoy, "upstream_rq_retry").await?;
+    println!("RT-9: a lone backend, half of 50 GETs reset: {replayed} replayed, all answered");
+    ensure!(replayed >= 20);
+
+    a.set(Behaviour::ResetOnRequest);
+    let before = a.hits();
+    assert_eq!(client.get("/").await?.status, 503);
+    let resets = a.hits() - before;
+    a.stop().await;
+    assert_eq!(client.send(post("/", "order")).await?.status, 503);
+    let refusals = cluster_stat(&envoy, "upstream_cx_connect_fail").await?;
+    let failed = figure(&envoy, "failed_attempts_total", "connect").await?;
+    println!(
+        "RT-7: a lone backend resets a GET {resets} times, refuses a POST {refusals} times: {failed} failure"
+    );
+    assert_eq!((resets, failed), (2, 1));
+    ensure!(refusals <= 2);
+    Ok(())
+}
+
+/// RT-6: two of three down and every request is served; three of three, and each is tried once.
+#[tokio::test]
+async fn rt_6_rt_7_as_many_distinct_backends_are_tried_as_there_are_attempts() -> Result<()> {
+    let [a, b, c] = backends(["a", "b", "c"])?;
+    let eager = json!({"backoff": {"base": "10ms", "max": "10ms"}});
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b, &c], eager)).await?;
+    a.stop().await;
+    b.stop().await;
+    let order = answered_by(&mut envoy.client(), 300).await?;
+    assert_eq!(shares(&order), [("c", 300)].into());
+    let exhausted = figure(&envoy, "retries_exhausted_total", "").await?;
+    println!("RT-6: a and b down: 300 of 300 answered by c, exhausted {exhausted}");
+    assert_eq!(exhausted, 0);
+    drop(envoy);
+
+    c.stop().await;
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b, &c], json!({}))).await?;
+    let response = envoy.client().get("/").await?;
+    let exhausted = figure(&envoy, "retries_exhausted_total", "").await?;
+    let tried = connect_failures(&envoy).await?;
+    println!(
+        "RT-6: all down: {}, exhausted {exhausted}, tried {tried:?}",
+        response.status
+    );
+    assert_eq!((response.status.as_u16(), exhausted), (503, 1));
+    assert_eq!(tried, [1, 1, 1], "each once");
+    Ok(())
+}
+
+/// Failed connections to each host of `orders`.
+async fn connect_failures(envoy: &Envoy) -> Result<Vec<u64>> {
+    let clusters = envoy.clusters().await?;
+    let statuses = clusters["cluster_statuses"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let hosts = statuses
+        .filter(|status| status["name"] == CLUSTER)
+        .flat_map(|status| status["host_statuses"].as_array().into_iter().flatten());
+    let count = |host: &Value| {
+        let stats = host["stats"].as_array().into_iter().flatten();
+        let mut failures = stats.filter(|stat| stat["name"] == "cx_connect_fail");
+        // Envoy leaves zeros out, and prints 64-bit numbers as text.
+        failures
+            .next()
+            .and_then(|stat| stat["value"].as_str()?.parse().ok())
+            .unwrap_or_default()
+    };
+    Ok(hosts.map(count).collect())
+}
+
+/// RT-8: backends that do not even refuse cost one connect timeout each, and then it ends.
+#[tokio::test]
+async fn rt_8_a_request_ends_in_bounded_time_when_nobody_connects() -> Result<()> {
+    let holes = [
+        BlackHole::open().await?,
+        BlackHole::open().await?,
+        BlackHole::open().await?,
+    ];
+    let backends: Vec<Value> = holes
+        .iter()
+        .map(|hole| json!({"address": hole.address.to_string()}))
+        .collect();
+    let document = json!({"name": CLUSTER, "backends": backends, "retry": {"attempts": 2}});
+    let timeout = |root: &mut Value| {
+        root["static_resources"]["clusters"][0]["connect_timeout"] = "0.25s".into();
+    };
+    let envoy = Envoy::start(scene::bootstrap(&document)?.edit(timeout)).await?;
+    let start = Instant::now();
+    let response = envoy.client().get("/").await?;
+    let (took, cpu) = (start.elapsed(), envoy.process().cpu()?);
+    println!(
+        "RT-8: two attempts of 250 ms: {} after {took:?}",
+        response.status
+    );
+    assert_eq!(response.status, 503);
+    ensure!(
+        (Duration::from_millis(500)..Duration::from_millis(1500)).contains(&took),
+        "{took:?}"
+    );
+    throughout(Duration::from_millis(500), "an idle Envoy", async || Ok(())).await?;
+    let idle = envoy.process().cpu()? - cpu;
+    println!("RT-8: CPU in the half second after it: {idle:?}");
+    ensure!(
+        idle < Duration::from_millis(200),
+        "it is busy with something"
+    );
+    Ok(())
+}
+
+/// An address where connections are neither accepted nor refused.
+struct BlackHole {
+    address: SocketAddr,
+    _listener: Socket,
+    _queued: TcpStream,
+}
+
+impl BlackHole {
+    /// A listener that accepts nothing, and the one connection that its queue holds.
+    async fn open() -> Result<Self> {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
+        listener.bind(&any_port.into())?;
+        listener.listen(0)?;
+        let address = listener.local_addr()?.as_socket();
+        let address = address.context("an IP address")?;
+        let queued = TcpStream::connect(address).await?;
+        Ok(BlackHole {
+            address,
+            _listener: listener,
+            _queued: queued,
+        })
+    }
+}

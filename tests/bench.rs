@@ -1,0 +1,190 @@
+//! `make bench`: Pointsman's figures beside those of what users would pick instead.
+//!
+//! Prints a table, and leaves `report.json` and plots in `target/bench`. `QUICK=1` measures the
+//! cases that say most. Exits with an error only when a case could not be measured, never because
+//! of a figure.
+//!
+//! In reading order: [`bench::cpu`] compares the [`bench::contender`]s under a [`bench::load`],
+//! [`bench::counts`] counts in an interpreter ([`bench::vm`]) what no machine disturbs,
+//! [`bench::core`] times the routing core alone, [`bench::delivery`] and [`bench::verdict`] follow
+//! news to the workers, [`bench::failover`] kills a backend; [`bench::targets`] and
+//! [`bench::report`] say what it came to.
+
+mod bench {
+    pub mod contender;
+    pub mod core;
+    pub mod counts;
+    pub mod cpu;
+    pub mod delivery;
+    pub mod failover;
+    pub mod figures;
+    pub mod load;
+    pub mod machine;
+    pub mod picker;
+    pub mod plot;
+    pub mod profile;
+    pub mod report;
+    pub mod responder;
+    pub mod targets;
+    pub mod verdict;
+    pub mod vm;
+}
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use bench::*;
+use harness::artefacts;
+use machine::Cores;
+use profile::Profile;
+use serde_json::{Map, Value, json};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// This program is also the small servers that it measures against.
+fn dispatch(arguments: &[String]) -> Result<ExitCode> {
+    let Some((command, rest)) = arguments.split_first() else {
+        let cores = Cores::choose()?;
+        machine::pin(nix::unistd::getpid().as_raw(), cores.others)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        return runtime.block_on(run(cores));
+    };
+    match command.as_str() {
+        responder::COMMAND => responder::serve(rest.first().context("no port")?.parse()?)?,
+        picker::COMMAND => picker::serve(rest)?,
+        core::COMMAND => core::pick(rest)?,
+        _ => bail!("unknown command {command}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The sections of the report, with what went wrong.
+#[derive(Default)]
+struct Sections {
+    report: Map<String, Value>,
+    failed: Vec<(String, String)>,
+}
+
+impl Sections {
+    /// Takes a section in; one that could not be measured is empty, and named among the skipped.
+    fn take(&mut self, name: &str, figures: Result<Map<String, Value>>) {
+        let figures = figures.unwrap_or_else(|error| {
+            eprintln!("bench: {name}: {error:#}");
+            self.failed.push((name.to_owned(), format!("{error:#}")));
+            Map::new()
+        });
+        self.report.insert(name.to_owned(), figures.into());
+    }
+}
+
+async fn run(cores: Cores) -> Result<ExitCode> {
+    let profile = Profile::from_environment();
+    let begun = Instant::now();
+    let mut sections = Sections::default();
+    let mut skipped = Vec::new();
+    sections.report.insert("schema".to_owned(), 1.into());
+    sections.report.insert("commit".to_owned(), commit().into());
+    let name = profile.name();
+    sections.report.insert("profile".to_owned(), name.into());
+    let machine = machine::describe(cores);
+    sections.report.insert("machine".to_owned(), machine);
+
+    println!("CPU and latency per request");
+    let mut comparison = cpu::run(&profile, cores).await?;
+    counts::fill_in(&profile, &mut comparison.cases)?;
+    sections.take("cpu", Ok(comparison.cases));
+    sections.failed.append(&mut comparison.failed);
+    sections.take("vm", counts::memory());
+    if profile.only.is_empty() {
+        the_rest(&profile, cores, &mut sections, &mut skipped).await;
+    }
+    let bytes = counts::module_bytes()?;
+    let wasm = json!({"bytes": bytes});
+    sections.report.insert("wasm".to_owned(), wasm);
+    let mut method = comparison.method;
+    method["seconds"] = begun.elapsed().as_secs().into();
+    method["vmBytes"] = "linear memory of the module in an interpreter, configured".into();
+    method["hostCalls"] = "counted by an interpreter's host, one good request".into();
+    sections.report.insert("method".to_owned(), method);
+    close(sections, skipped, &profile)
+}
+
+/// Everything but the comparison.
+async fn the_rest(
+    profile: &Profile,
+    cores: Cores,
+    sections: &mut Sections,
+    skipped: &mut Vec<Value>,
+) {
+    println!("The core, natively");
+    let valgrind = env::var_os("VALGRIND").map(PathBuf::from);
+    if valgrind.is_none() {
+        skipped.push(json!({"case": "core.instructions", "reason": "VALGRIND is not set"}));
+    }
+    sections.take("core", core::run(profile, valgrind.as_deref()));
+
+    println!("Delivery");
+    let mut delivery = delivery::edits(profile, cores).await;
+    match (&mut delivery, verdict::run(profile, cores).await) {
+        (Ok(figures), Ok(figure)) => drop(figures.insert("verdict".to_owned(), figure)),
+        (_, Err(error)) => {
+            let failed = ("delivery.verdict".to_owned(), format!("{error:#}"));
+            sections.failed.push(failed);
+        }
+        (Err(_), Ok(_)) => {}
+    }
+    sections.take("delivery", delivery);
+
+    println!("Failover");
+    let failover = failover::run(profile).await;
+    let failover = failover.map(|figure| Map::from_iter([("killOneOfThree".to_owned(), figure)]));
+    sections.take("failover", failover);
+}
+
+/// Judges, writes and prints.
+fn close(sections: Sections, mut skipped: Vec<Value>, profile: &Profile) -> Result<ExitCode> {
+    let Sections { report, failed } = sections;
+    let mut report = Value::Object(report);
+    report["targets"] = targets::judge(&report, profile).into();
+    skipped.extend(
+        failed
+            .iter()
+            .map(|(case, reason)| json!({"case": case, "reason": reason})),
+    );
+    report["skipped"] = skipped.into();
+    let folder = artefacts::root().join("target/bench");
+    report::write(&report, &folder)?;
+    println!("{}", report::table(&report));
+    println!("report.json and plots: {}", folder.display());
+    for (case, reason) in &failed {
+        eprintln!("bench: no result for {case}: {reason}");
+    }
+    Ok(match failed.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// What was measured; empty outside a repository.
+fn commit() -> String {
+    let output = Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .current_dir(artefacts::root())
+        .output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_default()
+}

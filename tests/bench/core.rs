@@ -1,0 +1,164 @@
+//! The routing core alone, natively: nanoseconds and instructions per pick and per list.
+
+use std::hint::black_box;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use pointsman_filter::cluster::Cluster;
+use pointsman_filter::config::ClusterConfig;
+use pointsman_filter::load::Loads;
+use pointsman_filter::rng::SplitMix64;
+use pointsman_filter::route::{Decision, Facts, route};
+use pointsman_filter::standing::Marks;
+use serde_json::{Map, Value, json};
+
+use crate::cpu::POLICIES;
+use crate::figures::{Spread, rounded};
+use crate::profile::Profile;
+
+/// The argument that makes this program do nothing but pick.
+pub const COMMAND: &str = "pick";
+const SIZES: [u32; 4] = [3, 100, 1000, 10_000];
+/// Figures of which the median counts.
+const SAMPLES: usize = 15;
+/// Valgrind is some 50 times slower: as few picks as tell them from the start of the program.
+const COUNTED: (u64, u64) = (500, 2500);
+/// A pick that looks at everybody is counted fewer times.
+const COUNTED_SCAN: (u64, u64) = (20, 60);
+const NOW_NS: u64 = 1_800_000_000_000_000_000;
+
+/// A cluster and all that a decision needs.
+struct Table {
+    cluster: Cluster,
+    marks: Marks,
+    rng: SplitMix64,
+}
+
+impl Table {
+    /// `attempts` is the length of the lists.
+    fn new(policy: &str, size: u32, attempts: u32) -> Result<Self> {
+        let backend = |i: u32| {
+            let address = format!("10.{}.{}.{}:80", i >> 16 & 255, i >> 8 & 255, i & 255);
+            json!({"id": format!("orders-{i}"), "address": address})
+        };
+        let document = json!({
+            "name": "orders",
+            "loadBalancing": {"policy": policy},
+            "retry": {"attempts": attempts},
+            "backends": (0..size).map(backend).collect::<Vec<Value>>(),
+        });
+        let config = ClusterConfig::parse(&document)?;
+        let cluster = Cluster::compile(&config, &mut Loads::default(), NOW_NS, 0);
+        // Loads as they are in service: most endpoints busy, not all alike.
+        for (endpoint, streams) in cluster.endpoints.iter().zip((0..4).cycle()) {
+            (0..streams).for_each(|_| endpoint.load.begin());
+        }
+        Ok(Table {
+            cluster,
+            marks: Marks::default(),
+            rng: SplitMix64::new(42),
+        })
+    }
+
+    /// Decides so many times.
+    fn decide(&mut self, times: u64) {
+        for _ in 0..times {
+            let facts = Facts {
+                cluster: &self.cluster,
+                marks: &self.marks,
+                sticky: None,
+                now_ns: NOW_NS,
+            };
+            let decision = route(black_box(&facts), &mut self.rng);
+            debug_assert!(matches!(decision, Decision::Forward(_)));
+            black_box(&decision);
+        }
+    }
+
+    /// Nanoseconds per decision.
+    fn time(&mut self, lasting: Duration) -> Option<f64> {
+        let mut times = 1;
+        let per_sample = lasting / u32::try_from(SAMPLES).unwrap_or(1);
+        loop {
+            let start = Instant::now();
+            self.decide(times);
+            if start.elapsed() >= per_sample {
+                break;
+            }
+            times *= 2;
+        }
+        let sample = |_| {
+            let start = Instant::now();
+            self.decide(times);
+            start.elapsed().as_secs_f64() * 1e9 / times as f64
+        };
+        Spread::of((0..SAMPLES).map(sample).collect::<Vec<f64>>()).map(|spread| spread.median)
+    }
+}
+
+/// A figure's key: `pick` is a list of one.
+fn operations() -> [(&'static str, u32); 2] {
+    [("pick", 1), ("list4", 4)]
+}
+
+/// Measures every policy at every size; instructions where `valgrind` is.
+pub fn run(profile: &Profile, valgrind: Option<&Path>) -> Result<Map<String, Value>> {
+    let mut figures = Map::new();
+    for policy in POLICIES {
+        for size in SIZES {
+            for (operation, attempts) in operations() {
+                if profile.quick && policy != "PowerOfTwo" {
+                    continue;
+                }
+                let ns = Table::new(policy, size, attempts)?.time(profile.core_sample);
+                let instructions = match valgrind {
+                    // The same code at every size: the quick profile counts two.
+                    Some(valgrind) if !profile.quick || matches!(size, 3 | 1000) => {
+                        Some(instructions(valgrind, policy, size, attempts)?)
+                    }
+                    _ => None,
+                };
+                figures.insert(
+                    format!("{policy}.{operation}.{size}"),
+                    json!({"ns": ns.map(rounded), "instructions": instructions.map(rounded)}),
+                );
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// Instructions per decision: what more decisions take more, so that starting does not count.
+fn instructions(valgrind: &Path, policy: &str, size: u32, attempts: u32) -> Result<f64> {
+    let scans = policy == "LeastLoaded" && size > 100;
+    let (few, many) = if scans { COUNTED_SCAN } else { COUNTED };
+    let count = |times: u64| -> Result<f64> {
+        let output = Command::new(valgrind)
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(env::current_exe()?)
+            .arg(COMMAND)
+            .args([policy, &size.to_string(), &attempts.to_string()])
+            .arg(times.to_string())
+            .output()
+            .context("cannot start valgrind")?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "valgrind: {words}");
+        let line = words
+            .lines()
+            .find_map(|line| line.split_once("Collected :"));
+        let (_, number) = line.with_context(|| format!("no count in: {words}"))?;
+        Ok(number.trim().parse()?)
+    };
+    Ok((count(many)? - count(few)?) / (many - few) as f64)
+}
+
+/// Runs as a picker of the core: `POLICY SIZE ATTEMPTS TIMES`.
+pub fn pick(arguments: &[String]) -> Result<()> {
+    let [policy, size, attempts, times] = arguments else {
+        anyhow::bail!("POLICY SIZE ATTEMPTS TIMES");
+    };
+    Table::new(policy, size.parse()?, attempts.parse()?)?.decide(times.parse()?);
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! How long news takes to every worker: an edit of the demo file, a verdict of the sidecar.
+//!
+//! A client pinned to each worker asks again and again with a sticky cookie. The news moves what the
+//! cookie means to another backend, so the first answer from there says that the worker obeys.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::client::{self, Client};
+use harness::registry::Registry;
+use harness::{Bootstrap, Envoy, Sidecar, eventually};
+use hyper::header::{COOKIE, HeaderValue};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::contender::CLUSTER;
+use crate::figures::{percentile, rounded};
+use crate::machine::{self, Cores};
+use crate::profile::Profile;
+use crate::responder::Responder;
+
+const WORKERS: u32 = 2;
+const DEADLINE: Duration = Duration::from_secs(20);
+/// The sidecar lets one change per half second leave: an edit after a longer rest is measured
+/// without waiting for the pace.
+const REST: Duration = Duration::from_millis(550);
+/// Edits that are only weighed: bytes, worker time, memory.
+const WEIGHED: u32 = 20;
+/// The first updates make room that later ones use again.
+const SETTLING: usize = 5;
+const COOKIE_LINE: &str = "POINTSMAN=moving";
+
+/// Follows edits at every size of the profile.
+pub async fn edits(profile: &Profile, cores: Cores) -> Result<Map<String, Value>> {
+    let mut figures = Map::new();
+    for (backends, edits) in profile.edits {
+        println!("  {edits} edits of a registry of {backends} backends");
+        let mut stage = Stage::start(*backends, cores).await?;
+        let figure = stage.follow(*edits, profile).await;
+        figures.insert(
+            format!("demo.{backends}"),
+            figure.with_context(|| format!("{backends} backends"))?,
+        );
+    }
+    Ok(figures)
+}
+
+struct Stage {
+    envoy: Envoy,
+    _sidecar: Sidecar,
+    registry: Registry,
+    responder: Responder,
+    /// Which backend the cookie means: 0 or 1.
+    moved_to: u32,
+}
+
+impl Stage {
+    async fn start(backends: u32, cores: Cores) -> Result<Self> {
+        let responder = Responder::start(cores.others).await?;
+        let registry = Registry::new(vec![document(&responder, backends)])?;
+        let sidecar = Sidecar::start(&registry).await?;
+        let bootstrap = Bootstrap::ads(sidecar.xds_address())?
+            .concurrency(WORKERS)
+            .exact_balance()?;
+        let envoy = Envoy::start(bootstrap).await?;
+        Ok(Stage {
+            envoy,
+            _sidecar: sidecar,
+            registry,
+            responder,
+            moved_to: 0,
+        })
+    }
+
+    async fn follow(&mut self, edits: usize, profile: &Profile) -> Result<Value> {
+        let clients = self.envoy.pinned_clients().await?;
+        let mut watchers = Watchers::start(clients, &self.answers_from(0)).await?;
+        let pid = self.envoy.process().pid();
+        let mut resident = 0;
+        let mut millis = Vec::new();
+        for edit in 0..edits {
+            if edit == SETTLING {
+                resident = machine::resident(pid)?;
+            }
+            sleep(REST).await;
+            let news = self.answers_from(1 - self.moved_to);
+            let begun = Instant::now();
+            self.move_the_cookie()?;
+            let obeyed = watchers.until_all_see(&news).await?;
+            millis.push((obeyed - begun).as_secs_f64() * 1e3);
+        }
+        let followed = edits.saturating_sub(SETTLING).max(1);
+        let grown = machine::resident(pid)?.saturating_sub(resident);
+        watchers.stop().await;
+        let (bytes, worker_ms) = self.weigh(profile).await?;
+        Ok(json!({
+            "p50Ms": percentile(&mut millis, 0.5).map(rounded),
+            "p99Ms": percentile(&mut millis, 0.99).map(rounded),
+            "updates": edits,
+            "bytes": rounded(bytes),
+            "workerMs": rounded(worker_ms),
+            "rssBytesPerUpdate": rounded(grown as f64 / followed as f64),
+        }))
+    }
+
+    /// Bytes and one worker's milliseconds per update, while nobody asks the workers anything.
+    async fn weigh(&mut self, profile: &Profile) -> Result<(f64, f64)> {
+        let updates = if profile.quick { WEIGHED / 4 } else { WEIGHED };
+        let pid = self.envoy.process().pid();
+        let workers = || machine::cpu_of_threads(pid, "wrk:");
+        // Ticks and exchanges go on without updates: their time and bytes are taken off.
+        let (cpu, bytes, begun) = (workers()?, self.received().await?, Instant::now());
+        sleep(REST * updates).await;
+        let idle_cpu = (workers()? - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let idle_bytes = (self.received().await? - bytes) as f64 / begun.elapsed().as_secs_f64();
+        let (cpu, bytes, begun) = (workers()?, self.received().await?, Instant::now());
+        for _ in 0..updates {
+            let before = self.reloads().await?;
+            self.move_the_cookie()?;
+            eventually(DEADLINE, "the update to arrive", async || {
+                ensure!(self.reloads().await? > before, "not yet");
+                Ok(())
+            })
+            .await?;
+            sleep(REST).await;
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let cpu = (workers()? - cpu).as_secs_f64() - idle_cpu * seconds;
+        let bytes = (self.received().await? - bytes) as f64 - idle_bytes * seconds;
+        let updates = f64::from(updates);
+        let worker_ms = cpu.max(0.0) * 1e3 / updates / f64::from(WORKERS);
+        Ok((bytes.max(0.0) / updates, worker_ms))
+    }
+
+    /// Bytes from the sidecar: xDS and the exchange.
+    async fn received(&self) -> Result<u64> {
+        let name = "cluster.pointsman_sidecar.upstream_cx_rx_bytes_total";
+        self.envoy.stat(name).await
+    }
+
+    async fn reloads(&self) -> Result<u64> {
+        let suffix = "http_filter.pointsman.config_reload";
+        let stats = self.envoy.stats().await?;
+        let mut found = stats.iter().filter(|(name, _)| name.ends_with(suffix));
+        Ok(found.next().map_or(0, |(_, count)| *count))
+    }
+
+    fn move_the_cookie(&mut self) -> Result<()> {
+        let to = 1 - self.moved_to;
+        let ids = [format!("{CLUSTER}-0"), format!("{CLUSTER}-1")];
+        self.registry.edit(CLUSTER, |document| {
+            for (index, id) in (0..).zip(&ids) {
+                let backends = document["backends"].as_array_mut().into_iter().flatten();
+                for backend in backends.filter(|backend| backend["id"] == **id) {
+                    let said = if index == to { "moving" } else { "other" };
+                    backend["stickyId"] = said.into();
+                }
+            }
+        })?;
+        self.moved_to = to;
+        Ok(())
+    }
+
+    fn answers_from(&self, backend: u32) -> String {
+        self.responder.address(backend).ip().to_string()
+    }
+}
+
+fn document(responder: &Responder, backends: u32) -> Value {
+    let backend = |i: u32| {
+        let mut backend = json!({
+            "id": format!("{CLUSTER}-{i}"), "address": responder.address(i).to_string(),
+        });
+        if i < 2 {
+            backend["stickyId"] = ["moving", "other"][i as usize].into();
+        }
+        backend
+    };
+    let backends: Vec<Value> = (0..backends).map(backend).collect();
+    json!({"name": CLUSTER, "sticky": {"cookie": "POINTSMAN"}, "backends": backends})
+}
+
+/// One client per worker, each asking as fast as it gets answers, and telling who answers.
+pub struct Watchers {
+    tasks: JoinSet<()>,
+    seen: Vec<tokio::sync::watch::Receiver<(String, Instant)>>,
+}
+
+impl Watchers {
+    /// Starts asking; waits until every worker's answers come from `backend`.
+    pub async fn start(clients: Vec<Client>, backend: &str) -> Result<Self> {
+        let mut watchers = Watchers {
+            tasks: JoinSet::new(),
+            seen: Vec::new(),
+        };
+        for client in clients {
+            let now = (String::new(), Instant::now());
+            let (told, seen) = tokio::sync::watch::channel(now);
+            watchers.tasks.spawn(ask(client, told));
+            watchers.seen.push(seen);
+        }
+        watchers.until_all_see(backend).await?;
+        Ok(watchers)
+    }
+
+    /// Waits until the answers of all workers come from `backend`; since when they do.
+    pub async fn until_all_see(&mut self, backend: &str) -> Result<Instant> {
+        let mut latest: Option<Instant> = None;
+        for seen in &mut self.seen {
+            let waited = seen.wait_for(|(answered, _)| answered == backend);
+            let found = tokio::time::timeout(DEADLINE, waited).await;
+            let found = found.with_context(|| format!("no answer from {backend} came"))?;
+            let since = found.context("a client has ended")?.1;
+            latest = Some(latest.map_or(since, |latest| latest.max(since)));
+        }
+        latest.context("there are no workers")
+    }
+
+    /// Stops asking.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Tells of every change of the backend that answers, with the time of the first such answer.
+async fn ask(mut client: Client, told: tokio::sync::watch::Sender<(String, Instant)>) {
+    loop {
+        let mut request = client::get("/");
+        let cookie = HeaderValue::from_static(COOKIE_LINE);
+        request.headers_mut().insert(COOKIE, cookie);
+        // A worker that answers nobody is seen by the deadline of who waits for news.
+        let Ok(response) = client.send(request).await else {
+            return;
+        };
+        let backend = response.backend().unwrap_or_default();
+        told.send_if_modified(|(last, since)| {
+            let is_news = last != backend;
+            if is_news {
+                (*last, *since) = (backend.to_owned(), Instant::now());
+            }
+            is_news
+        });
+    }
+}

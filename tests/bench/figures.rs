@@ -1,0 +1,69 @@
+//! Medians, spreads and percentiles.
+
+use serde_json::{Value, json};
+
+/// A median with its spread.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The median of the rounds.
+    pub median: f64,
+    /// The lowest.
+    pub min: f64,
+    /// The highest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of the figures of some rounds; `None` of none.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut figures: Vec<f64> = figures.into_iter().collect();
+        figures.sort_by(f64::total_cmp);
+        let (min, max) = (*figures.first()?, *figures.last()?);
+        let middle = figures.len() / 2;
+        let median = match figures.len() % 2 {
+            1 => figures[middle],
+            _ => (figures[middle - 1] + figures[middle]) / 2.0,
+        };
+        Some(Spread { median, min, max })
+    }
+
+    /// As in the report.
+    pub fn json(&self) -> Value {
+        json!({
+            "median": rounded(self.median),
+            "min": rounded(self.min),
+            "max": rounded(self.max),
+        })
+    }
+}
+
+/// Four significant digits: the rest is noise.
+pub fn rounded(figure: f64) -> f64 {
+    format!("{figure:.3e}").parse().unwrap_or(figure)
+}
+
+/// The value that this share of them does not exceed; `None` of none.
+pub fn percentile(figures: &mut [f64], share: f64) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    let rank = (figures.len() as f64 * share).ceil() as usize;
+    figures.get(rank.saturating_sub(1)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreads_and_percentiles() {
+        let odd = Spread::of([3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
+        assert_eq!(Spread::of([1.0, 2.0]).unwrap().median, 1.5);
+        assert_eq!(Spread::of([]), None);
+        let mut figures: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(percentile(&mut figures, 0.5), Some(50.0));
+        assert_eq!(percentile(&mut figures, 0.99), Some(99.0));
+        assert_eq!(percentile(&mut figures, 1.0), Some(100.0));
+        assert_eq!(percentile(&mut [], 0.5), None);
+        assert_eq!(rounded(1234.567), 1235.0);
+    }
+}

@@ -1,0 +1,69 @@
+//! How much is measured: everything, or what a few minutes allow.
+
+use std::env;
+use std::time::Duration;
+
+/// The two profiles differ in how much, never in how.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Only the cases that say most.
+    pub quick: bool,
+    /// Names of the cases that are compared; none: all of them, and everything else too.
+    pub only: Vec<String>,
+    /// Rounds of the comparison.
+    pub rounds: usize,
+    /// At full speed, before it counts.
+    pub warm_up: Duration,
+    /// At full speed, counted.
+    pub sample: Duration,
+    /// Paced, per round.
+    pub paced: Duration,
+    /// How often a disturbed sample is repeated.
+    pub repeats_max: u32,
+    /// Edits of the demo file that are followed, by the number of backends.
+    pub edits: &'static [(u32, usize)],
+    /// Verdicts that are followed.
+    pub verdicts: usize,
+    /// Time for one figure of the core.
+    pub core_sample: Duration,
+}
+
+impl Profile {
+    /// `QUICK`, set to anything, means quick; `CASES=noop,lua` compares those alone.
+    pub fn from_environment() -> Self {
+        let cases = env::var("CASES").unwrap_or_default();
+        let cases = cases.split(',').filter(|case| !case.is_empty());
+        let only = cases.map(str::to_owned).collect();
+        match env::var_os("QUICK").is_some_and(|quick| !quick.is_empty()) {
+            true => Profile {
+                quick: true,
+                only,
+                rounds: 3,
+                warm_up: Duration::from_millis(200),
+                sample: Duration::from_millis(700),
+                paced: Duration::from_millis(700),
+                repeats_max: 1,
+                edits: &[(1000, 12)],
+                verdicts: 12,
+                core_sample: Duration::from_millis(20),
+            },
+            false => Profile {
+                quick: false,
+                only,
+                rounds: 7,
+                warm_up: Duration::from_millis(300),
+                sample: Duration::from_millis(2000),
+                paced: Duration::from_millis(1500),
+                repeats_max: 2,
+                edits: &[(100, 60), (1000, 200), (10_000, 60)],
+                verdicts: 100,
+                core_sample: Duration::from_millis(100),
+            },
+        }
+    }
+
+    /// As in the report.
+    pub fn name(&self) -> &'static str {
+        if self.quick { "quick" } else { "full" }
+    }
+}

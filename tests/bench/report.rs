@@ -1,0 +1,207 @@
+//! The report as JSON, as plots, and as a table that a person can read.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+
+use crate::plot::{self, Bar, Series};
+
+/// Writes `report.json` and the plots into a folder.
+pub fn write(report: &Value, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    fs::write(folder.join("report.json"), text)?;
+    let cpu = cases(report, "cpu");
+    let bars = |figure: &str| -> Vec<Bar> {
+        let bar = |(name, case): (&String, &Value)| {
+            let figure = &case[figure];
+            let range = figure["min"].as_f64().zip(figure["max"].as_f64());
+            Some(Bar {
+                name: name.clone(),
+                value: figure["median"].as_f64().or_else(|| figure.as_f64())?,
+                range,
+            })
+        };
+        cpu.iter().filter_map(bar).collect()
+    };
+    let plots = [
+        (
+            "cpu.svg",
+            plot::bars(
+                "CPU per request, median and range",
+                "µs",
+                &bars("usPerRequest"),
+            ),
+        ),
+        (
+            "ratio.svg",
+            plot::bars("CPU against the no-op module", "×", &bars("toNoop")),
+        ),
+        (
+            "p99.svg",
+            plot::bars("p99 of a paced load", "ms", &bars("p99Ms")),
+        ),
+        (
+            "core.svg",
+            plot::lines(
+                "The routing core, natively",
+                "backends",
+                "ns",
+                &core(report),
+            ),
+        ),
+        (
+            "delivery.svg",
+            plot::lines("Delivery of an edit", "backends", "ms", &delivery(report)),
+        ),
+    ];
+    for (name, svg) in plots {
+        fs::write(folder.join(name), svg)?;
+    }
+    Ok(())
+}
+
+fn cases(report: &Value, section: &str) -> Map<String, Value> {
+    report[section].as_object().cloned().unwrap_or_default()
+}
+
+/// Keys `<what>.<size>` as one line per what.
+fn by_size(figures: &Map<String, Value>, figure: &str) -> Vec<Series> {
+    let mut series: Vec<Series> = Vec::new();
+    for (key, value) in figures {
+        let Some((name, size)) = key.rsplit_once('.') else {
+            continue;
+        };
+        let (Ok(size), Some(value)) = (size.parse(), value[figure].as_f64()) else {
+            continue;
+        };
+        match series.iter_mut().find(|(known, _)| known == name) {
+            Some((_, points)) => points.push((size, value)),
+            None => series.push((name.to_owned(), vec![(size, value)])),
+        }
+    }
+    for (_, points) in &mut series {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+    series
+}
+
+fn core(report: &Value) -> Vec<Series> {
+    by_size(&cases(report, "core"), "ns")
+}
+
+fn delivery(report: &Value) -> Vec<Series> {
+    let figures = cases(report, "delivery");
+    let named = |figure: &str, label: &str| {
+        let series = by_size(&figures, figure).into_iter();
+        series
+            .map(move |(name, points)| (format!("{name} {label}"), points))
+            .collect::<Vec<Series>>()
+    };
+    [named("p50Ms", "p50"), named("p99Ms", "p99")].concat()
+}
+
+/// The report for people.
+pub fn table(report: &Value) -> String {
+    let mut out = String::new();
+    let cpu = cases(report, "cpu");
+    // Writing to a text cannot fail.
+    let _ = writeln!(
+        out,
+        "\n{:<32} {:>8} {:>22} {:>22} {:>8} {:>8} {:>6} {:>8}",
+        "CPU and latency per request",
+        "µs",
+        "× native",
+        "× no-op",
+        "p50 ms",
+        "p99 ms",
+        "calls",
+        "VM kB"
+    );
+    for (name, case) in &cpu {
+        let kilobytes = case["vmBytes"].as_f64().map(|bytes| bytes / 1024.0);
+        let _ = writeln!(
+            out,
+            "{name:<32} {:>8} {:>22} {:>22} {:>8} {:>8} {:>6} {:>8}",
+            number(&case["usPerRequest"]["median"]),
+            spread(&case["toNative"]),
+            spread(&case["toNoop"]),
+            number(&case["p50Ms"]),
+            number(&case["p99Ms"]),
+            number(&case["hostCalls"]["total"]),
+            kilobytes.map_or("-".to_owned(), |k| format!("{k:.0}")),
+        );
+    }
+    for (section, title, figures) in [
+        ("core", "The core, natively", &["ns", "instructions"][..]),
+        (
+            "delivery",
+            "Delivery",
+            &["p50Ms", "p99Ms", "bytes", "workerMs", "rssBytesPerUpdate"],
+        ),
+        (
+            "failover",
+            "Failover",
+            &["requests", "errors", "p99MsBefore", "p99Ms"],
+        ),
+    ] {
+        let _ = write!(out, "\n{title:<32}");
+        for figure in figures {
+            let _ = write!(out, " {figure:>17}");
+        }
+        out.push('\n');
+        for (name, case) in &cases(report, section) {
+            let _ = write!(out, "{name:<32}");
+            for figure in figures {
+                let _ = write!(out, " {:>17}", number(&case[figure]));
+            }
+            out.push('\n');
+        }
+    }
+    let _ = writeln!(out, "\n{:<32} {:>12} {:>12}", "Targets", "limit", "value");
+    for target in report["targets"].as_array().into_iter().flatten() {
+        let verdict = match target["met"].as_bool() {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "-",
+        };
+        let _ = writeln!(
+            out,
+            "{:<32} {:>12} {:>12} {verdict} {}",
+            target["id"].as_str().unwrap_or_default(),
+            number(&target["limit"]),
+            number(&target["value"]),
+            target["reason"].as_str().unwrap_or_default(),
+        );
+    }
+    for skipped in report["skipped"].as_array().into_iter().flatten() {
+        let _ = writeln!(out, "skipped: {}: {}", skipped["case"], skipped["reason"]);
+    }
+    let method = &report["method"];
+    let _ = writeln!(
+        out,
+        "\n{} rounds; {} disturbed samples were repeated, {} were kept although disturbed",
+        method["rounds"], method["disturbedRepeated"], method["disturbedKept"]
+    );
+    out
+}
+
+fn number(value: &Value) -> String {
+    match value.as_f64() {
+        None => "-".to_owned(),
+        Some(whole) if whole.fract() == 0.0 => format!("{whole}"),
+        Some(small) if small.abs() < 10.0 => format!("{small:.3}"),
+        Some(large) => format!("{large:.1}"),
+    }
+}
+
+fn spread(value: &Value) -> String {
+    let part = |name: &str| value[name].as_f64().map(|figure| format!("{figure:.3}"));
+    match (part("median"), part("min"), part("max")) {
+        (Some(median), Some(min), Some(max)) => format!("{median} ({min}–{max})"),
+        _ => "-".to_owned(),
+    }
+}

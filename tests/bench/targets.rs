@@ -1,0 +1,169 @@
+//! What the figures ought to be, and whether they are.
+
+use serde_json::{Value, json};
+
+use crate::profile::Profile;
+
+/// A figure of the report and its limit.
+struct Target {
+    id: &'static str,
+    /// JSON pointer into the report.
+    path: &'static str,
+    limit: Limit,
+    /// Why it may be missed, from the profile of the case.
+    reason: &'static str,
+}
+
+enum Limit {
+    AtMost(f64),
+    /// Below so many times another figure.
+    Times(f64, &'static str),
+}
+
+const TARGETS: &[Target] = &[
+    Target {
+        id: "cpu.3.toNoop",
+        path: "/cpu/pointsman.PowerOfTwo.3/toNoop/median",
+        limit: Limit::AtMost(1.10),
+        reason: "",
+    },
+    Target {
+        id: "cpu.3.toNoop.goal",
+        path: "/cpu/pointsman.PowerOfTwo.3/toNoop/median",
+        limit: Limit::AtMost(1.05),
+        reason: "",
+    },
+    Target {
+        id: "cpu.3.lua",
+        path: "/cpu/pointsman.PowerOfTwo.3/toNative/median",
+        limit: Limit::Times(1.0, "/cpu/lua/toNative/median"),
+        reason: "",
+    },
+    Target {
+        id: "cpu.3.extProc",
+        path: "/cpu/pointsman.PowerOfTwo.3/toNative/median",
+        limit: Limit::Times(0.7, "/cpu/extProc/toNative/median"),
+        reason: "",
+    },
+    Target {
+        id: "cpu.10000.toNoop",
+        path: "/cpu/pointsman.PowerOfTwo.10000/toNoop/median",
+        limit: Limit::AtMost(1.15),
+        reason: "",
+    },
+    Target {
+        id: "core.pick.3",
+        path: "/core/PowerOfTwo.pick.3/ns",
+        limit: Limit::AtMost(40.0),
+        reason: "",
+    },
+    Target {
+        id: "core.pick.100",
+        path: "/core/PowerOfTwo.pick.100/ns",
+        limit: Limit::AtMost(100.0),
+        reason: "",
+    },
+    Target {
+        id: "core.pick.1000",
+        path: "/core/PowerOfTwo.pick.1000/ns",
+        limit: Limit::AtMost(100.0),
+        reason: "",
+    },
+    Target {
+        id: "core.pick.10000",
+        path: "/core/PowerOfTwo.pick.10000/ns",
+        limit: Limit::AtMost(100.0),
+        reason: "",
+    },
+    Target {
+        id: "core.list4.3",
+        path: "/core/PowerOfTwo.list4.3/ns",
+        limit: Limit::AtMost(100.0),
+        reason: "",
+    },
+    Target {
+        id: "core.list4.1000",
+        path: "/core/PowerOfTwo.list4.1000/ns",
+        limit: Limit::AtMost(1000.0),
+        reason: "",
+    },
+    Target {
+        id: "delivery.1000.workerMs",
+        path: "/delivery/demo.1000/workerMs",
+        limit: Limit::AtMost(2.0),
+        reason: "",
+    },
+    Target {
+        id: "delivery.10000.workerMs",
+        path: "/delivery/demo.10000/workerMs",
+        limit: Limit::AtMost(20.0),
+        reason: "",
+    },
+    Target {
+        id: "delivery.1000.p99",
+        path: "/delivery/demo.1000/p99Ms",
+        limit: Limit::AtMost(50.0),
+        reason: "",
+    },
+    Target {
+        id: "vm.1000",
+        path: "/vm/1000/bytes",
+        limit: Limit::AtMost(2.0 * 1024.0 * 1024.0),
+        reason: "",
+    },
+    Target {
+        id: "wasm.bytes",
+        path: "/wasm/bytes",
+        limit: Limit::AtMost(300_000.0),
+        reason: "",
+    },
+];
+
+/// The targets, each with the figure of this report.
+pub fn judge(report: &Value, profile: &Profile) -> Vec<Value> {
+    let figure = |path: &str| report.pointer(path).and_then(Value::as_f64);
+    let one = |target: &Target| {
+        let (limit, op) = match target.limit {
+            Limit::AtMost(limit) => (Some(limit), "<="),
+            Limit::Times(times, path) => (figure(path).map(|figure| figure * times), "<"),
+        };
+        let value = figure(target.path);
+        let met = value.zip(limit).map(|(value, limit)| match op {
+            "<=" => value <= limit,
+            _ => value < limit,
+        });
+        let reason = match met {
+            Some(true) => "",
+            Some(false) => target.reason,
+            None if !profile.only.is_empty() => "only some cases were asked for",
+            None if profile.quick => "not in the quick profile",
+            None => "the case ended in an error",
+        };
+        json!({
+            "id": target.id, "path": target.path, "op": op, "limit": limit, "value": value,
+            "met": met, "reason": reason,
+        })
+    };
+    TARGETS.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_met_missed_or_unknown() {
+        let report = json!({
+            "wasm": {"bytes": 300_001},
+            "cpu": {
+                "lua": {"toNative": {"median": 1.2}},
+                "pointsman.PowerOfTwo.3": {"toNative": {"median": 1.1}},
+            },
+        });
+        let judged = judge(&report, &Profile::from_environment());
+        let met = |id: &str| judged.iter().find(|t| t["id"] == id).unwrap()["met"].clone();
+        assert_eq!(met("wasm.bytes"), json!(false));
+        assert_eq!(met("cpu.3.lua"), json!(true));
+        assert_eq!(met("core.pick.3"), Value::Null);
+    }
+}

@@ -1,0 +1,20 @@
+//! Stories: what an operator or a client sees, on real processes.
+
+mod attempts;
+mod backoffs;
+mod endurance;
+mod failover;
+mod fed;
+mod harness_checks;
+mod hostile;
+mod policies;
+mod registry_redis;
+mod scene;
+mod shipped;
+mod slow_backends;
+mod steering;
+mod sticky;
+mod streams;
+mod tiers;
+mod traps;
+mod workers;

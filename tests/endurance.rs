@@ -1,0 +1,61 @@
+//! What the attempts of a cluster can save is saved: many requests, a backend that dies and returns.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::registry::cluster;
+use harness::{Envoy, Load, eventually};
+use serde_json::json;
+
+use crate::scene::{CLUSTER, DEADLINE, backends, bootstrap, cluster_stat, ensure_no_trap, figure};
+
+/// Invariant 4: 10,000 GETs on two workers, one of three backends killed and brought back: no
+/// client sees an error.
+#[tokio::test]
+async fn ten_thousand_gets_survive_the_death_of_a_backend() -> Result<()> {
+    let [a, b, c] = backends(["a", "b", "c"])?;
+    let document = cluster(CLUSTER, &[&a, &b, &c], json!({}));
+    let envoy = Envoy::start(bootstrap(&document)?.concurrency(2).exact_balance()?).await?;
+    let load = Load::new(envoy.address(), 10_000)
+        .connections(8)
+        .per_second(1000)
+        .start();
+    load.reach(2000, DEADLINE).await?;
+    let before = b.hits();
+    b.stop().await;
+    load.reach(4000, DEADLINE).await?;
+    let during = b.hits() - before;
+    b.start()?;
+    eventually(DEADLINE, "the backend to serve again", async || {
+        ensure!(b.hits() > before + during, "no request yet");
+        Ok(())
+    })
+    .await?;
+    let back_at = load.done();
+    let tally = load.finish().await?;
+    let failed = figure(&envoy, "failed_attempts_total", "connect").await?;
+    let retries = cluster_stat(&envoy, "upstream_rq_retry").await?;
+    println!(
+        "10,000 GETs, 2 workers: {} client errors; {:?}; p50 {:?}, p99 {:?}, longest {:?}",
+        tally.failed(),
+        tally.backends,
+        tally.percentile(50),
+        tally.percentile(99),
+        tally.percentile(100),
+    );
+    println!(
+        "b was killed after 2000 and started after 4000, served again before {back_at}; \
+         {failed} attempts failed, {retries} retries"
+    );
+    tally.ensure_clean()?;
+    assert_eq!(tally.statuses, [(200, 10_000)].into());
+    ensure!(
+        failed > 0 && back_at < 10_000,
+        "the load did not meet the failure"
+    );
+    ensure!(
+        tally.percentile(99) < Duration::from_secs(1),
+        "requests waited for the dead backend"
+    );
+    ensure_no_trap(&envoy).await
+}

@@ -1,0 +1,251 @@
+//! Probes as the backend sees them, and what the sidecar makes of the answers (HC-1 to 13).
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::registry::cluster;
+use harness::{Behaviour, Registry, Sidecar, Upstream, eventually, throughout};
+use serde_json::{Value, json};
+
+use super::scene::{
+    CLUSTER, DEADLINE, backends, check, is_healthy, orders, sidecar_events, wait_for_verdict,
+};
+
+async fn probing(backends: &[&Upstream], check: Value) -> Result<(Registry, Sidecar)> {
+    let extra = json!({"healthCheck": check});
+    let registry = Registry::new(vec![orders(backends, extra)])?;
+    let sidecar = Sidecar::start(&registry).await?;
+    Ok((registry, sidecar))
+}
+
+async fn wait_for_probes(backend: &Upstream, count: usize) -> Result<()> {
+    eventually(DEADLINE, &format!("{count} probes"), async || {
+        let seen = backend.probes().len();
+        ensure!(seen >= count, "{seen}");
+        Ok(())
+    })
+    .await
+}
+
+/// One metric's value; `None` when there is no such series.
+async fn metric(sidecar: &Sidecar, series: &str) -> Result<Option<u64>> {
+    let text = sidecar.metrics().await?;
+    let line = text.lines().find_map(|line| line.strip_prefix(series));
+    Ok(line.map(str::trim).map(str::parse).transpose()?)
+}
+
+#[tokio::test]
+async fn hc_1_status_shows_the_defaults() -> Result<()> {
+    let [a] = backends(["a"])?;
+    let (_registry, sidecar) = probing(&[&a], json!({"http": {}})).await?;
+    let shown = sidecar.status().await?["clusters"][0]["healthCheck"].clone();
+    println!("{shown}");
+    ensure!(shown["http"]["path"] == "/healthz" && shown["http"]["method"] == "GET");
+    ensure!(shown["http"]["expectedStatuses"] == json!(["200-299"]));
+    ensure!(shown["interval"] == "10s" && shown["timeout"] == "5s");
+    ensure!(shown["healthyThreshold"] == 3 && shown["unhealthyThreshold"] == 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn hc_3_9_a_probe_is_a_plain_get_on_a_connection_of_its_own() -> Result<()> {
+    let [a] = backends(["a"])?;
+    let (_registry, _sidecar) = probing(&[&a], check(50, 500, 2)).await?;
+    wait_for_probes(&a, 5).await?;
+    let probes = a.probes();
+    for probe in &probes {
+        let fields: Vec<&str> = probe.headers.keys().map(|name| name.as_str()).collect();
+        ensure!(probe.method == "GET" && probe.path == "/healthz" && probe.body.is_empty());
+        ensure!(probe.header("host") == Some(a.address().to_string().as_str()));
+        ensure!(probe.header("connection") == Some("close"));
+        ensure!(fields == ["host", "connection"], "{fields:?}");
+        ensure!(probe.nth == 0, "the second request of a connection");
+    }
+    println!(
+        "{} probes: GET /healthz, host {}, connection close",
+        probes.len(),
+        a.address()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn hc_5_only_expected_statuses_pass() -> Result<()> {
+    for (expected, status, healthy) in [
+        (json!(["200-299"]), 299, true),
+        (json!(["200-299"]), 301, false),
+        (json!(["200"]), 204, false),
+        (json!([404, "500-502"]), 502, true),
+    ] {
+        let [a] = backends(["a"])?;
+        a.set_health(Behaviour::status(status));
+        let mut check = check(50, 500, 2);
+        check["http"]["expectedStatuses"] = expected.clone();
+        let (_registry, sidecar) = probing(&[&a], check).await?;
+        wait_for_probes(&a, 3).await?;
+        if !healthy {
+            wait_for_verdict(&sidecar, "a", false).await?;
+            let backend = &sidecar.status().await?["clusters"][0]["backends"][0];
+            let reason = backend["lastFailureReason"].clone();
+            ensure!(reason == format!("status {status}"), "{reason}");
+        }
+        ensure!(is_healthy(&sidecar, "a").await? == healthy);
+        println!("{status} where {expected} is expected: healthy={healthy}");
+    }
+    Ok(())
+}
+
+/// Answers the next probe as told, and holds the one after it.
+async fn answer_one(backend: &Upstream, behaviour: Behaviour) -> Result<()> {
+    eventually(DEADLINE, "a probe that waits", async || {
+        ensure!(backend.in_flight() == 1);
+        Ok(())
+    })
+    .await?;
+    backend.set_health(behaviour);
+    eventually(DEADLINE, "its answer", async || {
+        ensure!(backend.in_flight() == 0);
+        Ok(())
+    })
+    .await?;
+    backend.set_health(Behaviour::Hold);
+    Ok(())
+}
+
+#[tokio::test]
+async fn hc_6_12_only_failures_in_a_row_take_a_backend_out() -> Result<()> {
+    let [a] = backends(["a"])?;
+    a.set_health(Behaviour::Hold);
+    let (_registry, sidecar) = probing(&[&a], check(300, 10_000, 3)).await?;
+    let fail = || Behaviour::status(500);
+    for answer in [fail(), fail(), Behaviour::Ok, fail(), fail()] {
+        answer_one(&a, answer).await?;
+        ensure!(is_healthy(&sidecar, "a").await?);
+    }
+    answer_one(&a, fail()).await?;
+    wait_for_verdict(&sidecar, "a", false).await?;
+    for answer in [
+        Behaviour::Ok,
+        Behaviour::Ok,
+        fail(),
+        Behaviour::Ok,
+        Behaviour::Ok,
+    ] {
+        answer_one(&a, answer).await?;
+        ensure!(!is_healthy(&sidecar, "a").await?);
+    }
+    answer_one(&a, Behaviour::Ok).await?;
+    wait_for_verdict(&sidecar, "a", true).await?;
+    println!("F F S F F F: down at the last one; S S F S S S: up at the last one");
+    for (event, verdict) in [
+        ("backend_unhealthy", "unhealthy"),
+        ("backend_healthy", "healthy"),
+    ] {
+        let told = sidecar_events(&sidecar, event);
+        let series = format!(
+            "pointsman_verdict_changes_total{{cluster=\"{CLUSTER}\",verdict=\"{verdict}\"}}"
+        );
+        let counted = metric(&sidecar, &series).await?;
+        println!("{event}: {} line(s), counted {counted:?}", told.len());
+        ensure!(told.len() == 1 && counted == Some(1));
+        let address = a.address().to_string();
+        ensure!(
+            told[0]["cluster"] == CLUSTER && told[0]["backend"] == "a",
+            "{told:?}"
+        );
+        ensure!(told[0]["address"] == address, "{told:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn hc_9_a_hanging_backend_has_one_probe_at_a_time() -> Result<()> {
+    let [a] = backends(["a"])?;
+    a.set_health(Behaviour::Hold);
+    // Due again long before it gives up.
+    let (_registry, sidecar) = probing(&[&a], check(20, 200, 2)).await?;
+    wait_for_verdict(&sidecar, "a", false).await?;
+    let mut most = 0;
+    throughout(Duration::from_secs(1), "one probe at a time", async || {
+        most = most.max(a.in_flight());
+        // One that was given up may still stand in the backend's books for a moment.
+        ensure!(a.in_flight() <= 2, "{}", a.in_flight());
+        Ok(())
+    })
+    .await?;
+    let starts: Vec<_> = a.probes().iter().map(|probe| probe.at).collect();
+    let gaps = starts.windows(2).map(|pair| pair[1] - pair[0]);
+    let least = gaps.min().unwrap_or_default();
+    println!(
+        "interval 20 ms, timeout 200 ms, {} probes, closest {least:?} apart",
+        starts.len()
+    );
+    // A little less than the timeout, for the way from the prober to the backend varies.
+    ensure!(least >= Duration::from_millis(150));
+    Ok(())
+}
+
+#[tokio::test]
+async fn hc_10_a_drained_backend_is_not_probed_and_keeps_its_verdict() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    a.set_health(Behaviour::status(500));
+    let (mut registry, sidecar) = probing(&[&a, &b], check(50, 500, 2)).await?;
+    wait_for_verdict(&sidecar, "a", false).await?;
+    registry.edit_backend(CLUSTER, "a", |backend| backend["state"] = "Draining".into())?;
+    eventually(DEADLINE, "the edit", async || {
+        let status = sidecar.status().await?;
+        ensure!(status["clusters"][0]["backends"][0]["state"] == "Draining");
+        Ok(())
+    })
+    .await?;
+    let others = b.probes().len();
+    wait_for_probes(&b, others + 2).await?;
+    let (before, others) = (a.probes().len(), b.probes().len());
+    wait_for_probes(&b, others + 10).await?;
+    println!(
+        "while the other was probed 10 times: {} probes",
+        a.probes().len() - before
+    );
+    ensure!(a.probes().len() == before);
+    registry.edit_backend(CLUSTER, "a", |backend| backend["state"] = "Normal".into())?;
+    wait_for_probes(&a, before + 1).await?;
+    ensure!(
+        !is_healthy(&sidecar, "a").await?,
+        "no probe has passed since"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn hc_13_results_are_counted_and_nobody_healthy_is_a_zero() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let (mut registry, sidecar) = probing(&[&a, &b], check(50, 500, 2)).await?;
+    let healthy = format!("pointsman_healthy_backends{{cluster=\"{CLUSTER}\"}}");
+    ensure!(metric(&sidecar, &healthy).await? == Some(2));
+    for backend in [&a, &b] {
+        backend.set_health(Behaviour::status(500));
+    }
+    eventually(DEADLINE, "the gauge to be 0", async || {
+        let now = metric(&sidecar, &healthy).await?;
+        ensure!(now == Some(0), "{now:?}");
+        Ok(())
+    })
+    .await?;
+    let of = |name: &str, label: &str| {
+        format!("pointsman_{name}_total{{cluster=\"{CLUSTER}\",{label}}}")
+    };
+    let passed = metric(&sidecar, &of("probes", "result=\"pass\"")).await?;
+    let failed = metric(&sidecar, &of("probes", "result=\"fail\"")).await?;
+    let status = metric(&sidecar, &of("probe_failures", "reason=\"status\"")).await?;
+    println!("healthy 0, passed {passed:?}, failed {failed:?}, by status {status:?}");
+    ensure!(failed >= Some(4) && status >= Some(4));
+    // Series vanish with their cluster.
+    registry.put(cluster("another", &[&a], json!({})))?;
+    registry.remove(CLUSTER)?;
+    eventually(DEADLINE, "the series to vanish", async || {
+        let text = sidecar.metrics().await?;
+        ensure!(!text.contains(&format!("\"{CLUSTER}\"")), "{text}");
+        Ok(())
+    })
+    .await
+}

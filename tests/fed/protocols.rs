@@ -1,0 +1,174 @@
+//! HTTP/2 and TLS between Envoy and the backends, requests and probes alike (HC-4, 18, RG-23).
+
+use anyhow::{Context, Result, ensure};
+use harness::{Behaviour, Registry, Sidecar, TlsFront, Upstream, eventually};
+use serde_json::{Value, json};
+
+use super::scene::{
+    DEADLINE, Scene, answered_by, backends, check, orders, wait_for_servers, wait_for_verdict,
+};
+
+/// HTTP/2 has no `host` field; HTTP/1.1 requires one.
+fn by_http2(backend: &Upstream) -> (usize, usize) {
+    let records = [backend.requests(), backend.probes()];
+    let http2 = records.map(|all| all.iter().filter(|it| it.header("host").is_none()).count());
+    http2.into()
+}
+
+#[tokio::test]
+async fn rg_23_hc_4_http2_reaches_requests_and_probes_and_can_be_switched_while_serving()
+-> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let checked = json!({"healthCheck": check(50, 500, 2)});
+    let mut http2 = checked.clone();
+    http2["http2"] = true.into();
+    let mut scene = Scene::start(vec![orders(&[&a, &b], http2)]).await?;
+    let mut clients = scene.clients().await?;
+    answered_by(&mut clients, 40).await?;
+    a.set_health(Behaviour::status(500));
+    wait_for_servers(&mut clients, &["b"]).await?;
+    a.set_health(Behaviour::Ok);
+    wait_for_servers(&mut clients, &["a", "b"]).await?;
+    let seen = by_http2(&a);
+    println!(
+        "HTTP/2: {seen:?} of {:?} requests and probes",
+        (a.hits(), a.probes().len())
+    );
+    ensure!(seen == (a.hits(), a.probes().len()) && seen.0 > 0 && seen.1 > 0);
+    // HC-4: a connection that the backend retires under the probe is a failure.
+    a.set_health(Behaviour::RefuseStream);
+    wait_for_servers(&mut clients, &["b"]).await?;
+    a.set_health(Behaviour::Ok);
+    wait_for_servers(&mut clients, &["a", "b"]).await?;
+
+    scene
+        .edit(|registry| registry.put(orders(&[&a, &b], checked)))
+        .await?;
+    answered_by(&mut clients, 40).await?;
+    a.forget();
+    answered_by(&mut clients, 40).await?;
+    eventually(DEADLINE, "probes", async || {
+        ensure!(a.probes().len() >= 3);
+        Ok(())
+    })
+    .await?;
+    println!(
+        "switched to HTTP/1.1: {:?} of {} by HTTP/2",
+        by_http2(&a),
+        a.hits()
+    );
+    ensure!(by_http2(&a) == (0, 0) && a.hits() > 0);
+    scene.ensure_sane().await
+}
+
+/// A cluster of these fronts' backends, with the first front's authority as the trusted one.
+fn secured(fronts: &[(&Upstream, &TlsFront)], http2: bool) -> Result<Value> {
+    let backends: Vec<&Upstream> = fronts.iter().map(|(backend, _)| *backend).collect();
+    let ca_file = fronts.first().context("a front")?.1.ca_file();
+    let extra = json!({
+        "healthCheck": check(50, 500, 2),
+        "http2": http2,
+        "tls": {"sni": "orders.test", "caFile": ca_file},
+    });
+    let mut document = orders(&backends, extra);
+    let entries = document["backends"].as_array_mut().context("backends")?;
+    for (entry, (_, front)) in entries.iter_mut().zip(fronts) {
+        entry["address"] = front.address().to_string().into();
+    }
+    Ok(document)
+}
+
+async fn served_over_tls(http2: bool) -> Result<()> {
+    let [a] = backends(["a"])?;
+    let front = TlsFront::before(&a, "orders.test")?;
+    let document = secured(&[(&a, &front)], http2)?;
+    let scene = Scene::start(vec![document]).await?;
+    let mut clients = scene.clients().await?;
+    answered_by(&mut clients, 20).await?;
+    let probed = a.probes().len();
+    eventually(DEADLINE, "probes", async || {
+        ensure!(a.probes().len() >= probed + 3);
+        Ok(())
+    })
+    .await?;
+    let sessions = front.sessions();
+    let named = |name: &Option<String>| name.as_deref() == Some("orders.test");
+    ensure!(
+        sessions.iter().all(|session| named(&session.server_name)),
+        "{sessions:?}"
+    );
+    // Over HTTP/1.1 nobody needs ALPN; over HTTP/2 everybody does.
+    let h2 = sessions
+        .iter()
+        .filter(|s| s.protocol.as_deref() == Some("h2"))
+        .count();
+    println!(
+        "TLS, http2={http2}: {} requests, {} probes over {} sessions, {h2} of them h2",
+        a.hits(),
+        a.probes().len(),
+        sessions.len()
+    );
+    ensure!(h2 == if http2 { sessions.len() } else { 0 });
+    ensure!(
+        by_http2(&a)
+            == if http2 {
+                (a.hits(), a.probes().len())
+            } else {
+                (0, 0)
+            }
+    );
+    ensure!(scene.figure("available_backends", "").await? == 1);
+    scene.ensure_sane().await
+}
+
+#[tokio::test]
+async fn requests_and_probes_go_over_tls_with_the_name_that_the_registry_says() -> Result<()> {
+    served_over_tls(false).await
+}
+
+#[tokio::test]
+async fn requests_and_probes_go_over_tls_and_http2() -> Result<()> {
+    served_over_tls(true).await
+}
+
+#[tokio::test]
+async fn a_backend_whose_certificate_nobody_vouches_for_is_out_and_never_asked() -> Result<()> {
+    let [good, bad] = backends(["good", "bad"])?;
+    let trusted = TlsFront::before(&good, "orders.test")?;
+    let stranger = TlsFront::before(&bad, "orders.test")?;
+    let document = secured(&[(&good, &trusted), (&bad, &stranger)], false)?;
+    let scene = Scene::start(vec![document]).await?;
+    wait_for_verdict(&scene.sidecar, "bad", false).await?;
+    let mut clients = scene.clients().await?;
+    let order = answered_by(&mut clients, 40).await?;
+    let status = scene.sidecar.status().await?;
+    let reason = &status["clusters"][0]["backends"][1]["lastFailureReason"];
+    println!("unhealthy by {reason}; {} requests reached it", bad.hits());
+    ensure!(reason == "tls" && bad.hits() == 0);
+    ensure!(order.iter().all(|backend| backend == "good"));
+    scene.ensure_sane().await
+}
+
+#[tokio::test]
+async fn hc_18_a_tcp_check_only_connects_and_another_port_can_be_asked() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let checks = json!({
+        "tcp": {}, "port": b.address().port(), "interval": "50ms", "timeout": "500ms",
+        "healthyThreshold": 2, "unhealthyThreshold": 2,
+    });
+    let document = orders(&[&a], json!({"healthCheck": checks}));
+    let registry = Registry::new(vec![document])?;
+    let sidecar = Sidecar::start(&registry).await?;
+    eventually(DEADLINE, "connections to the other port", async || {
+        ensure!(b.accepted().len() >= 3, "{}", b.accepted().len());
+        Ok(())
+    })
+    .await?;
+    ensure!(a.accepted().is_empty() && b.probes().is_empty() && b.hits() == 0);
+    b.stop().await;
+    let out = wait_for_verdict(&sidecar, "a", false).await?;
+    b.start()?;
+    let back = wait_for_verdict(&sidecar, "a", true).await?;
+    println!("the other port closed: unhealthy after {out:?}; open: healthy after {back:?}");
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! What every story needs: real processes on free ports, scriptable backends, clients that count.
+//!
+//! Three rules. Whoever starts something owns it: dropping the value ends it, also when the test
+//! panics. Nothing waits but [`wait`], and every wait has a deadline and says what it waited for.
+//! What is tested is what ships: Envoy starts from `envoy/envoy.yaml` and `envoy/static.yaml`.
+//!
+//! In reading order: [`wait`], [`port`], [`process`], [`upstream`] (backends), [`tls`], [`registry`]
+//! (the demo file), [`redis`], [`sidecar`], [`envoy`], then the clients [`client`], [`load`], [`raw`],
+//! [`websocket`] and [`grpc`]; [`artefacts`] finds what was built, [`report`] says what ran.
+
+/// The files of the folder `harness/`: a crate's root would look for its modules beside itself.
+mod harness {
+    pub mod artefacts;
+    pub mod client;
+    pub mod envoy;
+    pub mod grpc;
+    pub mod load;
+    pub mod port;
+    pub mod process;
+    pub mod raw;
+    pub mod redis;
+    pub mod registry;
+    pub mod report;
+    pub mod sidecar;
+    pub mod tls;
+    pub mod upstream;
+    pub mod wait;
+    pub mod websocket;
+}
+
+pub use harness::*;
+
+pub use client::{Client, Response};
+pub use envoy::{Bootstrap, Envoy};
+pub use load::{Load, Tally};
+pub use redis::Redis;
+pub use registry::Registry;
+pub use sidecar::Sidecar;
+pub use tls::TlsFront;
+pub use upstream::{Behaviour, Upstream};
+pub use wait::{eventually, throughout};

@@ -1,0 +1,90 @@
+//! Where the things under test are: the Envoy binary, the module, the sidecar, the bootstraps, and
+//! the redis-server they are tested with.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+
+/// The project's top folder.
+pub fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}
+
+/// Envoy: `$ENVOY`, else the one that `make` fetches.
+pub fn envoy() -> Result<PathBuf> {
+    let file = variable("ENVOY").unwrap_or_else(|| root().join(".tools/envoy-1.40.0/envoy"));
+    existing(
+        file,
+        "run `make test-e2e`, which fetches it, or set ENVOY to an Envoy binary",
+    )
+}
+
+/// redis-server: `$REDIS_SERVER`, else the one that `make` unpacks.
+pub fn redis() -> Result<PathBuf> {
+    let tools = variable("POINTSMAN_TOOLS").unwrap_or_else(|| root().join(".tools"));
+    let file = variable("REDIS_SERVER").unwrap_or_else(|| tools.join("debian/bin/redis-server"));
+    existing(
+        file,
+        "run `make test-e2e`, which unpacks it, or set REDIS_SERVER to a redis-server",
+    )
+}
+
+/// The number in what `envoy --version` says (`… version: <commit>/1.40.0/Clean/…`).
+pub fn envoy_version() -> Result<String> {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    if let Some(version) = VERSION.get() {
+        return Ok(version.clone());
+    }
+    let output = Command::new(envoy()?).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = text
+        .split_once("version: ")
+        .and_then(|(_, build)| build.split('/').nth(1));
+    let version = number.with_context(|| format!("no version in {text:?}"))?;
+    Ok(VERSION.get_or_init(|| version.to_owned()).clone())
+}
+
+/// The filter, `pointsman.wasm`.
+pub fn module() -> Result<PathBuf> {
+    built("pointsman.wasm")
+}
+
+/// The sidecar's binary, `pointsman`.
+pub fn sidecar() -> Result<PathBuf> {
+    built("pointsman")
+}
+
+/// A file of `$POINTSMAN_DIST`, else of `target/dist`, such as the stories' `faulty.wasm`.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let dist = variable("POINTSMAN_DIST").unwrap_or_else(|| root().join("target/dist"));
+    existing(
+        dist.join(name),
+        "run `make build` and `make test-modules`, or set POINTSMAN_DIST",
+    )
+}
+
+/// A bootstrap of the folder `envoy/`, as shipped.
+pub fn bootstrap(name: &str) -> Result<PathBuf> {
+    existing(
+        root().join("envoy").join(name),
+        "it is part of the repository",
+    )
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn existing(file: PathBuf, advice: &str) -> Result<PathBuf> {
+    if !file.is_file() {
+        bail!("{} is missing: {advice}", file.display());
+    }
+    file.canonicalize()
+        .with_context(|| format!("cannot open {}", file.display()))
+}

@@ -1,0 +1,264 @@
+//! A real Envoy, started from a shipped bootstrap.
+
+mod bootstrap;
+mod log;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use hyper::Method;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use bootstrap::Bootstrap;
+pub use log::Event;
+
+use crate::artefacts;
+use crate::client::{self, Client};
+use crate::port::Port;
+use crate::process::Process;
+use crate::report;
+use crate::wait::eventually;
+
+/// Longer than the two fetch timeouts of a start without sidecar, on a busy machine.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running Envoy; dropping it kills it.
+#[derive(Debug)]
+pub struct Envoy {
+    // Before the ports and the folder: dropped first.
+    process: Process,
+    listener: Port,
+    admin: Port,
+    workers: u32,
+    folder: TempDir,
+}
+
+impl Envoy {
+    /// Starts it and waits until every worker takes requests.
+    ///
+    /// Fails with the end of Envoy's log when Envoy refuses the bootstrap or is not ready in time.
+    pub async fn start(bootstrap: Bootstrap) -> Result<Self> {
+        let (listener, admin) = (Port::reserve()?, Port::reserve()?);
+        let workers = bootstrap.workers();
+        let folder = tempfile::tempdir()?;
+        let config = bootstrap.finish(listener.address(), admin.address())?;
+        fs::write(folder.path().join("envoy.json"), config)?;
+        let process = launch(&folder, workers)?;
+        let envoy = Envoy {
+            process,
+            listener,
+            admin,
+            workers,
+            folder,
+        };
+        envoy.ready().await?;
+        Ok(envoy)
+    }
+
+    /// Kills it and starts it again: same addresses, same bootstrap, same log.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = launch(&self.folder, self.workers)?;
+        self.ready().await
+    }
+
+    /// Stops it in good order (SIGTERM) and waits for its end.
+    pub async fn stop(self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        self.process.exit(STOP_DEADLINE).await.map(|_| ())
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Its admin address, for people.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// A new client of the listener.
+    pub fn client(&self) -> Client {
+        Client::new(self.address())
+    }
+
+    /// One client per worker, each pinned to its own; needs [`Bootstrap::exact_balance`].
+    ///
+    /// Fails when a worker got none: other connections were open, or the balance is not exact.
+    pub async fn pinned_clients(&self) -> Result<Vec<Client>> {
+        let mut clients = Vec::new();
+        for _ in 0..self.workers {
+            let mut client = self.client();
+            client.connect().await?;
+            clients.push(client);
+        }
+        eventually(
+            Duration::from_secs(5),
+            "one connection on each worker",
+            async || {
+                let held = self.connections_by_worker().await?;
+                ensure!(
+                    held.values().all(|count| *count == 1),
+                    "connections by worker: {held:?}"
+                );
+                Ok(())
+            },
+        )
+        .await?;
+        Ok(clients)
+    }
+
+    /// Open downstream connections of each worker, by its name (`worker_0`).
+    pub async fn connections_by_worker(&self) -> Result<BTreeMap<String, u64>> {
+        let stats = self.stats().await?;
+        let by_worker = stats.into_iter().filter_map(|(name, value)| {
+            let (_, worker) = name
+                .strip_suffix(".downstream_cx_active")?
+                .rsplit_once('.')?;
+            let of_listener = name.starts_with("listener.") && !name.starts_with("listener.admin");
+            (of_listener && worker.starts_with("worker_")).then(|| (worker.to_owned(), value))
+        });
+        Ok(by_worker.collect())
+    }
+
+    /// The process: its id, CPU time, signals, log.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The filter's events in the log so far, over restarts.
+    pub fn events(&self) -> Vec<Event> {
+        log::events(&self.process.log())
+    }
+
+    /// How many events of this name there were for this cluster.
+    pub fn count_events(&self, name: &str, cluster: &str) -> usize {
+        let is_it = |event: &&Event| event.name() == name && event.field("cluster") == cluster;
+        self.events().iter().filter(is_it).count()
+    }
+
+    /// Every counter and gauge, by its full name; histograms are left out.
+    pub async fn stats(&self) -> Result<BTreeMap<String, u64>> {
+        let text = self.admin_get("/stats").await?;
+        let number = |line: &str| {
+            let (name, value) = line.rsplit_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(number).collect())
+    }
+
+    /// One counter or gauge; 0 when Envoy does not know it (yet).
+    pub async fn stat(&self, name: &str) -> Result<u64> {
+        Ok(self.stats().await?.get(name).copied().unwrap_or_default())
+    }
+
+    /// The stats as a Prometheus server reads them, labels by the shipped `stats_tags`.
+    pub async fn prometheus(&self) -> Result<String> {
+        self.admin_get("/stats/prometheus").await
+    }
+
+    /// `/clusters`: each cluster with its hosts.
+    pub async fn clusters(&self) -> Result<Value> {
+        Ok(serde_json::from_str(
+            &self.admin_get("/clusters?format=json").await?,
+        )?)
+    }
+
+    /// The addresses of a cluster's hosts as Envoy prints them; `None` for an unknown cluster.
+    pub async fn hosts(&self, cluster: &str) -> Result<Option<Vec<String>>> {
+        let clusters = self.clusters().await?;
+        let statuses = clusters["cluster_statuses"]
+            .as_array()
+            .context("no cluster_statuses")?;
+        let Some(status) = statuses.iter().find(|status| status["name"] == cluster) else {
+            return Ok(None);
+        };
+        let hosts = status["host_statuses"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let address = |host: &Value| {
+            let address = &host["address"]["socket_address"];
+            format!(
+                "{}:{}",
+                address["address"].as_str().unwrap_or("?"),
+                address["port_value"]
+            )
+        };
+        Ok(Some(hosts.iter().map(address).collect()))
+    }
+
+    /// `/config_dump`, endpoints included.
+    pub async fn config_dump(&self) -> Result<Value> {
+        Ok(serde_json::from_str(
+            &self.admin_get("/config_dump?include_eds").await?,
+        )?)
+    }
+
+    /// Any page of the admin interface; fails on anything but 200.
+    pub async fn admin_get(&self, path: &str) -> Result<String> {
+        self.admin(Method::GET, path).await
+    }
+
+    /// Any command of the admin interface, such as `/drain_listeners?graceful`.
+    pub async fn admin_post(&self, path: &str) -> Result<String> {
+        self.admin(Method::POST, path).await
+    }
+
+    async fn admin(&self, method: Method, path: &str) -> Result<String> {
+        let mut client = Client::new(self.admin.address());
+        let response = client
+            .send(client::request(method, path, Bytes::new()))
+            .await?;
+        ensure!(
+            response.status == 200,
+            "{path}: {} {}",
+            response.status,
+            response.text()
+        );
+        Ok(response.text())
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let ready = eventually(
+            READY_DEADLINE,
+            "Envoy to be LIVE and to listen",
+            async || {
+                // Nobody waits for a dead process: this inner error is what ends the wait.
+                if let Err(dead) = self.process.ensure_running() {
+                    return Ok(Err(dead));
+                }
+                self.admin_get("/ready").await?;
+                let listeners = self.admin_get("/listeners?format=json").await?;
+                let port = format!("\"port_value\": {}", self.address().port());
+                ensure!(listeners.contains(&port), "listeners: {listeners}");
+                Ok(Ok(()))
+            },
+        );
+        ready
+            .await
+            .with_context(|| format!("log:\n{}", self.process.log_tail()))?
+    }
+}
+
+fn launch(folder: &TempDir, workers: u32) -> Result<Process> {
+    report::component(&format!("Envoy {}", artefacts::envoy_version()?));
+    let mut command = Command::new(artefacts::envoy()?);
+    command
+        .current_dir(folder.path())
+        .args(["--config-path", "envoy.json", "--log-level", "warning"])
+        .args(["--component-log-level", "wasm:info"])
+        // No shared memory: many Envoys at a time, and nothing left behind by a killed one.
+        .arg("--disable-hot-restart")
+        .args(["--concurrency", &workers.to_string()]);
+    Process::start(command, &folder.path().join("envoy.log"))
+}

@@ -1,0 +1,56 @@
+//! Ports that stay ours while nobody listens on them.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+/// A loopback port, held for as long as this value lives.
+///
+/// The holding socket is bound and never listens: connecting is refused until somebody listens
+/// there (with `SO_REUSEADDR`, as Envoy and tokio do), and nobody else is given the port.
+#[derive(Debug)]
+pub struct Port {
+    address: SocketAddr,
+    _holder: Socket,
+}
+
+impl Port {
+    /// Takes a free port of 127.0.0.1.
+    pub fn reserve() -> Result<Self> {
+        let holder = bound(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = holder
+            .local_addr()?
+            .as_socket()
+            .context("not an IP socket")?;
+        Ok(Port {
+            address,
+            _holder: holder,
+        })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens on it, in this process; again and again, one after the other.
+    pub fn listen(&self) -> Result<TcpListener> {
+        let socket = bound(self.address)?;
+        socket
+            .listen(1024)
+            .with_context(|| format!("cannot listen on {}", self.address))?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpListener::from_std(socket.into())?)
+    }
+}
+
+fn bound(address: SocketAddr) -> Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket
+        .bind(&address.into())
+        .with_context(|| format!("cannot bind {address}"))?;
+    Ok(socket)
+}

@@ -1,0 +1,241 @@
+//! The sidecar as a process, in demo mode or on a store.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::artefacts;
+use crate::client::{Client, Response};
+use crate::port::Port;
+use crate::process::Process;
+use crate::registry::Registry;
+use crate::wait::eventually;
+
+const READY_DEADLINE: Duration = Duration::from_secs(20);
+const STOP_DEADLINE: Duration = Duration::from_secs(40);
+
+/// A running `pointsman serve` over a [`Registry`]; dropping it kills it.
+#[derive(Debug)]
+pub struct Sidecar {
+    // Before the ports and the folder: dropped first.
+    process: Process,
+    setup: Setup,
+}
+
+#[derive(Debug)]
+struct Setup {
+    xds: Port,
+    admin: Port,
+    /// Absent: the environment says where the registry is.
+    demo_file: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+    folder: TempDir,
+}
+
+impl Sidecar {
+    /// Starts it on this registry, with every other setting at its default, and waits for `/readyz`.
+    pub async fn start(registry: &Registry) -> Result<Self> {
+        Self::start_with(registry, &[]).await
+    }
+
+    /// The same with settings, as environment variables.
+    pub async fn start_with(registry: &Registry, environment: &[(&str, &str)]) -> Result<Self> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment = environment.iter().map(owned).collect();
+        Self::launch(Some(registry.file().to_owned()), environment).await
+    }
+
+    /// Starts it without demo mode, on the store that the environment names.
+    pub async fn start_on_store(
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self> {
+        Self::launch(None, environment.into_iter().collect()).await
+    }
+
+    async fn launch(
+        demo_file: Option<PathBuf>,
+        environment: Vec<(String, String)>,
+    ) -> Result<Self> {
+        let setup = Setup {
+            xds: Port::reserve()?,
+            admin: Port::reserve()?,
+            demo_file,
+            environment,
+            folder: tempfile::tempdir()?,
+        };
+        let sidecar = Sidecar {
+            process: setup.launch()?,
+            setup,
+        };
+        sidecar.ready().await?;
+        Ok(sidecar)
+    }
+
+    /// Where Envoy finds xDS and the exchange; the same over restarts.
+    pub fn xds_address(&self) -> SocketAddr {
+        self.setup.xds.address()
+    }
+
+    /// The admin API's address; the same over restarts.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.setup.admin.address()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Starts again after [`Sidecar::kill`] (or instead of it), on the same addresses.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = self.setup.launch()?;
+        self.ready().await
+    }
+
+    /// Stops it in good order (SIGTERM) and waits for its end; fails unless the exit code is 0.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        let status = self.process.exit(STOP_DEADLINE).await?;
+        ensure!(
+            status.success(),
+            "{status}; log:\n{}",
+            self.process.log_tail()
+        );
+        Ok(())
+    }
+
+    /// Hangs it: it keeps its connections and says nothing more.
+    pub async fn hang(&self) -> Result<()> {
+        self.process.freeze().await
+    }
+
+    /// Ends a [`Sidecar::hang`].
+    pub fn resume(&self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT)
+    }
+
+    /// The process: its id, CPU time, signals, log.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// GET on the admin API, whatever the status.
+    pub async fn get(&self, path: &str) -> Result<Response> {
+        Client::new(self.admin_address()).get(path).await
+    }
+
+    /// `/status`; fails on anything but 200 with JSON.
+    pub async fn status(&self) -> Result<Value> {
+        let response = self.get("/status").await?;
+        ensure!(
+            response.status == 200,
+            "/status: {} {}",
+            response.status,
+            response.text()
+        );
+        response.json()
+    }
+
+    /// `/metrics`, as text.
+    pub async fn metrics(&self) -> Result<String> {
+        let response = self.get("/metrics").await?;
+        ensure!(
+            response.status == 200,
+            "/metrics: {} {}",
+            response.status,
+            response.text()
+        );
+        Ok(response.text())
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let ready = eventually(READY_DEADLINE, "the sidecar to be ready", async || {
+            // Nobody waits for a dead process: this inner error is what ends the wait.
+            if let Err(dead) = self.process.ensure_running() {
+                return Ok(Err(dead));
+            }
+            let response = self.get("/readyz").await?;
+            ensure!(
+                response.status == 200,
+                "/readyz: {} {}",
+                response.status,
+                response.text()
+            );
+            self.setup.ensure_ports()?;
+            Ok(Ok(()))
+        });
+        ready
+            .await
+            .with_context(|| format!("log:\n{}", self.process.log_tail()))?
+    }
+}
+
+impl Setup {
+    fn launch(&self) -> Result<Process> {
+        // A ports file of an earlier run must not pass for this one's.
+        let ports = self.ports_file();
+        if ports.exists() {
+            fs::remove_file(&ports)?;
+        }
+        let mut command = Command::new(artefacts::sidecar()?);
+        command.arg("serve").env_clear();
+        if let Some(file) = &self.demo_file {
+            command
+                .arg("--demo-file")
+                .arg(file)
+                .env("DEMO_MODE", "true");
+        }
+        command
+            .env("POINTSMAN_XDS_LISTEN", self.xds.address().to_string())
+            .env("POINTSMAN_ADMIN_LISTEN", self.admin.address().to_string())
+            .env("POINTSMAN_PORTS_FILE", &ports)
+            .env("POINTSMAN_WASM", artefacts::module()?)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Process::start(command, &self.folder.path().join("pointsman.log"))
+    }
+
+    fn ports_file(&self) -> PathBuf {
+        self.folder.path().join("ports.json")
+    }
+
+    /// The ports file must tell the truth.
+    fn ensure_ports(&self) -> Result<()> {
+        let file = self.ports_file();
+        let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+        let ports: Value = serde_json::from_str(&text)?;
+        for (name, port) in [("xds", &self.xds), ("admin", &self.admin)] {
+            let address = port.address().to_string();
+            ensure!(
+                ports[name] == *address,
+                "{name} listens on {address}, the file says {ports}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Runs `pointsman` with these arguments and this environment only, to its end.
+///
+/// For what must fail at start: returns the exit code and both outputs as one text.
+pub async fn run(
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    folder: &Path,
+) -> Result<(i32, String)> {
+    let mut command = Command::new(artefacts::sidecar()?);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied());
+    let process = Process::start(command, &folder.join("run.log"))?;
+    let status = process.exit(STOP_DEADLINE).await?;
+    Ok((status.code().context("ended by a signal")?, process.log()))
+}

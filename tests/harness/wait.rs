@@ -1,0 +1,62 @@
+//! The only place that lets time pass: waiting for a condition, with a deadline.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long lies between two looks at a condition.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Looks again and again until `look` succeeds, and returns what it saw.
+///
+/// An error of `look` means "not yet", so write it with `ensure!` and say the value that was seen.
+/// Fails after `deadline` with `what` was awaited and the last look's error.
+pub async fn eventually<T>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
+    let end = Instant::now() + deadline;
+    let mut last = anyhow!("no look has ended");
+    loop {
+        match timeout_at(end, look()).await {
+            Ok(Ok(seen)) => return Ok(seen),
+            Ok(Err(not_yet)) => last = not_yet,
+            Err(_) => {}
+        }
+        if Instant::now() + INTERVAL >= end {
+            return Err(last.context(format!("waited {deadline:?} for {what}")));
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+/// Looks again and again for the whole of `period`; fails at once when `look` fails.
+///
+/// For what must not happen, or must go on: "no connection attempt for a second".
+pub async fn throughout(
+    period: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<()>,
+) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < period {
+        if let Err(broken) = look().await {
+            let after = start.elapsed();
+            return Err(broken.context(format!("{what}: held for {after:?} of {period:?} only")));
+        }
+        sleep(INTERVAL).await;
+    }
+    Ok(())
+}
+
+/// A backend's own slowness; never a way for a test to wait for something.
+pub(crate) async fn slowness(delay: Duration) {
+    sleep(delay).await;
+}
+
+/// The beat of a paced load, `per_second` ticks; ticks that were missed are made up for.
+pub(crate) fn beat(per_second: u32) -> tokio::time::Interval {
+    tokio::time::interval(Duration::from_secs(1) / per_second.max(1))
+}

@@ -1,0 +1,61 @@
+//! What is lost by accident is not lost to the traffic.
+
+use harness::{Load, throughout};
+
+use super::*;
+
+/// Long enough that a story is through before a loss is confirmed.
+const LONG: (&str, &str) = ("POINTSMAN_GUARD_DELAY", "10m");
+const SHORT: (&str, &str) = ("POINTSMAN_GUARD_DELAY", "1s");
+const WHILE: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let mut story = Story::start(Redis::start().await?, &[&one, &two], &[LONG]).await?;
+    let load = Load::new(story.envoy.address(), u64::MAX)
+        .per_second(200)
+        .start();
+    story.redis.kill();
+    story.health(503).await?;
+    story.redis.forget()?;
+    story.redis.restart().await?;
+    story.health(200).await?;
+    story.event("registry_guard_held", 1).await?;
+    throughout(WHILE, "the last good registry served", async || {
+        ensure!(story.clusters().await? == 1, "the registry is gone");
+        Ok(())
+    })
+    .await?;
+    let status = story.sidecar.status().await?;
+    let held = json!({"servedBackends": 2, "foundBackends": 0});
+    assert_eq!(status["registry"]["store"]["held"], held);
+    // The data is brought back: nothing has happened.
+    story
+        .redis
+        .put(&registry::cluster("orders", &[&one, &two], json!({})))
+        .await?;
+    story.event("registry_guard_released", 1).await?;
+    load.stop().await?.ensure_clean()
+}
+
+#[tokio::test]
+async fn a_flush_is_held_back_and_a_confirmed_delete_goes_through() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let story = Story::start(Redis::start().await?, &[&one, &two], &[SHORT]).await?;
+    story
+        .redis
+        .put(&registry::cluster("other", &[&one, &two], json!({})))
+        .await?;
+    story.backends("other", &["one", "two"]).await?;
+    story.redis.ask(&["FLUSHDB"]).await?;
+    story.event("registry_guard_held", 1).await?;
+    // Nobody brings it back: it was meant.
+    eventually(SOON, "the delete to go through", async || {
+        let clusters = story.clusters().await?;
+        ensure!(clusters == 0, "{clusters} clusters");
+        Ok(())
+    })
+    .await?;
+    story.event("registry_guard_released", 1).await
+}

@@ -1,0 +1,125 @@
+//! The store dies, hangs and comes back; traffic does not notice.
+
+use harness::{Load, throughout};
+
+use super::*;
+
+const WHILE: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn killed_and_restarted_under_load() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let mut story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    let health = story.health(200).await?;
+    assert_eq!(
+        health["redis"],
+        json!({"status": "connected", "backend": "redis"})
+    );
+    let load = Load::new(story.envoy.address(), u64::MAX)
+        .per_second(200)
+        .start();
+
+    story.redis.kill();
+    let health = story.health(503).await?;
+    assert_eq!(health["status"], "unhealthy");
+    assert_eq!(health["redis"]["status"], "disconnected");
+    assert_eq!(story.sidecar.get("/admin/health/redis").await?.status, 503);
+    throughout(
+        WHILE,
+        "ready, and the last good registry served",
+        async || {
+            let ready = story.sidecar.get("/readyz").await?;
+            ensure!(ready.status == 200, "/readyz: {}", ready.status);
+            ensure!(story.clusters().await? == 1, "the registry is gone");
+            Ok(())
+        },
+    )
+    .await?;
+    // Meanwhile the data changes.
+    let document = registry::cluster("orders", &[&one, &two], json!({})).to_string();
+    story
+        .redis
+        .ask_elsewhere(&["SET", "pointsman:cluster:orders", &document])
+        .await?;
+    story.redis.restart().await?;
+    story.health(200).await?;
+    story.served_by_one_of(&["two"]).await?;
+    story.event("registry_lost", 1).await?;
+    story.event("registry_restored", 1).await?;
+    // Notices come on the new connection too.
+    story
+        .redis
+        .put(&registry::cluster("late", &[&one], json!({})))
+        .await?;
+    story.backends("late", &["one"]).await?;
+    load.stop().await?.ensure_clean()
+}
+
+#[tokio::test]
+async fn a_hung_server_is_noticed_and_taken_up_again() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    story.redis.hang().await?;
+    story.health(503).await?;
+    story.served_by_one_of(&["one"]).await?;
+    story.redis.resume()?;
+    story.health(200).await?;
+    story
+        .redis
+        .put(&registry::cluster("late", &[&one], json!({})))
+        .await?;
+    story.backends("late", &["one"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_notice_told_is_found_by_the_next_full_reading() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let settings = [("POINTSMAN_RECONCILE_INTERVAL", "1s")];
+    let story = Story::start(Redis::start().await?, &[&one], &settings).await?;
+    // Somebody deletes what the sidecar wrote: it does not listen to its own keys.
+    story.status_field("orders", "accepted", "true").await?;
+    story.redis.ask(&["DEL", "pointsman:status:orders"]).await?;
+    story
+        .redis
+        .ask(&["HSET", "pointsman:status:nobody", "accepted", "true"])
+        .await?;
+    story.status_field("orders", "accepted", "true").await?;
+    eventually(SOON, "the status of nobody to go", async || {
+        let exists = story
+            .redis
+            .ask(&["EXISTS", "pointsman:status:nobody"])
+            .await?;
+        ensure!(exists == Reply::Number(0), "{exists:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_older_word_never_replaces_a_newer_one() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    story.status_field("orders", "backends", "1").await?;
+    // Another sidecar has read the registry after everything that this one will ever read.
+    let later = [
+        "HSET",
+        "pointsman:status:orders",
+        "updatedAt",
+        "99999999999999",
+        "backends",
+        "7",
+    ];
+    story.redis.ask(&later).await?;
+    story
+        .redis
+        .put(&registry::cluster("orders", &[&one, &two], json!({})))
+        .await?;
+    story
+        .redis
+        .put(&registry::cluster("next", &[&one], json!({})))
+        .await?;
+    // Statuses are written in one go: with this one, that one's turn has come and gone.
+    story.status_field("next", "backends", "1").await?;
+    story.status_field("orders", "backends", "7").await
+}

@@ -1,0 +1,96 @@
+//! The README's commands do what it says.
+
+use harness::artefacts;
+
+use super::*;
+
+/// The words of a line as a shell splits it; single quotes are all that the README uses.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words
+                .iter_mut()
+                .last()
+                .into_iter()
+                .for_each(|word| word.push(c)),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// The rights that the README gives to the sidecar's user.
+pub fn rights() -> Result<Vec<String>> {
+    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
+    let start = "ACL SETUSER pointsman on >PASSWORD ";
+    let (_, rest) = readme
+        .split_once(start)
+        .context("no ACL SETUSER in the README")?;
+    let (rights, _) = rest
+        .split_once("```")
+        .context("the README's block has no end")?;
+    Ok(rights.split_whitespace().map(str::to_owned).collect())
+}
+
+#[tokio::test]
+async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<()> {
+    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
+    let one = Upstream::new("one")?;
+    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    let lines: Vec<&str> = readme
+        .lines()
+        .filter(|it| it.starts_with("redis-cli "))
+        .collect();
+    ensure!(lines.len() >= 5, "{lines:?}");
+    for line in lines {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+        story
+            .redis
+            .ask(&words)
+            .await
+            .with_context(|| line.to_owned())?;
+        if line.contains("Draining") {
+            let backends = story.backends("orders", &["orders-1", "orders-2"]).await?;
+            assert_eq!(backends[0]["address"], "127.0.0.1:8081");
+            assert_eq!(backends[1]["address"], "127.0.0.1:8082");
+            eventually(SOON, "the word to be obeyed", async || {
+                let backends = story.backends("orders", &["orders-1", "orders-2"]).await?;
+                ensure!(backends[0]["state"] == "Draining", "{backends:?}");
+                Ok(())
+            })
+            .await?;
+        }
+    }
+    eventually(SOON, "the word to be taken back", async || {
+        let backends = story.backends("orders", &["orders-1", "orders-2"]).await?;
+        ensure!(backends[0]["state"] == "Normal", "{backends:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn every_variable_of_the_example_is_in_the_readme() -> Result<()> {
+    let root = artefacts::root();
+    let readme = std::fs::read_to_string(root.join("README.md"))?;
+    let example = std::fs::read_to_string(root.join(".env.example"))?;
+    let name = |line: &str| {
+        let (name, _) = line.trim_start_matches('#').split_once('=')?;
+        let upper = |b: u8| b.is_ascii_uppercase() || b == b'_';
+        (!name.is_empty() && name.bytes().all(upper)).then(|| name.to_owned())
+    };
+    let names: Vec<String> = example.lines().filter_map(name).collect();
+    ensure!(names.len() >= 15, "{names:?}");
+    for name in names {
+        ensure!(
+            readme.contains(&format!("`{name}`")),
+            "{name} is not in the README"
+        );
+    }
+    Ok(())
+}

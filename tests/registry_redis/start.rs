@@ -1,0 +1,113 @@
+//! What a sidecar that cannot start says, and with which exit code.
+
+use harness::Registry;
+use harness::port::Port;
+use harness::sidecar::run;
+
+use super::*;
+
+const WASM: (&str, &str) = ("POINTSMAN_WASM", "/none.wasm");
+const REDIS: (&str, &str) = ("POINTSMAN_REGISTRY", "redis");
+
+/// Variables and their values.
+type Given<'a> = &'a [(&'a str, &'a str)];
+
+/// Runs `serve` to its end: the exit code and everything it said.
+async fn fails(environment: Given<'_>) -> Result<(i32, String)> {
+    let folder = tempfile::tempdir()?;
+    run(&["serve"], &[&[WASM], environment].concat(), folder.path()).await
+}
+
+#[tokio::test]
+async fn wrong_settings_end_it_with_all_that_is_wrong() -> Result<()> {
+    let required = "REDIS_URL environment variable is required";
+    let cases: &[(Given<'_>, &[&str])] = &[
+        (
+            &[],
+            &[
+                "POINTSMAN_REGISTRY: must be redis or kubernetes",
+                "not ''",
+                required,
+            ],
+        ),
+        (
+            &[("REDIS_URL", "redis://:geheim@h:1")],
+            &["POINTSMAN_REGISTRY"],
+        ),
+        (
+            &[("POINTSMAN_REGISTRY", "memory")],
+            &["POINTSMAN_REGISTRY", "'memory'"],
+        ),
+        (
+            &[("MX_METADATA_BACKEND", "etcd")],
+            &["MX_METADATA_BACKEND", "'etcd'"],
+        ),
+        (&[("POINTSMAN_REGISTRY", "K8S")], &["not in this build yet"]),
+        (&[REDIS], &[required]),
+        (
+            &[REDIS, ("REDIS_HOST", "h")],
+            &["REDIS_URL, MX_REDIS_PORT or REDIS_PORT"],
+        ),
+        (
+            &[REDIS, ("REDIS_PORT", "1")],
+            &["REDIS_URL, MX_REDIS_HOST or REDIS_HOST"],
+        ),
+        (
+            &[REDIS, ("REDIS_URL", "http://u:geheim@h")],
+            &["REDIS_URL: must be redis://"],
+        ),
+    ];
+    for (environment, parts) in cases {
+        let (code, text) = fails(environment).await?;
+        assert_eq!(code, 2, "{environment:?}: {text}");
+        for part in *parts {
+            ensure!(
+                text.contains(part),
+                "{environment:?}: no {part:?} in {text}"
+            );
+        }
+        ensure!(!text.contains("geheim"), "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_ends_it() -> Result<()> {
+    let nobody = Port::reserve()?;
+    let url = format!("redis://pm:geheim@{}", nobody.address());
+    let (code, text) = fails(&[REDIS, ("REDIS_URL", &url)]).await?;
+    assert_eq!(code, 1, "{text}");
+    let says = format!(
+        "Failed to connect to Redis at redis://pm:***@{}",
+        nobody.address()
+    );
+    ensure!(text.contains(&says), "{text}");
+    ensure!(text.contains("Redis validation failed:"), "{text}");
+    ensure!(!text.contains("geheim"), "{text}");
+
+    let redis = Redis::start_with(Some("geheim"), &[]).await?;
+    let wrong = format!("redis://:falsch@{}", redis.address());
+    let (code, text) = fails(&[REDIS, ("REDIS_URL", &wrong)]).await?;
+    assert_eq!(code, 1, "{text}");
+    ensure!(
+        text.contains("Failed to connect to Redis at redis://:***@"),
+        "{text}"
+    );
+    ensure!(!text.contains("falsch"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn demo_mode_never_contacts_a_store() -> Result<()> {
+    let (one, store) = (Upstream::new("one")?, Upstream::new("store")?);
+    let registry = Registry::new(vec![registry::cluster("orders", &[&one], json!({}))])?;
+    let url = format!("redis://{}", store.address());
+    let sidecar = Sidecar::start_with(&registry, &[REDIS, ("REDIS_URL", &url)]).await?;
+    let health = sidecar.get("/health").await?;
+    assert_eq!(health.status, 200);
+    let redis = json!({"status": "disabled", "backend": "memory"});
+    assert_eq!(health.json()?["redis"], redis);
+    sidecar.stop().await?;
+    ensure!(store.accepted().is_empty(), "{:?}", store.accepted());
+    Ok(())
+}

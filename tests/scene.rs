@@ -1,0 +1,135 @@
+//! The usual scene: a few backends, one cluster `orders`, and `static.yaml` in front of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::client::Response;
+use harness::upstream::Upstream;
+use harness::{Bootstrap, Client, Envoy, eventually};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+/// The cluster of every scene: the one that `static.yaml` routes to.
+pub const CLUSTER: &str = "orders";
+/// How long any single thing may take on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Backends with these ids.
+pub fn backends<const N: usize>(ids: [&str; N]) -> Result<[Upstream; N]> {
+    let backends: Result<Vec<Upstream>> = ids.into_iter().map(Upstream::new).collect();
+    let backends: Result<[Upstream; N], _> = backends?.try_into();
+    backends.ok().context("as many backends as ids")
+}
+
+/// A static bootstrap whose registry is this document alone; its addresses are the endpoints.
+pub fn bootstrap(document: &Value) -> Result<Bootstrap> {
+    Bootstrap::fixed(&json!({"schema": 1, "clusters": [document]}))?
+        .endpoints(CLUSTER, &addresses(document)?)
+}
+
+/// An Envoy with one worker from [`bootstrap`].
+pub async fn serve(document: &Value) -> Result<Envoy> {
+    Envoy::start(bootstrap(document)?).await
+}
+
+fn addresses(document: &Value) -> Result<Vec<SocketAddr>> {
+    let backends = document["backends"].as_array().context("no backends")?;
+    let address = |backend: &Value| -> Result<SocketAddr> {
+        let text = backend["address"].as_str().context("no address")?;
+        Ok(text.parse()?)
+    };
+    let distinct: Result<BTreeSet<SocketAddr>> = backends.iter().map(address).collect();
+    Ok(distinct?.into_iter().collect())
+}
+
+/// The ids of the backends that answer `count` GETs, one after the other; all must succeed.
+pub async fn answered_by(client: &mut Client, count: usize) -> Result<Vec<String>> {
+    let mut order = Vec::with_capacity(count);
+    for nth in 0..count {
+        let response = client.get("/").await?;
+        let backend = response.backend().filter(|_| response.status == 200);
+        let why = || format!("GET {nth}: {} {}", response.status, response.text());
+        order.push(backend.with_context(why)?.to_owned());
+    }
+    Ok(order)
+}
+
+/// How often each name occurs.
+pub fn shares(order: &[String]) -> BTreeMap<&str, usize> {
+    let mut shares = BTreeMap::new();
+    for backend in order {
+        *shares.entry(backend.as_str()).or_default() += 1;
+    }
+    shares
+}
+
+/// One of the filter's counters or gauges for [`CLUSTER`]; `reason` may be empty.
+pub async fn figure(envoy: &Envoy, name: &str, reason: &str) -> Result<u64> {
+    let tail = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(";r={reason}")
+    };
+    let name = format!("wasmcustom.pointsman_{name};c={CLUSTER}{tail}");
+    envoy.stat(&name).await
+}
+
+/// Envoy's own counter or gauge of [`CLUSTER`].
+pub async fn cluster_stat(envoy: &Envoy, name: &str) -> Result<u64> {
+    envoy.stat(&format!("cluster.{CLUSTER}.{name}")).await
+}
+
+/// Fails when a VM has died and was started again: nothing that a story sends may do that, but for
+/// the faults of the stories about traps.
+pub async fn ensure_no_trap(envoy: &Envoy) -> Result<()> {
+    let stats = envoy.stats().await?;
+    let reloads: Vec<_> = stats
+        .iter()
+        .filter(|(name, count)| name.starts_with("wasm.pointsman.vm_reload") && **count > 0)
+        .collect();
+    ensure!(reloads.is_empty(), "a VM died: {reloads:?}");
+    Ok(())
+}
+
+/// GETs that are sent at once, each on a connection of its own; dropping it aborts them.
+pub struct Requests(JoinSet<Result<Response>>);
+
+impl Requests {
+    /// Sends `count` GETs.
+    pub fn send(to: SocketAddr, count: usize) -> Self {
+        let mut requests = JoinSet::new();
+        for _ in 0..count {
+            let mut client = Client::new(to);
+            requests.spawn(async move { client.get("/").await });
+        }
+        Requests(requests)
+    }
+
+    /// Every answer.
+    pub async fn answers(mut self) -> Result<Vec<Response>> {
+        let mut answers = Vec::new();
+        while let Some(answer) = self.0.join_next().await {
+            answers.push(answer??);
+        }
+        Ok(answers)
+    }
+
+    /// The next answer.
+    pub async fn next(&mut self) -> Result<Response> {
+        let answer = self.0.join_next().await;
+        answer.context("every request is answered already")??
+    }
+}
+
+/// Waits until the backends have so many requests in flight, and says how many each has.
+pub async fn in_flight(backends: &[&Upstream], total: usize) -> Result<Vec<usize>> {
+    let what = format!("{total} requests in flight at the backends");
+    eventually(DEADLINE, &what, async || {
+        let each: Vec<usize> = backends.iter().map(|backend| backend.in_flight()).collect();
+        ensure!(each.iter().sum::<usize>() == total, "{each:?}");
+        Ok(each)
+    })
+    .await
+}

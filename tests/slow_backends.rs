@@ -1,0 +1,100 @@
+//! Policies that weigh measured times keep away from slow backends, and come back to them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::registry::cluster;
+use harness::{Behaviour, Client, Envoy, Upstream, eventually, throughout};
+use serde_json::{Value, json};
+
+use crate::scene::{CLUSTER, DEADLINE, Requests, answered_by, backends, in_flight, serve, shares};
+
+fn least(metric: &str) -> Value {
+    json!({"loadBalancing": {"policy": "LeastLoaded", "metric": metric}})
+}
+
+/// LB-7 and LB-9: a stalls, b gets nearly everything at once; some seconds later a is tried again.
+#[tokio::test]
+async fn lb_7_lb_9_a_slow_answer_moves_traffic_away_for_seconds() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b], least("Latency"))).await?;
+    let mut client = envoy.client();
+    a.set(Behaviour::Slow(Duration::from_millis(200)));
+    let order = answered_by(&mut client, 200).await?;
+    let of_a = shares(&order).get("a").copied().unwrap_or_default();
+    println!("LB-7, Latency: a answers after 200 ms: {of_a} of 200 GETs went to it");
+    ensure!(
+        (1..20).contains(&of_a),
+        "a was to be measured and then avoided"
+    );
+    a.set(Behaviour::Ok);
+    ensure_it_comes_back(&a, &mut client).await
+}
+
+/// LB-7: the time until a request has a connection counts, however fast the answer then is.
+#[tokio::test]
+async fn lb_7_a_slow_connection_moves_traffic_away() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    // One connection per backend: the second request has to wait until the first is answered.
+    let single = |root: &mut Value| {
+        root["static_resources"]["clusters"][0]["circuit_breakers"]["thresholds"][0]["max_connections"] =
+            1.into();
+    };
+    let document = cluster(CLUSTER, &[&a, &b], least("ConnectionTime"));
+    let envoy = Envoy::start(crate::scene::bootstrap(&document)?.edit(single)).await?;
+    a.set(Behaviour::Hold);
+    b.set(Behaviour::Hold);
+    let requests = Requests::send(envoy.address(), 4);
+    assert_eq!(in_flight(&[&a, &b], 2).await?, [1, 1]);
+    eventually(
+        DEADLINE,
+        "two requests to wait for connections",
+        async || {
+            let waiting = crate::scene::cluster_stat(&envoy, "upstream_rq_pending_active").await?;
+            ensure!(waiting == 2, "{waiting} wait");
+            Ok(())
+        },
+    )
+    .await?;
+    b.set(Behaviour::Ok);
+    throughout(
+        Duration::from_millis(300),
+        "a's second request waits",
+        async || {
+            ensure!(a.hits() == 1, "a has it already");
+            Ok(())
+        },
+    )
+    .await?;
+    a.set(Behaviour::Ok);
+    ensure!(
+        requests
+            .answers()
+            .await?
+            .iter()
+            .all(|answer| answer.status == 200)
+    );
+    let order = answered_by(&mut envoy.client(), 200).await?;
+    let of_a = shares(&order).get("a").copied().unwrap_or_default();
+    println!("LB-7, ConnectionTime: a connection to a took 300 ms: {of_a} of 200 GETs went to it");
+    ensure!(of_a < 20, "a was to be avoided");
+    Ok(())
+}
+
+async fn ensure_it_comes_back(slow: &Upstream, client: &mut Client) -> Result<()> {
+    let (hits, since) = (slow.hits(), Instant::now());
+    eventually(DEADLINE, "the slow backend to be tried again", async || {
+        client.get("/").await.context("a GET meanwhile")?;
+        ensure!(slow.hits() > hits, "no request yet");
+        Ok(())
+    })
+    .await?;
+    let after = since.elapsed();
+    println!("LB-9: 200 ms are forgotten after {after:?}");
+    // e^-1 per second: from 200 ms down to b's millisecond or so.
+    ensure!(
+        (Duration::from_secs(1)..Duration::from_secs(12)).contains(&after),
+        "{after:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! Streams that are no plain request and answer: websockets, gRPC, and clients that leave.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use harness::registry::cluster;
+use harness::websocket::WebSocket;
+use harness::{Behaviour, Envoy, Upstream, eventually, grpc};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::failover::h2;
+use crate::scene::{
+    self, CLUSTER, DEADLINE, Requests, answered_by, backends, ensure_no_trap, figure, in_flight,
+    serve, shares,
+};
+
+const METHOD: &str = "/story.Echo/Unary";
+
+fn balanced(policy: &str) -> Value {
+    json!({"loadBalancing": {"policy": policy}, "backoff": {"base": "10ms", "max": "10ms"}})
+}
+
+#[tokio::test]
+async fn a_websocket_fails_over_to_a_backend_that_answers() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b], balanced("RoundRobin"))).await?;
+    a.stop().await;
+    let mut sockets = Vec::new();
+    let failed = eventually(DEADLINE, "three sockets whose pick refused", async || {
+        let mut socket = WebSocket::open(envoy.address(), "/chat").await?;
+        assert_eq!(socket.echo("hello").await?, "hello");
+        sockets.push(socket);
+        let failed = figure(&envoy, "failed_attempts_total", "connect").await?;
+        ensure!(failed >= 3, "{failed}");
+        Ok(failed)
+    })
+    .await?;
+    for socket in &mut sockets {
+        assert_eq!(socket.echo("still there?").await?, "still there?");
+    }
+    println!(
+        "{} websockets, {failed} of them after a refused connection: all echo",
+        sockets.len()
+    );
+    assert_eq!(b.in_flight(), sockets.len());
+    ensure_no_trap(&envoy).await
+}
+
+#[tokio::test]
+async fn grpc_calls_pass_and_fail_over() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let document = cluster(CLUSTER, &[&a, &b], balanced("RoundRobin"));
+    let envoy = Envoy::start(h2(scene::bootstrap(&document)?)).await?;
+    let call = async |message: &'static [u8]| {
+        let reply = grpc::call(envoy.address(), METHOD, message).await?;
+        let backend = reply
+            .headers
+            .get("x-backend")
+            .and_then(|id| id.to_str().ok());
+        ensure!(
+            reply.grpc_status == Some(0) && reply.message == message,
+            "{reply:?}"
+        );
+        Ok(backend.unwrap_or_default().to_owned())
+    };
+    let mut order = Vec::new();
+    for _ in 0..20 {
+        order.push(call(b"message").await?);
+    }
+    assert_eq!(shares(&order), [("a", 10), ("b", 10)].into());
+    a.stop().await;
+    for _ in 0..50 {
+        assert_eq!(call(b"another").await?, "b");
+    }
+    let failed = figure(&envoy, "failed_attempts_total", "connect").await?;
+    println!(
+        "gRPC: {:?}; then a refuses: 50 of 50 calls served, {failed} failed over",
+        shares(&order)
+    );
+    ensure!(failed > 0);
+    ensure_no_trap(&envoy).await
+}
+
+/// The backend's own status 14 is an answer; Envoy's, for backends that refuse, tells of failures.
+#[tokio::test]
+async fn grpc_status_14_opens_back_offs_only_where_nobody_answered() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let settings = json!({
+        "loadBalancing": {"policy": "RoundRobin"},
+        "backoff": {"base": "30s", "max": "30s"},
+    });
+    let document = cluster(CLUSTER, &[&a, &b], settings);
+    let envoy = Envoy::start(h2(scene::bootstrap(&document)?)).await?;
+    let opened = async || figure(&envoy, "events_total", "backoff_opened").await;
+    a.set(Behaviour::GrpcStatus(14));
+    for _ in 0..20 {
+        grpc::call(envoy.address(), METHOD, b"message").await?;
+    }
+    assert_eq!(
+        (a.hits(), b.hits(), opened().await?),
+        (10, 10, 0),
+        "the backend's own"
+    );
+
+    a.stop().await;
+    b.stop().await;
+    let nobody = grpc::call(envoy.address(), METHOD, b"message").await?;
+    let windows = opened().await?;
+    let refused = grpc::call(envoy.address(), METHOD, b"message").await?;
+    let refusals = figure(&envoy, "refusals_total", "all_backing_off").await?;
+    println!(
+        "gRPC, all refuse: {} {:?}, {windows} back-offs",
+        nobody.status, nobody.grpc_status
+    );
+    println!(
+        "gRPC, then: {} {:?}, {refusals} refusal",
+        refused.status, refused.grpc_status
+    );
+    assert_eq!(
+        (nobody.status.as_u16(), nobody.grpc_status, windows),
+        (200, Some(14), 2)
+    );
+    assert_eq!(
+        (refused.status.as_u16(), refused.grpc_status, refusals),
+        (200, Some(14), 1)
+    );
+    Ok(())
+}
+
+/// Opens six streams, three on each of two backends, closes b's and sees everybody go to b; then
+/// closes a's and sees a picked again: nothing of them is left in the counts.
+async fn ensure_no_leak<T>(
+    what: &str,
+    held: bool,
+    open: impl AsyncFn(SocketAddr) -> Result<T>,
+) -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let least = json!({"loadBalancing": {"policy": "LeastLoaded"}});
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b], least)).await?;
+    for backend in [&a, &b] {
+        backend.set(if held { Behaviour::Hold } else { Behaviour::Ok });
+    }
+    let (mut at_a, mut at_b) = (Vec::new(), Vec::new());
+    for count in 1..=6 {
+        let before = a.in_flight();
+        let stream = open(envoy.address()).await?;
+        let after = in_flight(&[&a, &b], count).await?[0];
+        if after > before { &mut at_a } else { &mut at_b }.push(stream);
+    }
+    assert_eq!(
+        (at_a.len(), at_b.len()),
+        (3, 3),
+        "{what}: the counts hold while they last"
+    );
+    drop(at_b);
+    in_flight(&[&a, &b], 3).await?;
+    b.set(Behaviour::Ok);
+    let mut client = envoy.client();
+    eventually(DEADLINE, "b's to be forgotten, and not a's", async || {
+        let order = answered_by(&mut client, 20).await?;
+        ensure!(shares(&order) == [("b", 20)].into(), "{:?}", shares(&order));
+        Ok(())
+    })
+    .await?;
+    drop(at_a);
+    in_flight(&[&a, &b], 0).await?;
+    a.set(Behaviour::Ok);
+    let order = eventually(DEADLINE, "a's to be forgotten", async || {
+        let order = answered_by(&mut client, 60).await?;
+        ensure!(
+            shares(&order).values().all(|share| *share >= 10),
+            "{:?}",
+            shares(&order)
+        );
+        Ok(order)
+    })
+    .await?;
+    println!(
+        "{what}: three at a: 20 of 20 GETs to b; closed: {:?}",
+        shares(&order)
+    );
+    ensure!(shares(&order).len() == 2);
+    ensure_no_trap(&envoy).await
+}
+
+#[tokio::test]
+async fn in_flight_does_not_leak_over_websockets() -> Result<()> {
+    ensure_no_leak("websockets", false, async |to| {
+        WebSocket::open(to, "/chat").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn in_flight_does_not_leak_when_clients_leave_before_the_answer() -> Result<()> {
+    ensure_no_leak("aborted before the answer", true, async |to| {
+        Ok(Requests::send(to, 1))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn in_flight_does_not_leak_when_clients_leave_amid_their_request() -> Result<()> {
+    ensure_no_leak("aborted amid the request", false, async |to| {
+        let mut client = TcpStream::connect(to).await?;
+        client
+            .write_all(b"POST / HTTP/1.1\r\nhost: story\r\ncontent-length: 100\r\n\r\nten bytes.")
+            .await?;
+        Ok(client)
+    })
+    .await
+}
+
+/// A stream counts where it is served, not where it was picked to go.
+#[tokio::test]
+async fn in_flight_moves_to_the_backend_that_serves() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b], balanced("LeastLoaded"))).await?;
+    a.stop().await;
+    let socket = eventually(DEADLINE, "a socket whose pick refused", async || {
+        let before = figure(&envoy, "failed_attempts_total", "connect").await?;
+        let socket = WebSocket::open(envoy.address(), "/chat").await?;
+        let after = figure(&envoy, "failed_attempts_total", "connect").await?;
+        ensure!(after > before, "b was picked first");
+        Ok(socket)
+    })
+    .await?;
+    a.start()?;
+    in_flight(&[&a, &b], 1).await?;
+    let mut client = envoy.client();
+    eventually(
+        DEADLINE,
+        "all to go to the backend without the socket",
+        async || {
+            let order = answered_by(&mut client, 20).await?;
+            ensure!(shares(&order) == [("a", 20)].into(), "{:?}", shares(&order));
+            Ok(())
+        },
+    )
+    .await?;
+    println!("a websocket that was to go to a and is served by b counts at b: 20 of 20 GETs to a");
+    drop(socket);
+    served_again(&b, &mut client).await
+}
+
+async fn served_again(backend: &Upstream, client: &mut harness::Client) -> Result<()> {
+    let hits = backend.hits();
+    eventually(DEADLINE, "the socket to be forgotten", async || {
+        answered_by(client, 5).await?;
+        ensure!(backend.hits() > hits, "not picked");
+        Ok(())
+    })
+    .await
+}

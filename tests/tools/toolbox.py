@@ -1,0 +1,41 @@
+"""The folder that fetched tools live in, with a lock per tool and the way to fail."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import sys
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class FetchError(Exception):
+    """Something cannot be had here; the text is the one line that a person reads."""
+
+
+def folder() -> pathlib.Path:
+    """The project's ignored `.tools`, or what POINTSMAN_TOOLS names instead."""
+    path = pathlib.Path(os.environ.get("POINTSMAN_TOOLS") or PROJECT / ".tools").absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FetchError(f"cannot create the tools folder {path}: {error.strerror}") from error
+    return path
+
+
+def say(line: str) -> None:
+    """Progress goes to stderr: stdout carries paths only."""
+    print(f"tools: {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def only_one(name: str):
+    """Holds the lock of one tool, so that two runs at once fetch it once."""
+    # The file stays: removing it would let a third run lock a file that nobody else sees.
+    with open(folder() / f".{name}.lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{name}: another run is fetching it, waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
