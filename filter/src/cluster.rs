@@ -1,8 +1,6 @@
 //! A cluster, compiled: everything a pick needs, laid out once per configuration so that no pick
 //! allocates or searches.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::config::{
@@ -200,15 +198,16 @@ fn lay_out(
     now_ns: u64,
 ) -> (Vec<Backend>, Vec<Endpoint>) {
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    let mut places: HashMap<SocketAddr, u32> = HashMap::new();
+    let mut places: KeyMap<u32> = KeyMap::default();
     let mut backends = Vec::with_capacity(config.backends.len());
     for backend in &config.backends {
         let index = u32::try_from(backends.len()).unwrap_or(u32::MAX);
-        let endpoint = *places.entry(backend.address).or_insert_with(|| {
-            let address = backend.address.to_string();
+        let address = backend.address.to_string();
+        let load_key = identity::load_key(key, &address);
+        let endpoint = *places.entry(load_key).or_insert_with(|| {
             endpoints.push(Endpoint {
-                load: loads.of(key, &address, now_ns),
-                address: address.into(),
+                load: loads.of(load_key, now_ns),
+                address: address.as_str().into(),
                 weight: 0,
                 backend: index,
                 backup: true,
@@ -219,7 +218,7 @@ fn lay_out(
         let sticky_value = config.sticky.as_ref().map(|_| backend.sticky_value());
         let compiled = Backend {
             id: backend.id.as_str().into(),
-            key: backend.key(),
+            key: identity::backend_key(&backend.id, &address),
             endpoint,
             normal: backend.state == State::Normal,
             backup: backend.backup,

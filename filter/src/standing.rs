@@ -4,7 +4,6 @@
 //! here: that is the operator's word, and it beats everything below.
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
 
 use crate::cluster::Cluster;
 use crate::gates::Gates;

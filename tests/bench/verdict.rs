@@ -103,10 +103,7 @@ impl Exchange {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let answers = Arc::clone(&answers);
-                let serve = service_fn(move |request| {
-                    let news = answers.subscribe();
-                    async move { Ok::<_, hyper::Error>(answer(request, news).await?) }
-                });
+                let serve = service_fn(move |request| answer(request, answers.subscribe()));
                 let connection =
                     http1::Builder::new().serve_connection(TokioIo::new(stream), serve);
                 connections.spawn(async move {
