@@ -10,6 +10,7 @@ pub mod duration;
 mod health;
 mod node;
 mod policy;
+mod retry;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,10 +21,8 @@ pub use backend::{BackendConfig, State};
 pub use cluster::{BACKENDS_MAX, ClusterConfig, is_cluster_name};
 pub use health::{HealthCheck, HttpProbe, Probe, Tls};
 pub use node::{ConfigError, ConfigErrors};
-pub use policy::{
-    Backoff, LoadBalancing, Metric, Policy, Refusal, Retry, RetryOn, SameSite, Sticky,
-    WhenAllUnhealthy,
-};
+pub use policy::{LoadBalancing, Metric, Policy, Refusal, SameSite, Sticky, WhenAllUnhealthy};
+pub use retry::{Backoff, Retry, RetryOn};
 
 use crate::identity;
 use node::{Object, Path, Report};
@@ -68,7 +67,7 @@ pub struct FilterConfig {
 
 impl FilterConfig {
     /// Most attempts a request can have, the first included.
-    pub const ATTEMPTS_MAX: u32 = policy::ATTEMPTS_MAX;
+    pub const ATTEMPTS_MAX: u32 = retry::ATTEMPTS_MAX;
 
     /// An empty configuration: no cluster is known, every request is left to Envoy.
     pub fn empty() -> Self {

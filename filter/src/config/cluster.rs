@@ -6,9 +6,9 @@ use super::backend::BackendConfig;
 use super::health::{HealthCheck, Tls};
 use super::node::{ConfigErrors, Object, Path, Report, kind};
 use super::policy::{
-    Backoff, LoadBalancing, Refusal, Retry, Sticky, WHEN_ALL_UNHEALTHY, WhenAllUnhealthy, insert,
-    name_of,
+    LoadBalancing, Refusal, Sticky, WHEN_ALL_UNHEALTHY, WhenAllUnhealthy, insert, name_of,
 };
+use super::retry::{Backoff, Retry};
 use crate::identity;
 use crate::keyed::KeyMap;
 
