@@ -120,7 +120,8 @@ fn waits(envoy: &Envoy) -> Result<Vec<(u64, u64)>> {
     opened.map(figures).collect()
 }
 
-/// RT-2: a hundred requests fail together on two workers, and that is one failure.
+/// RT-2: hundreds of requests fail together on two workers, and that is one failure; all of them are
+/// retried at the same time, so Envoy's retry budget must not be the limit.
 #[tokio::test]
 async fn rt_2_failures_at_the_same_time_count_once() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
@@ -128,8 +129,8 @@ async fn rt_2_failures_at_the_same_time_count_once() -> Result<()> {
     let envoy = Envoy::start(scene::bootstrap(&document)?.concurrency(2)).await?;
     a.set(Behaviour::Hold);
     b.set(Behaviour::Hold);
-    let requests = Requests::send(envoy.address(), 200);
-    let each = in_flight(&[&a, &b], 200).await?;
+    let requests = Requests::send(envoy.address(), 600);
+    let each = in_flight(&[&a, &b], 600).await?;
     a.set(Behaviour::ResetOnRequest);
     b.set(Behaviour::Ok);
     let answers = requests.answers().await?;
@@ -140,7 +141,7 @@ async fn rt_2_failures_at_the_same_time_count_once() -> Result<()> {
         "RT-2: {each:?} in flight, {failed} failed together: {opened} back-off, {:?}",
         waits(&envoy)?
     );
-    ensure!(failed >= 80 && failed == each[0] as u64);
+    ensure!(failed >= 280 && failed == each[0] as u64);
     assert_eq!(opened, 1);
     assert_eq!(waits(&envoy)?, [(1, 20_000)]);
     Ok(())
