@@ -141,10 +141,8 @@ fn pick_in(
     admission: Admission,
     rng: &mut SplitMix64,
 ) -> Option<u32> {
-    let mut fields = pools(group)
-        .map(|pool| facts.field(pool, admission))
-        .into_iter();
-    fields.find_map(|field| select::pick(&field, Turn::Take, rng))
+    let mut pick = |pool| select::pick(&facts.field(pool, admission), Turn::Take, rng);
+    pick(&group.weighted).or_else(|| pick(&group.weightless))
 }
 
 /// The first endpoint in the registry's order that the cookie names and that can serve; that it is
@@ -185,9 +183,9 @@ fn forward(
         .is_some_and(|endpoint| endpoint.weight == 0);
     for group in tiers.into_iter().flatten() {
         let before = list.len();
-        extend(&mut list, &facts.field(&group.weighted, admission), rng);
+        select::extend(&mut list, &facts.field(&group.weighted, admission), rng);
         if weightless && list.len() == before {
-            extend(&mut list, &facts.field(&group.weightless, admission), rng);
+            select::extend(&mut list, &facts.field(&group.weightless, admission), rng);
         }
     }
     let alone = list.len() == 1 && attempts > 1;
@@ -197,21 +195,6 @@ fn forward(
         sticky_lost,
         alone,
     })
-}
-
-/// Adds the next best of a pool until the list is as long as the cluster has attempts.
-fn extend(list: &mut List, field: &Field<'_>, rng: &mut SplitMix64) {
-    while list.len() < field.cluster.retry.attempts {
-        let before = *list;
-        let rest = Field {
-            taken: before.entries(),
-            ..*field
-        };
-        let Some(next) = select::pick(&rest, Turn::Peek, rng) else {
-            break;
-        };
-        list.push(next);
-    }
 }
 
 fn refuse(facts: &Facts<'_>) -> Decision {

@@ -7,11 +7,14 @@
 use crate::cluster::Cluster;
 use crate::config::{Metric, Policy};
 use crate::group::Pool;
+use crate::list::List;
 use crate::rng::SplitMix64;
 use crate::standing::{Admission, Marks};
 
 /// Draws in vain after which a pool is looked through instead.
 const DRAWS_MAX: u32 = 8;
+/// A pool of so many at most is looked through at once: that costs no more than drawing twice.
+const FEW_MAX: usize = 8;
 
 /// The pool of one pick and who of it may be picked.
 #[derive(Clone, Copy)]
@@ -96,6 +99,42 @@ pub fn pick(field: &Field<'_>, turn: Turn, rng: &mut SplitMix64) -> Option<u32> 
     }
 }
 
+/// Adds the next best of a pool until the list is as long as the cluster has attempts.
+pub fn extend(list: &mut List, field: &Field<'_>, rng: &mut SplitMix64) {
+    let attempts = field.cluster.retry.attempts;
+    if list.len() >= attempts || field.pool.is_empty() {
+        return;
+    }
+    let taken = *list;
+    let field = Field {
+        taken: taken.entries(),
+        ..*field
+    };
+    if field.cluster.balancing.policy == Policy::PowerOfTwo
+        && let Some(mut few) = Few::of(&field)
+    {
+        while list.len() < attempts
+            && let Some(pair) = few.two_distinct(rng)
+        {
+            let next = better(&field, pair, rng);
+            few.remove(next);
+            list.push(next);
+        }
+        return;
+    }
+    while list.len() < attempts {
+        let taken = *list;
+        let rest = Field {
+            taken: taken.entries(),
+            ..field
+        };
+        let Some(next) = pick(&rest, Turn::Peek, rng) else {
+            break;
+        };
+        list.push(next);
+    }
+}
+
 /// Whether anybody may be picked.
 pub fn any_open(field: &Field<'_>) -> bool {
     field.open_count() > 0
@@ -169,9 +208,14 @@ fn least_loaded(field: &Field<'_>, rng: &mut SplitMix64) -> Option<u32> {
 /// Two distinct endpoints drawn evenly, the less loaded per weight wins, a tie is a coin weighted
 /// like the two (LB-8).
 fn power_of_two(field: &Field<'_>, rng: &mut SplitMix64) -> Option<u32> {
-    let (first, second) = two_distinct(field, rng)?;
+    let pair = two_distinct(field, rng)?;
+    Some(better(field, pair, rng))
+}
+
+/// The better of two; the only one of one.
+fn better(field: &Field<'_>, (first, second): Pair, rng: &mut SplitMix64) -> u32 {
     let Some(second) = second else {
-        return Some(first);
+        return first;
     };
     let metric = field.cluster.balancing.metric;
     let (w1, w2) = (field.weight(first), field.weight(second));
@@ -179,28 +223,26 @@ fn power_of_two(field: &Field<'_>, rng: &mut SplitMix64) -> Option<u32> {
         (field.cost(first, metric), w1),
         (field.cost(second, metric), w2),
     ) {
-        std::cmp::Ordering::Less => Some(first),
-        std::cmp::Ordering::Greater => Some(second),
-        std::cmp::Ordering::Equal => {
-            let heads = rng.below(w1.saturating_add(w2)) < w1;
-            Some(if heads { first } else { second })
-        }
+        std::cmp::Ordering::Less => first,
+        std::cmp::Ordering::Greater => second,
+        std::cmp::Ordering::Equal if rng.below(w1.saturating_add(w2)) < w1 => first,
+        std::cmp::Ordering::Equal => second,
     }
 }
 
-fn two_distinct(field: &Field<'_>, rng: &mut SplitMix64) -> Option<(u32, Option<u32>)> {
+/// Two endpoints; one where there is no other.
+type Pair = (u32, Option<u32>);
+
+fn two_distinct(field: &Field<'_>, rng: &mut SplitMix64) -> Option<Pair> {
     let len = field.pool.len();
     let all_open =
         field.taken.is_empty() && field.admission == Admission::Ready && field.marks.is_empty();
     if all_open && len > 1 {
-        let first = rng.below(len);
-        let other = rng.below(len.saturating_sub(1));
-        let second = if other >= first {
-            other.saturating_add(1)
-        } else {
-            other
-        };
+        let (first, second) = two_below(len, rng);
         return Some((field.pool.at(first)?, field.pool.at(second)));
+    }
+    if let Some(few) = Few::of(field) {
+        return few.two_distinct(rng);
     }
     let first = draw(field, Draw::Evenly, rng)?;
     let mut rest = [first; crate::list::LIST_MAX];
@@ -214,6 +256,65 @@ fn two_distinct(field: &Field<'_>, rng: &mut SplitMix64) -> Option<(u32, Option<
     let taken = rest.get(..end.saturating_add(1)).unwrap_or_default();
     let second = draw(&Field { taken, ..*field }, Draw::Evenly, rng);
     Some((first, second))
+}
+
+/// Those of a small pool that may be picked.
+struct Few {
+    open: [u32; FEW_MAX],
+    len: u32,
+}
+
+impl Few {
+    /// `None` for a larger pool.
+    fn of(field: &Field<'_>) -> Option<Self> {
+        let members = field.pool.members();
+        if members.len() > FEW_MAX {
+            return None;
+        }
+        let mut few = Few {
+            open: [0; FEW_MAX],
+            len: 0,
+        };
+        for (place, endpoint) in few.open.iter_mut().zip(field.open_members()) {
+            *place = endpoint;
+            few.len = few.len.saturating_add(1);
+        }
+        Some(few)
+    }
+
+    fn at(&self, place: u32) -> Option<u32> {
+        let place = usize::try_from(place).ok()?;
+        self.open.get(place).copied()
+    }
+
+    /// The last takes its place.
+    fn remove(&mut self, endpoint: u32) {
+        let last = self.len.saturating_sub(1);
+        let Some(moved) = self.at(last) else { return };
+        if let Some(place) = self.open.iter_mut().find(|open| **open == endpoint) {
+            *place = moved;
+            self.len = last;
+        }
+    }
+
+    fn two_distinct(&self, rng: &mut SplitMix64) -> Option<Pair> {
+        match self.len {
+            0 => None,
+            1 => Some((self.at(0)?, None)),
+            len => {
+                let (first, second) = two_below(len, rng);
+                Some((self.at(first)?, self.at(second)))
+            }
+        }
+    }
+}
+
+/// Two distinct places below `len`, which is 2 at least.
+fn two_below(len: u32, rng: &mut SplitMix64) -> (u32, u32) {
+    let first = rng.below(len);
+    let other = rng.below(len.saturating_sub(1));
+    let second = other.saturating_add(u32::from(other >= first));
+    (first, second)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
