@@ -13,9 +13,11 @@ use crate::machine::{self, Cores};
 use crate::profile::Profile;
 
 /// Of a sample's time, how much of Envoy's core may go to others before the sample is repeated.
-const DISTURBED_SHARE: f64 = 0.04;
+const DISTURBED_SHARE: f64 = 0.06;
 /// Of native's capacity, how fast the paced load is.
 const PACED_SHARE: f64 = 0.25;
+/// Seconds of full speed until V8 has optimised what is hot.
+const TIER_UP_S: f64 = 1.5;
 /// Seconds of full speed for the first connections, per thousand backends.
 const FIRST_TOUCH_S: f64 = 0.7;
 
@@ -84,7 +86,9 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Comparison> {
     let mut disturbed = Disturbed::default();
     let mut rate = 0.0;
     for round in 0..profile.rounds {
-        println!("  round {} of {}", round + 1, profile.rounds);
+        if round % 10 == 0 {
+            println!("  round {} of {}", round + 1, profile.rounds);
+        }
         let count = contenders.len();
         for turn in 0..count {
             // Another one begins in every round, so that nobody always follows the same one.
@@ -100,7 +104,9 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Comparison> {
                 // The first of the first round is native.
                 rate = PACED_SHARE * capacity;
             }
-            pace(contender, samples, rate, profile)?;
+            if round < profile.paced_rounds {
+                pace(contender, samples, rate, profile)?;
+            }
             contender.sleep().await?;
         }
     }
@@ -116,7 +122,7 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Comparison> {
         "connections": CONNECTIONS,
         "workers": 1,
         "pacedPerSecond": rounded(rate),
-        "pacedSeconds": profile.paced.as_secs_f64() * profile.rounds as f64,
+        "pacedSeconds": profile.paced.as_secs_f64() * profile.paced_rounds as f64,
         "disturbedShare": DISTURBED_SHARE,
         "disturbedRepeated": disturbed.repeated,
         "disturbedKept": disturbed.kept,
@@ -134,7 +140,7 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Comparison> {
 async fn start(case: Case, cores: Cores) -> Result<Contender> {
     let contender = Contender::start(case, cores).await?;
     contender.wake()?;
-    let seconds = 0.3 + FIRST_TOUCH_S * f64::from(case.backends) / 1000.0;
+    let seconds = TIER_UP_S + FIRST_TOUCH_S * f64::from(case.backends) / 1000.0;
     let mut load = Load::open(contender.envoy.address(), CONNECTIONS, &contender.headers)?;
     load.flat(Duration::ZERO, Duration::from_secs_f64(seconds), || Ok(()))?;
     contender.sleep().await?;

@@ -10,13 +10,16 @@ pub struct Profile {
     pub quick: bool,
     /// Names of the cases that are compared; none: all of them, and everything else too.
     pub only: Vec<String>,
-    /// Rounds of the comparison.
+    /// Rounds of the comparison: many short ones, because what disturbs a shared machine lasts for
+    /// seconds and so meets all that stand side by side.
     pub rounds: usize,
     /// At full speed, before it counts.
     pub warm_up: Duration,
     /// At full speed, counted.
     pub sample: Duration,
-    /// Paced, per round.
+    /// Rounds that have a paced load too.
+    pub paced_rounds: usize,
+    /// How long that lasts.
     pub paced: Duration,
     /// How often a disturbed sample is repeated.
     pub repeats_max: u32,
@@ -38,9 +41,10 @@ impl Profile {
             true => Profile {
                 quick: true,
                 only,
-                rounds: 3,
-                warm_up: Duration::from_millis(200),
-                sample: Duration::from_millis(700),
+                rounds: 11,
+                warm_up: Duration::from_millis(80),
+                sample: Duration::from_millis(250),
+                paced_rounds: 3,
                 paced: Duration::from_millis(700),
                 repeats_max: 1,
                 edits: &[(1000, 12)],
@@ -50,9 +54,10 @@ impl Profile {
             false => Profile {
                 quick: false,
                 only,
-                rounds: 7,
-                warm_up: Duration::from_millis(300),
-                sample: Duration::from_millis(2000),
+                rounds: 31,
+                warm_up: Duration::from_millis(100),
+                sample: Duration::from_millis(400),
+                paced_rounds: 7,
                 paced: Duration::from_millis(1500),
                 repeats_max: 2,
                 edits: &[(100, 60), (1000, 200), (10_000, 60)],
