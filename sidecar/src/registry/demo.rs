@@ -21,7 +21,7 @@ use super::{Listing, Published, Registry, SourceStatus, log_rejected};
 
 /// How often the file is looked at. A change is read when two looks in a row agree, so that a file
 /// that is still being written is left alone; together at most twice this.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The demo registry's source.
 pub struct Demo {
