@@ -79,9 +79,10 @@ demo: build ## kill a backend under load and watch; KEEP=1 keeps everything runn
 # Optimised, because the load generator shares a core with the backends, and the core's own figures
 # are of what would run natively.
 bench: build noop-module ## the figures, side by side, in target/bench; QUICK=1 takes a few minutes
-	@envoy=$$($(FETCH) envoy) && valgrind=$$($(PYTHON) tests/tools/debian.py --unpack valgrind) \
-		|| exit 1; \
-	export ENVOY="$$envoy" VALGRIND="$$valgrind" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
+	@envoy=$$($(FETCH) envoy) && valgrind=$$($(DEBIAN) --unpack valgrind) && \
+		redis=$$($(DEBIAN) --unpack redis-server) || exit 1; \
+	export ENVOY="$$envoy" VALGRIND="$$valgrind" REDIS_SERVER="$$redis"; \
+	export POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
 	export QUICK="$(QUICK)"; cargo run --quiet --release -p e2e --bin bench
 
 clean: ## remove what was built; fetched tools stay in .tools

@@ -18,6 +18,7 @@ mod bench {
     pub mod delivery;
     pub mod failover;
     pub mod figures;
+    pub mod home;
     pub mod load;
     pub mod machine;
     pub mod picker;
@@ -89,6 +90,23 @@ impl Sections {
         });
         self.report.insert(name.to_owned(), figures.into());
     }
+
+    /// Adds a case to the figures of the delivery; one that could not be measured is named.
+    fn add_delivery(
+        &mut self,
+        figures: &mut Result<Map<String, Value>>,
+        case: &str,
+        figure: Result<Value>,
+    ) {
+        match (figures, figure) {
+            (Ok(figures), Ok(figure)) => drop(figures.insert(case.to_owned(), figure)),
+            (_, Err(error)) => {
+                let failed = (format!("delivery.{case}"), format!("{error:#}"));
+                self.failed.push(failed);
+            }
+            (Err(_), Ok(_)) => {}
+        }
+    }
 }
 
 async fn run(cores: Cores) -> Result<ExitCode> {
@@ -139,13 +157,11 @@ async fn the_rest(
 
     println!("Delivery");
     let mut delivery = delivery::edits(profile, cores).await;
-    match (&mut delivery, verdict::run(profile, cores).await) {
-        (Ok(figures), Ok(figure)) => drop(figures.insert("verdict".to_owned(), figure)),
-        (_, Err(error)) => {
-            let failed = ("delivery.verdict".to_owned(), format!("{error:#}"));
-            sections.failed.push(failed);
-        }
-        (Err(_), Ok(_)) => {}
+    let verdict = verdict::run(profile, cores).await;
+    sections.add_delivery(&mut delivery, "verdict", verdict);
+    if profile.changes > 0 {
+        let redis = delivery::redis(profile, cores).await;
+        sections.add_delivery(&mut delivery, "redis.1000", redis);
     }
     sections.take("delivery", delivery);
 

@@ -1,4 +1,4 @@
-//! How long news takes to every worker: an edit of the demo file, a verdict of the sidecar.
+//! How long news takes to every worker: an edit of the registry, a verdict of the sidecar.
 //!
 //! A client pinned to each worker asks again and again with a sticky cookie. The news moves what the
 //! cookie means to another backend, so the first answer from there says that the worker obeys.
@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::client::{self, Client};
-use harness::registry::Registry;
 use harness::{Bootstrap, Envoy, Sidecar, eventually};
 use hyper::header::{COOKIE, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -16,6 +15,7 @@ use tokio::time::sleep;
 
 use crate::contender::CLUSTER;
 use crate::figures::{percentile, rounded};
+use crate::home::Home;
 use crate::machine::{self, Cores};
 use crate::profile::Profile;
 use crate::responder::Responder;
@@ -36,8 +36,7 @@ pub async fn edits(profile: &Profile, cores: Cores) -> Result<Map<String, Value>
     let mut figures = Map::new();
     for (backends, edits) in profile.edits {
         println!("  {edits} edits of a registry of {backends} backends");
-        let mut stage = Stage::start(*backends, cores).await?;
-        let figure = stage.follow(*edits, profile).await;
+        let figure = follow_demo(*backends, *edits, profile, cores).await;
         figures.insert(
             format!("demo.{backends}"),
             figure.with_context(|| format!("{backends} backends"))?,
@@ -46,20 +45,43 @@ pub async fn edits(profile: &Profile, cores: Cores) -> Result<Map<String, Value>
     Ok(figures)
 }
 
+async fn follow_demo(
+    backends: u32,
+    edits: usize,
+    profile: &Profile,
+    cores: Cores,
+) -> Result<Value> {
+    let responder = Responder::start(cores.others).await?;
+    let home = Home::file(document(&responder, backends))?;
+    let mut stage = Stage::start(home, responder).await?;
+    let mut figure = stage.follow(edits).await?;
+    let (bytes, worker_ms) = stage.weigh(profile).await?;
+    figure["bytes"] = rounded(bytes).into();
+    figure["workerMs"] = rounded(worker_ms).into();
+    Ok(figure)
+}
+
+/// Follows isolated changes of a registry of 1,000 backends in Redis.
+pub async fn redis(profile: &Profile, cores: Cores) -> Result<Value> {
+    println!("  {} changes in Redis", profile.changes);
+    let responder = Responder::start(cores.others).await?;
+    let home = Home::redis(document(&responder, 1000)).await?;
+    let mut stage = Stage::start(home, responder).await?;
+    stage.follow(profile.changes).await
+}
+
 struct Stage {
     envoy: Envoy,
     _sidecar: Sidecar,
-    registry: Registry,
+    home: Home,
     responder: Responder,
     /// Which backend the cookie means: 0 or 1.
     moved_to: u32,
 }
 
 impl Stage {
-    async fn start(backends: u32, cores: Cores) -> Result<Self> {
-        let responder = Responder::start(cores.others).await?;
-        let registry = Registry::new(vec![document(&responder, backends)])?;
-        let sidecar = Sidecar::start(&registry).await?;
+    async fn start(home: Home, responder: Responder) -> Result<Self> {
+        let sidecar = home.sidecar().await?;
         let bootstrap = Bootstrap::ads(sidecar.xds_address())?
             .concurrency(WORKERS)
             .exact_balance()?;
@@ -67,13 +89,13 @@ impl Stage {
         Ok(Stage {
             envoy,
             _sidecar: sidecar,
-            registry,
+            home,
             responder,
             moved_to: 0,
         })
     }
 
-    async fn follow(&mut self, edits: usize, profile: &Profile) -> Result<Value> {
+    async fn follow(&mut self, edits: usize) -> Result<Value> {
         let clients = self.envoy.pinned_clients().await?;
         let mut watchers = Watchers::start(clients, &self.answers_from(0)).await?;
         let pid = self.envoy.process().pid();
@@ -86,20 +108,17 @@ impl Stage {
             sleep(REST).await;
             let news = self.answers_from(1 - self.moved_to);
             let begun = Instant::now();
-            self.move_the_cookie()?;
+            self.move_the_cookie().await?;
             let obeyed = watchers.until_all_see(&news).await?;
             millis.push((obeyed - begun).as_secs_f64() * 1e3);
         }
         let followed = edits.saturating_sub(SETTLING).max(1);
         let grown = machine::resident(pid)?.saturating_sub(resident);
         watchers.stop().await;
-        let (bytes, worker_ms) = self.weigh(profile).await?;
         Ok(json!({
             "p50Ms": percentile(&mut millis, 0.5).map(rounded),
             "p99Ms": percentile(&mut millis, 0.99).map(rounded),
             "updates": edits,
-            "bytes": rounded(bytes),
-            "workerMs": rounded(worker_ms),
             "rssBytesPerUpdate": rounded(grown as f64 / followed as f64),
         }))
     }
@@ -117,7 +136,7 @@ impl Stage {
         let (cpu, bytes, begun) = (workers()?, self.received().await?, Instant::now());
         for _ in 0..updates {
             let before = self.reloads().await?;
-            self.move_the_cookie()?;
+            self.move_the_cookie().await?;
             eventually(DEADLINE, "the update to arrive", async || {
                 ensure!(self.reloads().await? > before, "not yet");
                 Ok(())
@@ -146,10 +165,10 @@ impl Stage {
         Ok(found.next().map_or(0, |(_, count)| *count))
     }
 
-    fn move_the_cookie(&mut self) -> Result<()> {
+    async fn move_the_cookie(&mut self) -> Result<()> {
         let to = 1 - self.moved_to;
         let ids = [format!("{CLUSTER}-0"), format!("{CLUSTER}-1")];
-        self.registry.edit(CLUSTER, |document| {
+        let change = |document: &mut Value| {
             for (index, id) in (0..).zip(&ids) {
                 let backends = document["backends"].as_array_mut().into_iter().flatten();
                 for backend in backends.filter(|backend| backend["id"] == **id) {
@@ -157,7 +176,8 @@ impl Stage {
                     backend["stickyId"] = said.into();
                 }
             }
-        })?;
+        };
+        self.home.edit(change).await?;
         self.moved_to = to;
         Ok(())
     }

@@ -25,6 +25,8 @@ pub struct Profile {
     pub repeats_max: u32,
     /// Edits of the demo file that are followed, by the number of backends.
     pub edits: &'static [(u32, usize)],
+    /// Changes in a store that are followed.
+    pub changes: usize,
     /// Verdicts that are followed.
     pub verdicts: usize,
     /// Time for one figure of the core.
@@ -48,6 +50,7 @@ impl Profile {
                 paced: Duration::from_millis(700),
                 repeats_max: 1,
                 edits: &[(1000, 12)],
+                changes: 0,
                 verdicts: 12,
                 core_sample: Duration::from_millis(20),
             },
@@ -61,6 +64,7 @@ impl Profile {
                 paced: Duration::from_millis(1500),
                 repeats_max: 2,
                 edits: &[(100, 60), (1000, 200), (10_000, 60)],
+                changes: 100,
                 verdicts: 100,
                 core_sample: Duration::from_millis(100),
             },

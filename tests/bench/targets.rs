@@ -112,6 +112,12 @@ const TARGETS: &[Target] = &[
                  cores that also carry the load",
     },
     Target {
+        id: "delivery.redis.1000.p99",
+        path: "/delivery/redis.1000/p99Ms",
+        limit: Limit::AtMost(50.0),
+        reason: "",
+    },
+    Target {
         id: "vm.1000",
         path: "/vm/1000/bytes",
         limit: Limit::AtMost(2.0 * 1024.0 * 1024.0),
