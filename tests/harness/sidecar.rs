@@ -1,4 +1,7 @@
-//! The sidecar as a process, in demo mode or on a store.
+//! The sidecar as a process, in demo mode or on a store. Whatever it says, in its log or on a page,
+//! is searched for the secrets it was given: no story may see one.
+
+mod secrets;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,7 +24,8 @@ use crate::wait::eventually;
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 const STOP_DEADLINE: Duration = Duration::from_secs(40);
 
-/// A running `pointsman serve` over a [`Registry`]; dropping it kills it.
+/// A running `pointsman serve` over a [`Registry`]; dropping it kills it, and panics when its log
+/// holds a secret.
 #[derive(Debug)]
 pub struct Sidecar {
     // Before the ports and the folder: dropped first.
@@ -36,7 +40,20 @@ struct Setup {
     /// Absent: the environment says where the registry is.
     demo_file: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    secrets: Vec<String>,
     folder: TempDir,
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.process.kill();
+        if std::thread::panicking() {
+            return;
+        }
+        if let Err(leak) = secrets::ensure_none(&self.setup.secrets, &self.process.log()) {
+            panic!("the sidecar's log: {leak:#}");
+        }
+    }
 }
 
 impl Sidecar {
@@ -67,6 +84,7 @@ impl Sidecar {
             xds: Port::reserve()?,
             admin: Port::reserve()?,
             demo_file,
+            secrets: secrets::of(&environment),
             environment,
             folder: tempfile::tempdir()?,
         };
@@ -127,9 +145,12 @@ impl Sidecar {
         &self.process
     }
 
-    /// GET on the admin API, whatever the status.
+    /// GET on the admin API, whatever the status; fails when the answer holds a secret.
     pub async fn get(&self, path: &str) -> Result<Response> {
-        Client::new(self.admin_address()).get(path).await
+        let response = Client::new(self.admin_address()).get(path).await?;
+        secrets::ensure_none(&self.setup.secrets, &response.text())
+            .with_context(|| path.to_owned())?;
+        Ok(response)
     }
 
     /// `/status`; fails on anything but 200 with JSON.
@@ -224,7 +245,8 @@ impl Setup {
 
 /// Runs `pointsman` with these arguments and this environment only, to its end.
 ///
-/// For what must fail at start: returns the exit code and both outputs as one text.
+/// For what must fail at start: returns the exit code and both outputs as one text, which holds no
+/// secret.
 pub async fn run(
     arguments: &[&str],
     environment: &[(&str, &str)],
@@ -237,5 +259,8 @@ pub async fn run(
         .envs(environment.iter().copied());
     let process = Process::start(command, &folder.join("run.log"))?;
     let status = process.exit(STOP_DEADLINE).await?;
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let given: Vec<(String, String)> = environment.iter().map(owned).collect();
+    secrets::ensure_none(&secrets::of(&given), &process.log())?;
     Ok((status.code().context("ended by a signal")?, process.log()))
 }
