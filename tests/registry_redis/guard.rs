@@ -59,3 +59,43 @@ async fn a_flush_is_held_back_and_a_confirmed_delete_goes_through() -> Result<()
     .await?;
     story.event("registry_guard_released", 1).await
 }
+
+#[tokio::test]
+async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let backend = |i: usize| {
+        let address = [&one, &two][i % 2].address().to_string();
+        json!({"id": format!("b{i}"), "address": address})
+    };
+    let document = |count: usize| -> Value {
+        let backends: Vec<Value> = (0..count).map(backend).collect();
+        json!({"name": "orders", "backends": backends})
+    };
+    let mut story = Story::start(Redis::start().await?, &[&one, &two], &[LONG]).await?;
+    story.redis.put(&document(10)).await?;
+    let ids: Vec<String> = (0..10).map(|i| format!("b{i}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    story.backends("orders", &ids).await?;
+    let load = Load::new(story.envoy.address(), u64::MAX)
+        .per_second(200)
+        .start();
+    story.redis.kill();
+    story.health(503).await?;
+    let tenth = document(1).to_string();
+    let write = ["SET", "pointsman:cluster:orders", &tenth];
+    story.redis.ask_elsewhere(&write).await?;
+    story.redis.restart().await?;
+    story.health(200).await?;
+    story.event("registry_guard_held", 1).await?;
+    let status = story.sidecar.status().await?;
+    let held = json!({"servedBackends": 10, "foundBackends": 1});
+    assert_eq!(status["registry"]["store"]["held"], held);
+    throughout(WHILE, "all backends served", async || {
+        story.backends("orders", &ids).await.map(drop)
+    })
+    .await?;
+    story.redis.put(&document(9)).await?;
+    story.event("registry_guard_released", 1).await?;
+    story.backends("orders", &ids[..9]).await?;
+    load.stop().await?.ensure_clean()
+}

@@ -3,26 +3,51 @@
 use std::fs;
 use std::time::Instant;
 
+use harness::process::Process;
+use harness::throughout;
+
 use super::*;
 
 const CLUSTERS: usize = 1000;
 const BACKENDS: usize = 10;
+/// One change after the other, each after a rest: what is printed is their median.
+const CHANGES: usize = 5;
+const QUIET: Duration = Duration::from_millis(600);
+
+/// A document whose backends nobody asks.
+fn filler(cluster: usize) -> Value {
+    let address = |i| format!("10.{}.{}.{}:80", cluster / 250, cluster % 250, i + 1);
+    let backends: Vec<Value> = (0..BACKENDS)
+        .map(|i| json!({"id": format!("b{i}"), "address": address(i)}))
+        .collect();
+    json!({"name": format!("c{cluster}"), "backends": backends})
+}
+
+/// Writes them all in one go, with the cluster that is asked among them.
+async fn fill(redis: &Redis, asked: Value) -> Result<()> {
+    let mut write = vec!["MSET".to_owned()];
+    let documents = (1..CLUSTERS).map(filler).chain([asked]);
+    for document in documents {
+        let name = document["name"].as_str().unwrap_or_default();
+        write.push(format!("pointsman:cluster:{name}"));
+        write.push(document.to_string());
+    }
+    let write: Vec<&str> = write.iter().map(String::as_str).collect();
+    redis.ask(&write).await?;
+    Ok(())
+}
+
+fn resident(process: &Process) -> Result<String> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    Ok(line.context("no VmRSS")?.trim().to_owned())
+}
 
 #[tokio::test]
-async fn thousands_of_records_are_each_listed_once() -> Result<()> {
+async fn ten_thousand_backends_are_listed_routed_and_changed() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let redis = Redis::start().await?;
-    let mut write = vec!["MSET".to_owned()];
-    for cluster in 0..CLUSTERS {
-        let address = |i| format!("10.{}.{}.{}:80", cluster / 250, cluster % 250, i + 1);
-        let backends: Vec<Value> = (0..BACKENDS)
-            .map(|i| json!({"id": format!("b{i}"), "address": address(i)}))
-            .collect();
-        write.push(format!("pointsman:cluster:c{cluster}"));
-        write.push(json!({"name": format!("c{cluster}"), "backends": backends}).to_string());
-    }
-    redis
-        .ask(&write.iter().map(String::as_str).collect::<Vec<_>>())
-        .await?;
+    fill(&redis, registry::cluster("orders", &[&one], json!({}))).await?;
 
     let start = Instant::now();
     let sidecar = Sidecar::start_on_store(redis.settings()).await?;
@@ -30,23 +55,50 @@ async fn thousands_of_records_are_each_listed_once() -> Result<()> {
     let status = sidecar.status().await?;
     assert_eq!(status["clusters"].as_array().map(Vec::len), Some(CLUSTERS));
     assert_eq!(status["registry"]["rejected"], json!([]));
-    let statuses = async || -> Result<usize> {
-        match redis.ask(&["KEYS", "pointsman:status:*"]).await? {
-            Reply::List(keys) => Ok(keys.len()),
-            other => anyhow::bail!("KEYS: {other:?}"),
-        }
-    };
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?.concurrency(2)).await?;
+    let mut client = envoy.client();
+    served_by(&mut client, &["one"]).await?;
+    let served = start.elapsed();
+
+    let mut changes = Vec::new();
+    for change in 0..CHANGES {
+        let (from, to) = match change % 2 {
+            0 => (&one, &two),
+            _ => (&two, &one),
+        };
+        throughout(QUIET, "the backend of before serves", async || {
+            let response = client.get("/").await?;
+            ensure!(response.backend() == Some(from.id()), "{}", response.text());
+            Ok(())
+        })
+        .await?;
+        let begun = Instant::now();
+        redis
+            .put(&registry::cluster("orders", &[to], json!({})))
+            .await?;
+        served_by(&mut client, &[to.id()]).await?;
+        changes.push(begun.elapsed());
+    }
+    changes.sort();
+    println!(
+        "{CLUSTERS} clusters, {BACKENDS} backends each: ready after {ready:?}, first request \
+         after {served:?}; a change {:?} ({:?} to {:?}); resident: sidecar {}, Envoy {}",
+        changes[CHANGES / 2],
+        changes[0],
+        changes[CHANGES - 1],
+        resident(sidecar.process())?,
+        resident(envoy.process())?,
+    );
+
     eventually(SOON, "a status for each", async || {
-        let count = statuses().await?;
+        let count = match redis.ask(&["KEYS", "pointsman:status:*"]).await? {
+            Reply::List(keys) => keys.len(),
+            other => anyhow::bail!("KEYS: {other:?}"),
+        };
         ensure!(count == CLUSTERS, "{count} statuses");
         Ok(())
     })
     .await?;
-    let memory = fs::read_to_string(format!("/proc/{}/status", sidecar.process().pid()))?;
-    let memory = memory
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap_or("no VmRSS");
-    println!("{CLUSTERS} clusters, {BACKENDS} backends each: ready after {ready:?}; {memory}");
+    envoy.stop().await?;
     sidecar.stop().await
 }
