@@ -2,10 +2,13 @@
 
 mod access;
 mod changes;
+mod cluster;
+mod counters;
 mod guard;
 mod outage;
 mod readme;
 mod scale;
+mod sentinel;
 mod start;
 
 use std::time::Duration;
@@ -86,9 +89,21 @@ impl Story {
 
     /// Waits for a field of what the sidecar wrote about a cluster.
     async fn status_field(&self, cluster: &str, field: &str, part: &str) -> Result<()> {
+        self.status_field_at(&self.redis, cluster, field, part)
+            .await
+    }
+
+    /// The same in another server.
+    async fn status_field_at(
+        &self,
+        redis: &Redis,
+        cluster: &str,
+        field: &str,
+        part: &str,
+    ) -> Result<()> {
         let key = format!("pointsman:status:{cluster}");
         eventually(SOON, &format!("{key} to say {part:?}"), async || {
-            let status = self.redis.ask(&["HGETALL", &key]).await?;
+            let status = redis.ask(&["HGETALL", &key]).await?;
             let value = status.field(field).with_context(|| format!("{status:?}"))?;
             ensure!(value.contains(part), "{value}");
             Ok(())

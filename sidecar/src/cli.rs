@@ -48,8 +48,9 @@ struct ServeFlags {
     /// Where the registry is kept: redis or kubernetes [env: POINTSMAN_REGISTRY=]
     #[arg(long, value_name = "STORE")]
     registry: Option<OsString>,
-    /// Where Redis is: redis://[user:password@]host:port[/database], rediss:// with TLS; the
-    /// variable keeps a password out of the list of processes [env: REDIS_URL=]
+    /// Where Redis is: redis://[user:password@]host:port[/database], rediss:// with TLS, also
+    /// redis+sentinel://…/service and redis+cluster://…; the variable keeps a password out of the
+    /// list of processes [env: REDIS_URL=]
     #[arg(long, value_name = "URL")]
     redis_url: Option<OsString>,
     /// Instead of a URL, with --redis-port [env: MX_REDIS_HOST=, REDIS_HOST=]
@@ -58,7 +59,14 @@ struct ServeFlags {
     /// Instead of a URL, with --redis-host [env: MX_REDIS_PORT=, REDIS_PORT=]
     #[arg(long, value_name = "PORT")]
     redis_port: Option<OsString>,
-    /// What every key in Redis begins with [env: POINTSMAN_REDIS_ROOT=] [default: pointsman]
+    /// The user that the Sentinels ask for [env: POINTSMAN_SENTINEL_USER=]
+    #[arg(long, value_name = "USER")]
+    sentinel_user: Option<OsString>,
+    /// The password that the Sentinels ask for [env: POINTSMAN_SENTINEL_PASSWORD=]
+    #[arg(long, value_name = "PASSWORD")]
+    sentinel_password: Option<OsString>,
+    /// What every key in Redis begins with [env: POINTSMAN_REDIS_ROOT=] [default: pointsman, in a
+    /// cluster {pointsman}]
     #[arg(long, value_name = "TEXT")]
     redis_root: Option<OsString>,
     /// How often the whole registry is read again [env: POINTSMAN_RECONCILE_INTERVAL=] [default:
@@ -110,6 +118,8 @@ impl ServeFlags {
             "--redis-url" => &self.redis_url,
             "--redis-host" => &self.redis_host,
             "--redis-port" => &self.redis_port,
+            "--sentinel-user" => &self.sentinel_user,
+            "--sentinel-password" => &self.sentinel_password,
             "--redis-root" => &self.redis_root,
             "--reconcile-interval" => &self.reconcile_interval,
             "--guard-delay" => &self.guard_delay,

@@ -144,6 +144,12 @@ impl Metrics {
             .inc();
     }
 
+    /// How often each event was counted.
+    pub fn events(&self) -> Vec<(&'static str, u64)> {
+        let count = |event| self.counters.events.get_or_create(&ByEvent { event }).get();
+        Event::NAMES.map(|event| (event, count(event))).to_vec()
+    }
+
     /// Counts what came of a probe.
     pub fn probe(&self, cluster: &Arc<str>, outcome: Outcome) {
         let result = match outcome {

@@ -57,6 +57,8 @@ pub struct SourceStatus {
     pub synced: Option<Instant>,
     /// The loss that waits for its confirmation.
     pub held: Option<Held>,
+    /// What all sidecars on this store have counted together, by event.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// The store behind a source.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pointsman_filter::config::duration;
 
-pub use redis_url::RedisUrl;
+pub use redis_url::{Node, RedisUrl, Topology};
 pub use registry::{RedisSettings, RegistrySettings};
 
 const TOKEN_MAX: usize = 256;

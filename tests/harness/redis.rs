@@ -1,6 +1,8 @@
 //! A real redis-server: plain, with a login, or with TLS; deaths, hangs and empty returns on demand.
 
 mod client;
+mod cluster;
+mod sentinel;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,6 +19,8 @@ use crate::process::Process;
 use crate::wait::eventually;
 use crate::{artefacts, report};
 pub use client::Reply;
+pub use cluster::Cluster;
+pub use sentinel::Sentinel;
 
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -43,7 +47,9 @@ impl Redis {
         let (port, folder) = (Port::reserve()?, tempfile::tempdir()?);
         let mut arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
         if let Some(password) = password {
-            arguments.extend(["--requirepass".to_owned(), password.to_owned()]);
+            for option in ["--requirepass", "--masterauth"] {
+                arguments.extend([option.to_owned(), password.to_owned()]);
+            }
         }
         let redis = Redis {
             process: launch(port.address(), folder.path(), &arguments)?,
@@ -55,6 +61,22 @@ impl Redis {
         redis.ready(redis.address()).await?;
         redis.name_version().await?;
         Ok(redis)
+    }
+
+    /// Starts one that copies another, and waits until it has.
+    pub async fn replica_of(master: &Redis) -> Result<Self> {
+        let (host, port) = (master.address().ip(), master.address().port());
+        let arguments = ["--replicaof", &host.to_string(), &port.to_string()];
+        let replica = Self::start_with(master.password.as_deref(), &arguments).await?;
+        eventually(READY_DEADLINE, "the replica to follow", async || {
+            let Reply::Text(info) = replica.ask(&["INFO", "replication"]).await? else {
+                bail!("INFO is no text");
+            };
+            ensure!(info.contains("master_link_status:up"), "{info}");
+            Ok(())
+        })
+        .await?;
+        Ok(replica)
     }
 
     /// Where it listens without TLS; the same over restarts.

@@ -1,5 +1,5 @@
 //! `/health` and `/admin/health/redis`: how the registry's store is doing. What this build does not
-//! have, such as counters and a queue in Redis, is absent from the answers.
+//! have, such as a queue in Redis, is absent from the answers.
 
 use axum::http::StatusCode;
 use pointsman_filter::config::duration;
@@ -34,6 +34,7 @@ pub fn health(source: &SourceStatus, environment: &str) -> Value {
 pub fn detail(source: &SourceStatus, now: Instant) -> Value {
     json!({
         "demo_mode": source.store == Store::Memory,
+        "counter_backend": counters(source),
         "registry": registry(source, now),
     })
 }
@@ -64,6 +65,19 @@ pub fn registry(source: &SourceStatus, now: Instant) -> Map<String, Value> {
         );
     }
     map
+}
+
+/// Where events are counted for all sidecars together; in memory each counts its own.
+fn counters(source: &SourceStatus) -> Value {
+    let backend = backend(source.store);
+    match source.store {
+        Store::Memory => json!({"backend": backend}),
+        Store::Up | Store::Down => json!({
+            "backend": backend,
+            "status": connection(source.store),
+            "totals": source.counters,
+        }),
+    }
 }
 
 fn connection(store: Store) -> &'static str {

@@ -3,15 +3,18 @@
 //! A session is one connection: it asks to be told of changes, reads everything, and then reads
 //! what it is told has changed. Whatever goes wrong ends the session; the registry of before serves
 //! on, and a new session starts over. [`records`], [`guard`] and [`layout`] are the rules,
-//! [`connection`] the IO.
+//! [`connection`] and [`node`] the IO.
 
 mod connection;
+mod counters;
 mod guard;
 mod hints;
 mod layout;
+mod node;
 mod record;
 mod records;
 mod session;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -21,12 +24,13 @@ use std::time::Duration;
 use pointsman_filter::config::ExchangeConfig;
 use redis::{ErrorKind, RedisError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Held, Outlets, Registry, Store, log_rejected};
 use crate::event::Event;
 use crate::settings::{RedisSettings, RedisUrl};
 use connection::Connection;
+use counters::Counters;
 use guard::{Guard, Ruling};
 use layout::{Key, Layout};
 use records::{Away, Change, Reading, Records, Report};
@@ -80,6 +84,7 @@ pub struct Redis {
     gone: Vec<(Key, u64)>,
     first: Option<Session>,
     listings: u64,
+    counters: Counters,
 }
 
 impl Redis {
@@ -113,15 +118,20 @@ impl Redis {
             gone: Vec::new(),
             first: None,
             listings: 0,
+            counters: Counters::default(),
         };
-        let begun = redis.begin(connection).await;
-        let session = begun.map_err(|error| RedisStartError::Read {
+        let unreadable = |error: RedisError| RedisStartError::Read {
             url: url.clone(),
             why: why(&error),
-        })?;
+        };
+        let mut session = redis.begin(connection).await.map_err(unreadable)?;
         redis.settle(&session, true);
-        redis.first = Some(session);
         info!(event = "registry_connected", "registry ✓ (Redis at {url})");
+        let counted = redis.count_from(&mut session, &[]).await;
+        if counted.map_err(unreadable)? {
+            info!(event = "counters_connected", "counter backend ✓ (Redis)");
+        }
+        redis.first = Some(session);
         Ok(redis)
     }
 
@@ -236,7 +246,10 @@ impl Redis {
                     }
                     self.publish(session, outlets, full).await?;
                 }
-                _ = ping.tick() => session.connection.ping().await?,
+                _ = ping.tick() => {
+                    session.connection.ping().await?;
+                    self.count(session, outlets).await?;
+                }
             }
         }
     }
@@ -293,6 +306,7 @@ impl Redis {
             listings: self.listings,
             synced: Some(Instant::now()),
             held,
+            counters: self.counters.totals(),
         });
         let news = |published: &mut super::Published| {
             let same = published
@@ -307,21 +321,8 @@ impl Redis {
         for event in events {
             outlets.event(&event);
         }
-        if let Err(error) = self.report(session).await {
-            if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
-                return Err(error);
-            }
-            // The server answered, but refuses: a user who may only read, or a replica.
-            session.refused = true;
-            if !std::mem::replace(&mut session.refusal_told, true) {
-                let why = self.settings.url.redact(&error.to_string());
-                warn!(
-                    event = "registry_read_only",
-                    "nothing is written to Redis: {why}"
-                );
-            }
-        }
-        Ok(())
+        let reported = self.report(session).await;
+        self.bear(session, reported)
     }
 
     /// Reads the records as the registry they make, and lets the guard judge it.
@@ -355,29 +356,5 @@ impl Redis {
             self.last = Arc::new(next);
         }
         (event.into_iter().collect(), None)
-    }
-
-    /// Writes what is news about clusters, and deletes backends silent for too long.
-    async fn report(&mut self, session: &mut Session) -> Result<(), RedisError> {
-        if session.refused {
-            return Ok(());
-        }
-        let news: Vec<(&String, &Report)> = self
-            .wanted
-            .iter()
-            .filter(|(name, report)| self.written.get(*name) != Some(report))
-            .collect();
-        let obsolete: Vec<String> = self.obsolete.iter().cloned().collect();
-        let now = session.store_time();
-        if !(news.is_empty() && obsolete.is_empty()) {
-            session
-                .connection
-                .write_statuses(&news, &obsolete, now)
-                .await?;
-        }
-        self.written.clone_from(&self.wanted);
-        self.obsolete.clear();
-        let gone = std::mem::take(&mut self.gone);
-        session.connection.reap(&gone).await
     }
 }

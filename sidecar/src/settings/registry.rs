@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::redis_url::RedisUrl;
+use super::redis_url::{RedisUrl, Topology};
 use super::{Name, Reader, name};
 
 const DEMO_MODE: Name = name("DEMO_MODE", "--demo-mode");
@@ -15,11 +15,14 @@ const HOST: Name = name("MX_REDIS_HOST", "--redis-host");
 const HOST_ALIAS: &str = "REDIS_HOST";
 const PORT: Name = name("MX_REDIS_PORT", "--redis-port");
 const PORT_ALIAS: &str = "REDIS_PORT";
+const SENTINEL_USER: Name = name("POINTSMAN_SENTINEL_USER", "--sentinel-user");
+const SENTINEL_PASSWORD: Name = name("POINTSMAN_SENTINEL_PASSWORD", "--sentinel-password");
 const ROOT: Name = name("POINTSMAN_REDIS_ROOT", "--redis-root");
 const RECONCILE_INTERVAL: Name = name("POINTSMAN_RECONCILE_INTERVAL", "--reconcile-interval");
 const GUARD_DELAY: Name = name("POINTSMAN_GUARD_DELAY", "--guard-delay");
 
 const ROOT_DEFAULT: &str = "pointsman";
+const CLUSTER_ROOT_DEFAULT: &str = "{pointsman}";
 const ROOT_MAX: usize = 64;
 const RECONCILE_DEFAULT: Duration = Duration::from_secs(30);
 const GUARD_DEFAULT: Duration = Duration::from_secs(5);
@@ -112,7 +115,8 @@ impl Reader<'_> {
 
     fn redis(&mut self) -> Option<RedisSettings> {
         let url = self.redis_url();
-        let root = self.root();
+        let url = self.sentinel_login(url);
+        let root = self.root(url.as_ref().map(RedisUrl::topology));
         let second = Duration::from_secs(1);
         let reconcile_interval = self.duration(RECONCILE_INTERVAL, RECONCILE_DEFAULT, second);
         let guard_delay = self.duration(GUARD_DELAY, GUARD_DEFAULT, Duration::ZERO);
@@ -169,9 +173,30 @@ impl Reader<'_> {
         }
     }
 
-    fn root(&mut self) -> String {
+    fn sentinel_login(&mut self, url: Option<RedisUrl>) -> Option<RedisUrl> {
+        let user = self.text(SENTINEL_USER);
+        let password = self.secret(SENTINEL_PASSWORD);
+        let url = url?;
+        let given = user.as_ref().map(|(place, _)| *place);
+        let given = given.or(password.as_ref().map(|_| SENTINEL_PASSWORD.variable));
+        if let Some(place) = given
+            && !matches!(url.topology(), Topology::Sentinel { .. })
+        {
+            let why = "is for Sentinels, but REDIS_URL names none: it must be redis+sentinel://…";
+            self.errors.push(format!("{place}: {why}"));
+        }
+        let user = user.map(|(_, user)| user);
+        Some(url.with_sentinel_login(user.as_deref(), password.as_ref()))
+    }
+
+    fn root(&mut self, topology: Option<&Topology>) -> String {
+        let in_cluster = topology == Some(&Topology::Cluster);
         let Some((place, text)) = self.text(ROOT) else {
-            return ROOT_DEFAULT.to_owned();
+            let default = match in_cluster {
+                true => CLUSTER_ROOT_DEFAULT,
+                false => ROOT_DEFAULT,
+            };
+            return default.to_owned();
         };
         // What has a meaning in a SCAN pattern would make it match the keys of others.
         let good = |b: u8| matches!(b, b'!'..=b'~') && !b"*?[]\\^".contains(&b);
@@ -182,8 +207,21 @@ impl Reader<'_> {
             );
             self.refuse(place, &must, &text);
         }
+        if in_cluster && !has_hash_tag(&text) {
+            let must = "must hold a hash tag such as {pointsman}, which keeps all keys on one node \
+                        of the cluster";
+            self.refuse(place, must, &text);
+        }
         text
     }
+}
+
+/// Whether Redis would hash only a part of the key that lies within this root.
+fn has_hash_tag(root: &str) -> bool {
+    let tag = root
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
+    tag.is_some_and(|(tag, _)| !tag.is_empty())
 }
 
 enum Choice {

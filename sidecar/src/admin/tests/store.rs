@@ -22,6 +22,7 @@ async fn a_store_that_is_away_is_503_and_ready() {
         listings: 7,
         synced: Some(Instant::now()),
         held: None,
+        counters: [("registry_lost".to_owned(), 3)].into(),
     };
     let [health, detail, status] = answers(source).await;
     let expected = json!({"status": "unhealthy", "version": env!("CARGO_PKG_VERSION"),
@@ -29,6 +30,9 @@ async fn a_store_that_is_away_is_503_and_ready() {
     assert_eq!(health, (503, expected));
     assert_eq!(detail.0, 503);
     assert_eq!(detail.1["demo_mode"], false);
+    let counters = json!({"backend": "redis", "status": "disconnected",
+        "totals": {"registry_lost": 3}});
+    assert_eq!(detail.1["counter_backend"], counters);
     let registry = &detail.1["registry"];
     assert_eq!(
         (&registry["error"], &registry["listings"]),
@@ -64,5 +68,6 @@ async fn a_store_that_answers_and_none_at_all_are_200() {
     let memory = json!({"status": "disabled", "backend": "memory"});
     assert_eq!((health.0, &health.1["redis"]), (200, &memory));
     assert_eq!((detail.0, &detail.1["demo_mode"]), (200, &json!(true)));
-    assert!(detail.1.get("counter_backend").is_none());
+    let memory = json!({"backend": "memory"});
+    assert_eq!(detail.1["counter_backend"], memory);
 }

@@ -2,22 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, RedisError, Value};
-use tokio::time::timeout;
+use redis::{Cmd, ErrorKind, Pipeline, PushInfo, RedisError, Value};
 
+use super::counters::Totals;
 use super::hints::Hints;
 use super::layout::{Key, Layout};
+use super::node;
 use super::record::Raw;
 use super::records::Report;
-use crate::settings::RedisSettings;
+use crate::settings::{Node, RedisSettings, RedisUrl, Topology};
 
-/// Longest time to connect, and to answer a PING.
-pub const PING_MAX: Duration = Duration::from_secs(2);
-/// Longest time to answer anything else.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Keys per SCAN and commands per pipeline.
 const BATCH: usize = 500;
 
@@ -31,6 +27,11 @@ return 1";
 const REAP: &str = "if redis.call('HGET', KEYS[1], 'heartbeatAt') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
 
+/// Adds to the counters and answers what they are then.
+const COUNT: &str =
+    "for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return redis.call('HGETALL', KEYS[1])";
+
 /// Everything below the root, read.
 pub struct Everything {
     /// The records.
@@ -42,6 +43,8 @@ pub struct Everything {
 /// One connection; dropped, it closes.
 pub struct Connection {
     redis: MultiplexedConnection,
+    url: RedisUrl,
+    node: Node,
     layout: Layout,
     hints: Arc<Hints>,
 }
@@ -55,18 +58,13 @@ impl Connection {
             hears.hear(&push);
             Ok(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_push_sender(hear)
-            .set_connection_timeout(Some(PING_MAX))
-            .set_response_timeout(Some(ANSWER_MAX));
-        let client = Client::open(settings.url.info())?;
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        // The library's own limit covers the dial, not what is said to set the connection up.
-        let redis = timeout(ANSWER_MAX, connecting)
-            .await
-            .map_err(|_| late())??;
+        let url = settings.url.clone();
+        let node = node::find(&url, layout).await?;
+        let config = node::config().set_push_sender(hear);
         let mut connection = Connection {
-            redis,
+            redis: node::connect(url.info(&node), &config).await?,
+            url,
+            node,
             layout: layout.clone(),
             hints,
         };
@@ -79,13 +77,28 @@ impl Connection {
         Arc::clone(&self.hints)
     }
 
-    /// A sign of life, within [`PING_MAX`].
+    /// A sign of life, soon; in a cluster also that the registry is still here.
     pub async fn ping(&mut self) -> Result<(), RedisError> {
+        if *self.url.topology() == Topology::Cluster {
+            return node::ensure_owner(&mut self.redis, &self.layout).await;
+        }
         let mut ping = Cmd::new();
         ping.arg("PING");
-        let asked = ping.query_async::<Value>(&mut self.redis);
-        timeout(PING_MAX, asked).await.map_err(|_| late())??;
-        Ok(())
+        node::ask::<Value>(&mut self.redis, &ping).await.map(drop)
+    }
+
+    /// Fails when the Sentinels name another master by now. Who is cut off from them stays.
+    async fn ensure_master(&self) -> Result<(), RedisError> {
+        if !matches!(self.url.topology(), Topology::Sentinel { .. }) {
+            return Ok(());
+        }
+        match node::find(&self.url, &self.layout).await {
+            Ok(named) if named != self.node => {
+                let why = "the Sentinels name another master";
+                Err(RedisError::from((ErrorKind::Io, why, named.to_string())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// From now on every change below the watched prefixes is heard.
@@ -108,6 +121,7 @@ impl Connection {
 
     /// Reads all there is.
     pub async fn everything(&mut self) -> Result<Everything, RedisError> {
+        self.ensure_master().await?;
         let mut found: BTreeSet<Key> = BTreeSet::new();
         let mut cursor = 0u64;
         loop {
@@ -125,6 +139,8 @@ impl Connection {
                 break;
             }
         }
+        // A node from which the registry moves away lists only what it still has.
+        self.ping().await?;
         let mut statuses = BTreeSet::new();
         let mut wanted = Vec::with_capacity(found.len());
         for key in found {
@@ -192,6 +208,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Adds to what all sidecars have counted; what it is then.
+    pub async fn count(&mut self, news: &[(&'static str, u64)]) -> Result<Totals, RedisError> {
+        let mut count = Cmd::new();
+        count
+            .arg("EVAL")
+            .arg(COUNT)
+            .arg(1)
+            .arg(self.layout.counters());
+        for (name, more) in news {
+            count.arg(name).arg(more);
+        }
+        count.query_async(&mut self.redis).await
+    }
+
     /// Deletes backends that are still as silent as they were.
     pub async fn reap(&mut self, silent: &[(Key, u64)]) -> Result<(), RedisError> {
         for chunk in silent.chunks(BATCH) {
@@ -227,8 +257,4 @@ fn raw(answer: Result<Value, RedisError>) -> Result<Raw, RedisError> {
         ),
         _ => Raw::WrongType,
     })
-}
-
-fn late() -> RedisError {
-    RedisError::from((ErrorKind::Io, "no answer in time"))
 }

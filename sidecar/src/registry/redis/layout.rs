@@ -46,6 +46,16 @@ impl Layout {
         format!("{}:*", self.root)
     }
 
+    /// A key below the root under which nothing ever stands.
+    pub fn nothing(&self) -> String {
+        format!("{}:nothing", self.root)
+    }
+
+    /// The hash of what all sidecars have counted.
+    pub fn counters(&self) -> String {
+        format!("{}:counters", self.root)
+    }
+
     /// What a key means; `None`: it is not part of the registry.
     pub fn parse(&self, key: &[u8]) -> Option<Key> {
         let below = key.strip_prefix(self.root.as_bytes())?;
@@ -132,6 +142,11 @@ mod tests {
             "pm:cluster:a",
             "{pm}",
             "{pm}:lease:a",
+            "{pm}:counters",
+            "{pm}:jobs",
+            "{pm}:jobs:timed",
+            "{pm}:job:a",
+            "{pm}:counters",
         ] {
             assert_eq!(layout.parse(other.as_bytes()), None, "{other}");
         }

@@ -131,6 +131,34 @@ fn every_combination_is_one_store_or_its_errors() {
         (
             &[
                 ("POINTSMAN_REGISTRY", "redis"),
+                ("REDIS_URL", "redis+cluster://h:1,i:2"),
+            ],
+            "redis+cluster://h:1,i:2 {pointsman} 30s 5s",
+        ),
+        (
+            &[
+                ("POINTSMAN_REGISTRY", "redis"),
+                ("REDIS_URL", "redis+cluster://h:1"),
+                ("POINTSMAN_REDIS_ROOT", "a{}"),
+                ("POINTSMAN_SENTINEL_PASSWORD", "geheim"),
+            ],
+            "POINTSMAN_SENTINEL_PASSWORD: is for Sentinels, but REDIS_URL names none: it must be \
+             redis+sentinel://…\n\
+             POINTSMAN_REDIS_ROOT: must hold a hash tag such as {pointsman}, which keeps all keys \
+             on one node of the cluster, not \"a{}\"",
+        ),
+        (
+            &[
+                ("POINTSMAN_REGISTRY", "redis"),
+                ("REDIS_URL", "redis+sentinel://h/main"),
+                ("POINTSMAN_SENTINEL_USER", "guard"),
+                ("POINTSMAN_SENTINEL_PASSWORD", "geheim"),
+            ],
+            "redis+sentinel://h:26379/main pointsman 30s 5s",
+        ),
+        (
+            &[
+                ("POINTSMAN_REGISTRY", "redis"),
                 ("REDIS_URL", "redis://h:1"),
                 ("POINTSMAN_REDIS_ROOT", "a*"),
                 ("POINTSMAN_RECONCILE_INTERVAL", "1ms"),

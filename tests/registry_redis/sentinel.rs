@@ -1,0 +1,113 @@
+//! The registry behind Sentinels: whoever is the master, its changes become traffic.
+
+use harness::Load;
+use harness::port::Port;
+use harness::redis::Sentinel;
+
+use super::*;
+
+const PASSWORD: &str = "s3cr3t-geheim";
+const GUARD_PASSWORD: &str = "w4ch3-geheim";
+
+/// A master, its replica, and a Sentinel that watches them.
+struct Pair {
+    master: Redis,
+    replica: Redis,
+    sentinel: Sentinel,
+}
+
+impl Pair {
+    async fn start() -> Result<Self> {
+        let master = Redis::start_with(Some(PASSWORD), &[]).await?;
+        let replica = Redis::replica_of(&master).await?;
+        let sentinel = Sentinel::watch("main", &master, GUARD_PASSWORD).await?;
+        Ok(Pair {
+            master,
+            replica,
+            sentinel,
+        })
+    }
+
+    /// A URL whose first Sentinel is dead.
+    fn url(&self, dead: &Port) -> String {
+        let alive = self.sentinel.address();
+        let dead = dead.address();
+        format!("redis+sentinel://:{PASSWORD}@{dead},{alive}/main")
+    }
+}
+
+/// Waits until the Sentinel names this one.
+async fn promoted(sentinel: &Sentinel, next: &Redis) -> Result<()> {
+    eventually(SOON, "the replica to be promoted", async || {
+        let master = sentinel.master().await?;
+        ensure!(master == next.address(), "{master}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_dead_master_is_followed_to_the_next_under_load() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let pair = Pair::start().await?;
+    let dead = Port::reserve()?;
+    let url = pair.url(&dead);
+    let Pair {
+        master,
+        replica,
+        sentinel,
+    } = pair;
+    let settings = [
+        ("REDIS_URL", url.as_str()),
+        ("POINTSMAN_SENTINEL_PASSWORD", GUARD_PASSWORD),
+    ];
+    let mut story = Story::start(master, &[&one], &settings).await?;
+    let load = Load::new(story.envoy.address(), u64::MAX)
+        .per_second(100)
+        .start();
+    story.status_field("orders", "backends", "1").await?;
+
+    story.redis.kill();
+    promoted(&sentinel, &replica).await?;
+    story.health(200).await?;
+    replica
+        .put(&registry::cluster("orders", &[&one, &two], json!({})))
+        .await?;
+    story.served_by_one_of(&["two"]).await?;
+
+    // The old master comes back as a replica: nobody asks it any more.
+    story.redis.restart().await?;
+    replica
+        .put(&registry::cluster("late", &[&one], json!({})))
+        .await?;
+    story.backends("late", &["one"]).await?;
+    load.stop().await?.ensure_clean()
+}
+
+#[tokio::test]
+async fn roles_that_change_in_good_order_are_followed() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let pair = Pair::start().await?;
+    let dead = Port::reserve()?;
+    let url = pair.url(&dead);
+    let Pair {
+        master,
+        replica,
+        sentinel,
+    } = pair;
+    let settings = [
+        ("REDIS_URL", url.as_str()),
+        ("POINTSMAN_SENTINEL_PASSWORD", GUARD_PASSWORD),
+        ("POINTSMAN_RECONCILE_INTERVAL", "1s"),
+    ];
+    let story = Story::start(master, &[&one], &settings).await?;
+    sentinel.fail_over().await?;
+    promoted(&sentinel, &replica).await?;
+    replica
+        .put(&registry::cluster("late", &[&one], json!({})))
+        .await?;
+    story.backends("late", &["one"]).await?;
+    story
+        .status_field_at(&replica, "late", "backends", "1")
+        .await
+}
