@@ -2,6 +2,7 @@
 
 mod attempts;
 mod backoffs;
+mod deploy;
 mod endurance;
 mod failover;
 mod fed;

@@ -1,5 +1,7 @@
 //! The command line: what an operator types, and the exit code that answers it.
 
+mod health;
+
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::app;
 use crate::registry::document;
 use crate::settings::{Settings, SettingsErrors};
+use health::{HealthError, HealthFlags};
 
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
@@ -34,6 +37,8 @@ enum Command {
         /// A registry file: .yaml, .yml, .json or .toml
         file: PathBuf,
     },
+    /// Ask the sidecar on this machine whether it is ready
+    Health(HealthFlags),
 }
 
 /// Every setting as a flag; a flag wins over its variable, and an empty value counts as none.
@@ -152,6 +157,7 @@ pub fn run() -> ExitCode {
     match cli.command {
         Command::Validate { file } => validate(&file),
         Command::Serve(flags) => serve(&flags),
+        Command::Health(flags) => health(&flags),
     }
 }
 
@@ -176,6 +182,16 @@ fn validate(file: &std::path::Path) -> ExitCode {
                 .collect();
             finish(FAILED, &lines, true)
         }
+    }
+}
+
+fn health(flags: &HealthFlags) -> ExitCode {
+    match health::ask(flags, |name| std::env::var(name).ok()) {
+        Ok(()) => finish(DONE, "ok\n", false),
+        Err(error @ HealthError::Address { .. }) => {
+            finish(WRONG_USAGE, &format!("{error}\n"), true)
+        }
+        Err(error) => finish(FAILED, &format!("{error}\n"), true),
     }
 }
 

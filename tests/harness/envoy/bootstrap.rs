@@ -27,6 +27,11 @@ impl Bootstrap {
         Self::shipped("envoy.yaml")?.endpoints("pointsman_sidecar", &[xds])
     }
 
+    /// `envoy/remote.yaml`, its sidecar being at `xds`.
+    pub fn remote(xds: SocketAddr) -> Result<Self> {
+        Self::shipped("remote.yaml")?.endpoints("pointsman_sidecar", &[xds])
+    }
+
     /// `envoy/static.yaml`, the filter's inline configuration being `container`.
     pub fn fixed(container: &Value) -> Result<Self> {
         let mut bootstrap = Self::shipped("static.yaml")?;
