@@ -68,8 +68,10 @@ test-wasm: tools-wasm ## test the routing core on wasm32 under Node
 	cargo test -p pointsman-filter --no-default-features --target $(WASM) --lib --tests --no-fail-fast
 
 test-e2e: build test-modules ## run the stories on a real Envoy and Redis; ENVOY=/path takes another
-	@envoy=$$($(FETCH) envoy) && redis=$$($(DEBIAN) --unpack redis-server) || exit 1; \
-	export ENVOY="$$envoy" REDIS_SERVER="$$redis" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
+	@envoy=$$($(FETCH) envoy) && redis=$$($(DEBIAN) --unpack redis-server) && \
+	promtool=$$($(DEBIAN) --unpack prometheus:promtool) || exit 1; \
+	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool"; \
+	export POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
 	set -x; cargo test -p e2e --no-fail-fast
 
 demo: build ## kill a backend under load and watch; KEEP=1 keeps everything running

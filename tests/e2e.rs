@@ -8,6 +8,7 @@ mod failover;
 mod fed;
 mod harness_checks;
 mod hostile;
+mod monitoring;
 mod policies;
 mod registry_redis;
 mod scene;

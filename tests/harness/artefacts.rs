@@ -1,5 +1,5 @@
 //! Where the things under test are: the Envoy binary, the module, the sidecar, the bootstraps, and
-//! the redis-server they are tested with.
+//! the redis-server and the promtool they are tested with.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -25,12 +25,24 @@ pub fn envoy() -> Result<PathBuf> {
 
 /// redis-server: `$REDIS_SERVER`, else the one that `make` unpacks.
 pub fn redis() -> Result<PathBuf> {
-    let tools = variable("POINTSMAN_TOOLS").unwrap_or_else(|| root().join(".tools"));
-    let file = variable("REDIS_SERVER").unwrap_or_else(|| tools.join("debian/bin/redis-server"));
     existing(
-        file,
+        unpacked("REDIS_SERVER", "redis-server"),
         "run `make test-e2e`, which unpacks it, or set REDIS_SERVER to a redis-server",
     )
+}
+
+/// promtool: `$PROMTOOL`, else the one that `make` unpacks.
+pub fn promtool() -> Result<PathBuf> {
+    existing(
+        unpacked("PROMTOOL", "promtool"),
+        "run `make test-e2e`, which unpacks it, or set PROMTOOL to a promtool",
+    )
+}
+
+/// What the variable names, else a command that `make` unpacks from a Debian package.
+fn unpacked(name: &str, command: &str) -> PathBuf {
+    let tools = || variable("POINTSMAN_TOOLS").unwrap_or_else(|| root().join(".tools"));
+    variable(name).unwrap_or_else(|| tools().join("debian/bin").join(command))
 }
 
 /// The number in what `envoy --version` says (`… version: <commit>/1.40.0/Clean/…`).
