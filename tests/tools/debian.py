@@ -50,11 +50,11 @@ def _on_path(name: str) -> pathlib.Path | None:
     return pathlib.Path(found) if found else None
 
 
-def _run(args: list[str], what: str) -> None:
+def run(args: list[str], what: str, folder: pathlib.Path | None = None) -> None:
     """Runs a command quietly; of its words only the last error line reaches the person."""
     done = subprocess.run(
         args, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        cwd=folder, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
     )
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
@@ -67,11 +67,11 @@ def _install(package: str) -> None:
     install = ["apt-get", "install", "-y", "--no-install-recommends",
                "-o", "DPkg::Lock::Timeout=300", package]
     try:
-        _run(install, f"apt-get install {package}")
+        run(install, f"apt-get install {package}")
     except FetchError:
         # A fresh machine has no package lists, an old one has stale ones.
-        _run(["apt-get", "update"], "apt-get update")
-        _run(install, f"apt-get install {package}")
+        run(["apt-get", "update"], "apt-get update")
+        run(install, f"apt-get install {package}")
 
 
 def _unpack(package: str) -> None:
@@ -96,20 +96,20 @@ def _unpack(package: str) -> None:
                 "--download-only", package]
     fresh = not any((place / "lists").glob("*Packages*"))
     if fresh:
-        _run(update, "apt-get update into the tools folder")
+        run(update, "apt-get update into the tools folder")
     try:
-        _run(download, f"apt-get download of {package}")
+        run(download, f"apt-get download of {package}")
     except FetchError:
         if fresh:
             raise
         # Old lists name archives that the mirror has replaced.
-        _run(update, "apt-get update into the tools folder")
-        _run(download, f"apt-get download of {package}")
+        run(update, "apt-get update into the tools folder")
+        run(download, f"apt-get download of {package}")
     found = sorted(archives.glob("*.deb"))
     if not found:
         raise FetchError(f"apt-get download of {package} brought no archive")
     for archive in found:
-        _run(["dpkg", "-x", str(archive), str(place / "root")], f"dpkg -x {archive.name}")
+        run(["dpkg", "-x", str(archive), str(place / "root")], f"dpkg -x {archive.name}")
     shutil.rmtree(archives)
 
 
