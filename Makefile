@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help build wasm binary test-modules check tools-wasm test test-tools test-unit test-wasm \
-	test-e2e noop-module demo bench clean
+	test-e2e test-compose test-fresh images compose-demo noop-module demo bench clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := target/dist
@@ -73,6 +73,22 @@ test-e2e: build test-modules ## run the stories on a real Envoy and Redis; ENVOY
 	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool"; \
 	export POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
 	set -x; cargo test -p e2e --no-fail-fast
+
+test-compose: ## run the images and envoy/docker-compose.yaml on this machine's Docker engine
+	@$(PYTHON) tests/tools/compose_stories.py
+
+test-fresh: ## run README's commands on a fresh machine: a container, as a user without rights
+	@$(PYTHON) tests/tools/fresh.py
+
+images: ## build the images; STAND_INS=1 first makes base images for an engine without a registry
+	@$(if $(STAND_INS),$(PYTHON) tests/tools/stand_ins.py make)
+	docker build --file envoy/Dockerfile --target sidecar --tag pointsman .
+	docker build --file envoy/Dockerfile --target module --tag pointsman-module .
+	docker build --file envoy/Dockerfile --target envoy --tag pointsman-envoy .
+	@docker images --filter reference='pointsman*'
+
+compose-demo: ## up, changes and faults of envoy/docker-compose.yaml; KEEP=1, STAND_INS=1
+	@KEEP="$(KEEP)" STAND_INS="$(STAND_INS)" $(PYTHON) tests/tools/compose_demo.py
 
 demo: build ## kill a backend under load and watch; KEEP=1 keeps everything running
 	@envoy=$$($(FETCH) envoy) || exit 1; export ENVOY="$$envoy" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \

@@ -102,16 +102,16 @@ async fn the_remote_bootstrap_shows_its_token_and_the_exchange_its_own() -> Resu
 async fn health_answers_by_its_exit_code() -> Result<()> {
     let registry = Registry::new(vec![registry::cluster("orders", &[], json!({}))])?;
     let sidecar = Sidecar::start(&registry).await?;
-    let folder = tempfile::tempdir()?;
     let address = sidecar.admin_address().to_string();
     let listen = [("POINTSMAN_ADMIN_LISTEN", address.as_str())];
     for arguments in [&["health"][..], &["health", "--live"]] {
+        let folder = tempfile::tempdir()?;
         let (code, words) = run(arguments, &listen, folder.path()).await?;
         assert_eq!((code, words.as_str()), (0, "ok\n"), "{arguments:?}");
     }
     sidecar.kill();
-    let elsewhere = tempfile::tempdir()?;
-    let (code, words) = run(&["health"], &listen, elsewhere.path()).await?;
+    let folder = tempfile::tempdir()?;
+    let (code, words) = run(&["health"], &listen, folder.path()).await?;
     ensure!(code == 1 && words.contains(&address), "{code} {words}");
     Ok(())
 }

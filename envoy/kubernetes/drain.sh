@@ -8,18 +8,19 @@ settle_seconds=${DRAIN_SETTLE_SECONDS:-5}
 max_seconds=${DRAIN_MAX_SECONDS:-45}
 
 admin() { # admin METHOD PATH
-    exec 3<>"/dev/tcp/127.0.0.1/$port" || exit 0 # it is gone already
+    exec 3<>"/dev/tcp/127.0.0.1/$port" || return 1
     printf '%s %s HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n' "$1" "$2" >&3
     cat <&3
     exec 3<&-
 }
 
 # /ready says 503 from now on, and answers tell clients to connect elsewhere.
-admin POST /healthcheck/fail >/dev/null
+admin POST /healthcheck/fail >/dev/null || exit 0 # it is gone already
 sleep "$settle_seconds"
 while [ "$SECONDS" -lt "$max_seconds" ]; do
-    case "$(admin GET '/stats?filter=^http\.ingress\.downstream_rq_active$')" in
-    *"downstream_rq_active: 0"*) break ;;
+    page=$(admin GET '/stats?filter=^http\.ingress\.downstream_rq_active$') || exit 0
+    case "$page" in
+    *"downstream_rq_active: 0"*) exit 0 ;;
     esac
     sleep 0.2
 done

@@ -1,0 +1,107 @@
+"""The scripts around Docker, as far as they can be tried without an engine."""
+
+import http.server
+import pathlib
+import re
+import tempfile
+import threading
+import unittest
+import unittest.mock
+
+import sid
+import stand_ins
+from compose import Unmet
+from compose_load import Load, outside
+from toolbox import PROJECT
+
+
+class Backend(http.server.BaseHTTPRequestHandler):
+    """Answers by its server's word: a backend's name, or a status."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(self.server.status)
+        self.send_header("x-backend", "orders-1")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format, *args):
+        pass
+
+
+class LoadTest(unittest.TestCase):
+    def serve(self, status: int) -> str:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+        server.status = status
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return f"127.0.0.1:{server.server_port}"
+
+    def load(self, *targets: str) -> Load:
+        return Load(None, lambda project: (outside(project)[0], list(targets)))
+
+    def test_counts_by_backend_and_by_envoy(self):
+        with self.load(self.serve(200), self.serve(200)) as load:
+            load.serves("orders-1", "edge-2")
+            load.spares("orders-2")
+        self.assertGreaterEqual(load.by("orders-1", "edge-1"), 20)
+        self.assertEqual(load.by("orders-1"), load.sent())
+        self.assertIn(f"{load.sent()} GETs, 0 errors", load.clean())
+
+    def test_an_answer_other_than_200_is_an_error_of_its_envoy(self):
+        with self.load(self.serve(200), self.serve(503)) as load:
+            pass
+        self.assertEqual(load.errors("edge-1"), 0)
+        self.assertEqual(load.errors("edge-2"), load.sent("edge-2"))
+        load.clean("edge-1")
+        with self.assertRaisesRegex(Unmet, "error: 503"):
+            load.clean()
+
+    def test_a_refused_connection_is_an_error_too(self):
+        with self.load(self.serve(200), "127.0.0.1:1") as load:
+            pass
+        self.assertEqual(load.errors("edge-2"), load.sent("edge-2"))
+
+
+class NamesTest(unittest.TestCase):
+    def test_every_public_image_of_our_files_has_a_stand_in(self):
+        dockerfile = (PROJECT / "envoy/Dockerfile").read_text()
+        compose = (PROJECT / "envoy/docker-compose.yaml").read_text()
+        named = set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) - {"scratch"}
+        named |= set(re.findall(r"^\s+image: (\S+:\S+)", compose, re.MULTILINE))
+        self.assertEqual(named, set(stand_ins.MAKERS))
+
+    def test_a_name_that_exists_is_left_alone(self):
+        images = stand_ins.Images()
+        with unittest.mock.patch.object(stand_ins.docker, "image_id", return_value="sha256:1"):
+            images.provide(*stand_ins.MAKERS)
+        self.assertEqual(images.made, [])
+
+
+class MirrorTest(unittest.TestCase):
+    def mirror(self, name: str, text: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            sources = pathlib.Path(folder)
+            file = sources / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            with unittest.mock.patch.object(sid, "SOURCES", sources):
+                return sid.mirror()
+
+    def test_is_that_of_the_machine_in_either_form(self):
+        old = "deb [arch=amd64] http://mirror.test/debian bookworm main\n"
+        self.assertEqual(self.mirror("sources.list", old), "http://mirror.test/debian")
+        new = "Types: deb\nURIs: https://mirror.test/debian/\nSuites: bookworm\n"
+        found = self.mirror("sources.list.d/debian.sources", new)
+        self.assertEqual(found, "https://mirror.test/debian/")
+
+    def test_is_debian_s_own_where_the_machine_names_none(self):
+        other = "# deb http://old.test/debian x\ndeb http://other.test/cloud x main\n"
+        self.assertEqual(self.mirror("sources.list", other), "http://deb.debian.org/debian")
+
+
+if __name__ == "__main__":
+    unittest.main()
