@@ -1,32 +1,46 @@
-//! What operators and their tools can ask the sidecar.
+//! What operators and their tools can ask the sidecar, and tell it.
 //!
-//! `/livez`, `/readyz` and `/health` are for everyone. `/metrics`, `/status` and
-//! `/admin/health/redis` are too where only this machine can ask; on a wider listener they need the
-//! admin token.
+//! `/livez`, `/readyz` and `/health` are for everyone. What else can be read is too where only this
+//! machine can ask; on a wider listener it needs the admin token. Writes, and documents, which may
+//! hold what probes send along, need the token wherever one is set.
 
+mod access;
+mod clusters;
+mod failure;
+mod overrides;
 mod readiness;
+mod reload;
+mod serving;
 mod status;
 mod store;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::json;
-use subtle::ConstantTimeEq;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{self, Metrics};
-use crate::settings::Secret;
+use crate::registry::Registry;
+use crate::registry::editor::Editor;
+pub use access::Access;
+use failure::Failure;
 pub use readiness::Readiness;
+pub use reload::Reloads;
+use serving::Serving;
 pub use status::Sources;
+
+/// Longest body of a request that is no document, bytes.
+const BODY_MAX: usize = 64 << 10;
 
 /// What the admin listener works with.
 pub struct Admin {
@@ -36,8 +50,20 @@ pub struct Admin {
     pub metrics: Metrics,
     /// What is not ready yet.
     pub readiness: Readiness,
-    /// What operators must show on a listener that others can reach.
-    pub token: Option<Secret>,
+    /// Who may ask.
+    pub access: Access,
+    /// The way to change the registry.
+    pub editor: Editor,
+    /// The way to have it read again.
+    pub reloads: Reloads,
+}
+
+impl Admin {
+    /// Waits for a write to be served, see [`Serving::wait`].
+    async fn serving(&self, is: impl Fn(&Registry) -> bool) -> Serving {
+        let (registry, status) = (&self.sources.registry, &self.sources.source_status);
+        Serving::wait(registry.clone(), status.clone(), is).await
+    }
 }
 
 /// Serves until told to stop, then answers what was asked before.
@@ -47,7 +73,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
-    let served = axum::serve(listener, router(admin, local));
+    let router = router(admin, local).into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, router);
     served
         .with_graceful_shutdown(stop.cancelled_owned())
         .await?;
@@ -59,15 +86,39 @@ fn router(admin: Admin, local: bool) -> Router {
     let mut reads = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/status", get(status_json))
-        .route("/admin/health/redis", get(store_health));
+        .route("/admin/health/redis", get(store_health))
+        .route("/v1/clusters", get(clusters::list))
+        .route("/v1/overrides", get(overrides::list))
+        .route("/v1/proxies", get(proxies))
+        .route("/v1/config", get(config));
     if !local {
-        reads = reads.layer(from_fn_with_state(Arc::clone(&admin), need_token));
+        reads = reads.layer(from_fn_with_state(Arc::clone(&admin), access::need_token));
     }
+    let document = get(clusters::read)
+        .put(clusters::put)
+        .patch(clusters::patch)
+        .delete(clusters::delete)
+        .layer(DefaultBodyLimit::max(clusters::DOCUMENT_MAX));
+    let writes = Router::new()
+        .route("/reload", post(reload::reload))
+        .route(
+            "/v1/clusters/{cluster}/backends/{backend}/{act}",
+            post(overrides::say),
+        )
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .route("/v1/clusters/{cluster}", document)
+        .layer(from_fn_with_state(Arc::clone(&admin), access::may_write));
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/health", get(health))
         .merge(reads)
+        .merge(writes)
+        .fallback(async || Failure::missing("there is nothing here"))
+        .method_not_allowed_fallback(async || {
+            let why = "that method is not allowed here";
+            Failure::new(StatusCode::METHOD_NOT_ALLOWED, why)
+        })
         .with_state(admin)
 }
 
@@ -104,22 +155,12 @@ async fn status_json(State(admin): State<Arc<Admin>>) -> Response {
     ([(CACHE_CONTROL, "no-store")], status).into_response()
 }
 
-async fn need_token(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let shown = request
-        .headers()
-        .get(AUTHORIZATION)
-        .map_or(&b""[..], |value| value.as_bytes());
-    let shown = shown.strip_prefix(b"Bearer ").unwrap_or_default();
-    // Settings refuse a wider listener without a token, so without one nobody is let in.
-    let good = admin
-        .token
-        .as_ref()
-        .is_some_and(|token| bool::from(shown.ct_eq(token.reveal().as_bytes())));
-    if good {
-        return next.run(request).await;
-    }
-    let body = Json(json!({"error": "the bearer token is missing or wrong"}));
-    (StatusCode::UNAUTHORIZED, body).into_response()
+async fn proxies(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(json!({"proxies": admin.sources.proxies(Instant::now())}))
+}
+
+async fn config(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(admin.sources.config())
 }
 
 #[cfg(test)]

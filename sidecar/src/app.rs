@@ -6,7 +6,7 @@ mod stages;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use hmac::{Hmac, KeyInit, Mac};
 use pointsman_filter::config::ExchangeConfig;
 use serde_json::json;
@@ -38,6 +38,8 @@ struct Channels {
     registry: watch::Sender<Published>,
     /// Registry → admin.
     source: watch::Sender<SourceStatus>,
+    /// Admin → registry: how often a full reading was wished for.
+    reloads: watch::Sender<u64>,
     /// Exchange → delivery, admin.
     fleet: watch::Sender<Fleet>,
     /// Prober → exchange, admin.
@@ -75,6 +77,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let channels = Channels {
         registry: watch::Sender::new(Some(source.registry())),
         source: watch::Sender::new(source.status()),
+        reloads: watch::Sender::default(),
         fleet: watch::Sender::default(),
         health: watch::Sender::new(health::nothing_known()),
         snapshots: watch::Sender::new(None),
@@ -87,7 +90,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         stages.stop(),
     );
     let metrics = health::metrics(&channels);
-    let place = source.place();
+    let (place, editor) = (source.place(), source.editor());
     start_stages(
         &mut stages,
         &channels,
@@ -99,6 +102,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         listener: admin_listener,
         readiness,
         place,
+        editor,
     };
     let extra = health::start(&mut stages, &channels, &settings, metrics, admin_stage);
     let serving = server::serve(xds_listener, stages.stop(), ads, extra);
@@ -112,6 +116,24 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     stages.run(signals, settings.shutdown_grace).await
 }
 
+/// Checks what [`serve`] would start with, to the last record: a line that says it is good.
+pub async fn validate(settings: &Settings) -> anyhow::Result<String> {
+    read_module(&settings.module)?;
+    let source = Source::open(&settings.registry, exchange_config(settings)).await?;
+    let registry = source.registry();
+    if !registry.rejected.is_empty() {
+        let rejected = registry.rejected.iter();
+        let lines: Vec<&str> = rejected.map(|it| it.error.as_str()).collect();
+        bail!("{}: {}", source.place(), lines.join("\n"));
+    }
+    let size = registry.size();
+    let (clusters, backends) = (size.clusters, size.backends);
+    let place = source.place();
+    Ok(format!(
+        "{place}: valid, {clusters} clusters, {backends} backends\n"
+    ))
+}
+
 fn start_stages(
     stages: &mut Stages,
     channels: &Channels,
@@ -123,6 +145,7 @@ fn start_stages(
         published: channels.registry.clone(),
         status: channels.source.clone(),
         metrics: metrics.clone(),
+        reloads: channels.reloads.subscribe(),
     };
     let reading = source.run(outlets, stages.stop());
     stages.start("registry", async { Ok(reading.await?) });

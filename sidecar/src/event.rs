@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::health::{Failure, Obstacle};
 use crate::registry::Size;
+use crate::registry::overrides::Override;
 
 /// Something that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,29 @@ pub enum Event {
         /// The second reading said the same, so it is served; else the loss was made good.
         confirmed: bool,
     },
+    /// An operator's word on a backend is in force from now on.
+    OverrideSet {
+        /// The cluster.
+        cluster: String,
+        /// The backend's id.
+        backend: String,
+        /// What was said.
+        word: Override,
+    },
+    /// An operator took a word back.
+    OverrideCleared {
+        /// The cluster.
+        cluster: String,
+        /// The backend's id.
+        backend: String,
+    },
+    /// A word came to its end.
+    OverrideExpired {
+        /// The cluster.
+        cluster: String,
+        /// The backend's id.
+        backend: String,
+    },
 }
 
 /// What makes a backend healthy again.
@@ -104,7 +128,7 @@ impl Recovery {
 
 impl Event {
     /// The names of all events.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 12] = [
         "backend_unhealthy",
         "backend_healthy",
         "cluster_half_healthy",
@@ -114,6 +138,9 @@ impl Event {
         "registry_restored",
         "registry_guard_held",
         "registry_guard_released",
+        "override_set",
+        "override_cleared",
+        "override_expired",
     ];
 
     /// Its name in logs.
@@ -128,6 +155,9 @@ impl Event {
             Event::RegistryRestored => "registry_restored",
             Event::RegistryGuardHeld { .. } => "registry_guard_held",
             Event::RegistryGuardReleased { .. } => "registry_guard_released",
+            Event::OverrideSet { .. } => "override_set",
+            Event::OverrideCleared { .. } => "override_cleared",
+            Event::OverrideExpired { .. } => "override_expired",
         }
     }
 
@@ -194,6 +224,36 @@ impl Event {
             Event::RegistryGuardReleased { confirmed: false } => {
                 info!(event, confirmed = false, "the backends are back");
             }
+            Event::OverrideSet { .. }
+            | Event::OverrideCleared { .. }
+            | Event::OverrideExpired { .. } => self.log_override(),
+        }
+    }
+
+    fn log_override(&self) {
+        let event = self.name();
+        match self {
+            Event::OverrideSet {
+                cluster,
+                backend,
+                word,
+            } => {
+                let (state, reason, actor) = (word.state.name(), &word.reason, &word.actor);
+                info!(
+                    event,
+                    cluster, backend, state, reason, actor, "an operator's word"
+                );
+            }
+            Event::OverrideCleared { cluster, backend } => {
+                info!(event, cluster, backend, "an operator's word was taken back");
+            }
+            Event::OverrideExpired { cluster, backend } => {
+                info!(
+                    event,
+                    cluster, backend, "an operator's word came to its end"
+                );
+            }
+            _ => {}
         }
     }
 }

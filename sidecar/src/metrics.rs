@@ -135,7 +135,10 @@ impl Metrics {
             | Event::RegistryLost { .. }
             | Event::RegistryRestored
             | Event::RegistryGuardHeld { .. }
-            | Event::RegistryGuardReleased { .. } => return,
+            | Event::RegistryGuardReleased { .. }
+            | Event::OverrideSet { .. }
+            | Event::OverrideCleared { .. }
+            | Event::OverrideExpired { .. } => return,
         };
         let cluster = Arc::clone(cluster);
         self.counters

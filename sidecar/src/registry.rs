@@ -1,8 +1,11 @@
 //! Stage 1: what is wanted. A source reads its whole listing, the one parser judges each record,
 //! and the last good version of every record keeps serving.
 
+pub mod changes;
 pub mod demo;
 pub mod document;
+pub mod editor;
+pub mod overrides;
 pub mod redis;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +24,8 @@ use crate::metrics::Metrics;
 use crate::settings::RegistrySettings;
 use demo::Demo;
 use document::DocumentError;
+use editor::Editor;
+use overrides::Overrides;
 use redis::{Redis, RedisStartError};
 
 /// A registry as it is served. On the channel between the stages `None` means "not read yet",
@@ -33,6 +38,10 @@ pub struct Registry {
     pub revision: u64,
     /// Records that were refused; their last good version is in the configuration, if there is one.
     pub rejected: Vec<Rejected>,
+    /// The operators' words, obeyed in the configuration; also those on absent backends.
+    pub overrides: Overrides,
+    /// What the documents were when they were read, by cluster; see [`editor::Document`].
+    pub etags: BTreeMap<String, String>,
 }
 
 /// A record that was refused.
@@ -59,6 +68,8 @@ pub struct SourceStatus {
     pub held: Option<Held>,
     /// What all sidecars on this store have counted together, by event.
     pub counters: BTreeMap<String, u64>,
+    /// The last wish of [`Outlets::reloads`] that was granted, or failed with the error above.
+    pub reloaded: u64,
 }
 
 /// The store behind a source.
@@ -98,6 +109,31 @@ pub struct Listing {
     pub clusters: Vec<ClusterConfig>,
     /// The others.
     pub rejected: Vec<BadRecord>,
+    /// The operators' words.
+    pub overrides: Overrides,
+    /// By cluster, of good and bad documents alike.
+    pub etags: BTreeMap<String, String>,
+}
+
+impl Listing {
+    /// Puts the version that `last` still has in the place of each refused record.
+    pub fn keep_last_good(&mut self, last: &Listing) {
+        let mut names: BTreeSet<String> = self.clusters.iter().map(|it| it.name.clone()).collect();
+        for name in self.rejected.iter().filter_map(|bad| bad.name.as_ref()) {
+            let good = last.clusters.iter().find(|cluster| cluster.name == *name);
+            if let Some(good) = good.filter(|_| names.insert(name.clone())) {
+                self.clusters.push(good.clone());
+            }
+        }
+    }
+
+    /// Obeys the operators' words that are in force at `now`, ms of the store's clock, and forgets
+    /// the others; when the next one ends.
+    pub fn obey(&mut self, now: u64) -> Option<u64> {
+        let due = self.overrides.expire(now);
+        self.overrides.obey(&mut self.clusters);
+        due
+    }
 }
 
 /// A record that the parser refused.
@@ -112,38 +148,25 @@ pub struct BadRecord {
 }
 
 impl Registry {
-    /// The registry that a listing makes: each refused record is replaced by the version that
-    /// `last` still has.
-    pub fn new(listing: Listing, exchange: ExchangeConfig, last: Option<&Registry>) -> Self {
-        let mut clusters: BTreeMap<String, ClusterConfig> = listing
-            .clusters
-            .into_iter()
-            .map(|cluster| (cluster.name.clone(), cluster))
-            .collect();
-        let mut rejected = Vec::with_capacity(listing.rejected.len());
-        for bad in listing.rejected {
-            if let (Some(name), Some(last)) = (&bad.name, last)
-                && let Some(good) = last.config.clusters.iter().find(|c| c.name == *name)
-            {
-                clusters.entry(name.clone()).or_insert_with(|| good.clone());
-            }
-            rejected.push(Rejected {
-                place: bad.place,
-                error: bad.errors.to_string(),
-            });
-        }
-        let config = FilterConfig::new(clusters.into_values().collect(), Some(exchange));
+    /// The registry that a listing makes.
+    pub fn new(listing: Listing, exchange: ExchangeConfig) -> Self {
+        let rejected = listing.rejected.into_iter().map(|bad| Rejected {
+            place: bad.place,
+            error: bad.errors.to_string(),
+        });
+        let rejected = rejected.collect();
+        let config = FilterConfig::new(listing.clusters, Some(exchange));
         // `FilterConfig::new` writes the revision as hex; zero is the filter's "could not be read".
         let revision = identity::parse_hex(&config.revision).unwrap_or(0);
         Registry {
             config,
             revision,
             rejected,
+            overrides: listing.overrides,
+            etags: listing.etags,
         }
     }
-}
 
-impl Registry {
     /// How much it holds.
     pub fn size(&self) -> Size {
         let clusters = &self.config.clusters;
@@ -188,12 +211,20 @@ pub struct Outlets {
     pub status: watch::Sender<SourceStatus>,
     /// Where its events are counted.
     pub metrics: Metrics,
+    /// Counts the wishes to have everything read again now.
+    pub reloads: watch::Receiver<u64>,
 }
 
 impl Outlets {
     fn event(&self, event: &Event) {
         event.log();
         self.metrics.event(event);
+    }
+
+    fn events(&self, events: &[Event]) {
+        for event in events {
+            self.event(event);
+        }
     }
 }
 
@@ -260,11 +291,19 @@ impl Source {
         }
     }
 
+    /// The way to change it.
+    pub fn editor(&self) -> Editor {
+        match self {
+            Source::Demo(demo) => Editor::Demo(demo.editor()),
+            Source::Redis(redis) => Editor::Redis(redis.editor()),
+        }
+    }
+
     /// Publishes the registry after every change, until told to stop.
     pub async fn run(self, outlets: Outlets, stop: CancellationToken) -> Result<(), JoinError> {
         match self {
             Source::Demo(demo) => {
-                let watch = move || demo.watch(&outlets.published, &outlets.status, &stop);
+                let watch = move || demo.watch(&outlets, &stop);
                 spawn_blocking(watch).await
             }
             Source::Redis(redis) => {

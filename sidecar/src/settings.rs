@@ -6,7 +6,7 @@ mod registry;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// What operators must show to write.
     pub admin_token: Option<Secret>,
+    /// From where a reload may be asked for.
+    pub reload_allowed_ip: IpAddr,
     /// The filter module.
     pub module: Module,
     /// How long verdicts hold when the sidecar is silent.
@@ -105,6 +107,7 @@ const XDS_LISTEN: Name = name("POINTSMAN_XDS_LISTEN", "--xds-listen");
 const XDS_TOKEN: Name = name("POINTSMAN_XDS_TOKEN", "--xds-token");
 const ADMIN_LISTEN: Name = name("POINTSMAN_ADMIN_LISTEN", "--admin-listen");
 const ADMIN_TOKEN: Name = name("POINTSMAN_ADMIN_TOKEN", "--admin-token");
+const RELOAD_ALLOWED_IP: Name = name("RELOAD_ALLOWED_IP", "--reload-allowed-ip");
 const MODULE: Name = name("POINTSMAN_WASM", "--wasm");
 const VERDICT_TTL: Name = name("POINTSMAN_VERDICT_TTL", "--verdict-ttl");
 const SHUTDOWN_GRACE: Name = name("POINTSMAN_SHUTDOWN_GRACE", "--shutdown-grace");
@@ -138,6 +141,7 @@ impl Settings {
             ADMIN_TOKEN,
             admin_token.is_some(),
         );
+        let reload_allowed_ip = reader.reload_allowed_ip();
         let module = reader.module(beside);
         let verdict_ttl = reader.duration(VERDICT_TTL, THIRTY_SECONDS, Duration::from_secs(1));
         let shutdown_grace = reader.duration(SHUTDOWN_GRACE, THIRTY_SECONDS, Duration::ZERO);
@@ -153,6 +157,7 @@ impl Settings {
             xds_token,
             admin_listen,
             admin_token,
+            reload_allowed_ip,
             module,
             verdict_ttl,
             shutdown_grace,
@@ -239,6 +244,20 @@ impl Reader<'_> {
             self.refuse(place, "must be ip:port", &text);
             default
         })
+    }
+
+    fn reload_allowed_ip(&mut self) -> IpAddr {
+        let default = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let Some((place, text)) = self.text(RELOAD_ALLOWED_IP) else {
+            return default;
+        };
+        match text.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical(),
+            Err(_) => {
+                self.refuse(place, "must be an IP address", &text);
+                default
+            }
+        }
     }
 
     /// Whoever can reach the listener must be asked for a token, unless only this host can.

@@ -39,39 +39,73 @@ impl Sources {
     /// The status as JSON.
     pub fn status(&self, now: Instant) -> Value {
         let registry = self.registry.borrow().clone();
-        let health = self.health.borrow();
-        let clusters: Vec<Value> = registry
-            .iter()
-            .flat_map(|registry| &registry.config.clusters)
-            .map(|cluster| self.cluster(cluster, &health, now))
-            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "environment": self.environment,
             "uptime": duration::print(now.duration_since(self.started)),
             "registry": self.registry(registry.as_deref(), now),
-            "clusters": clusters,
+            "clusters": self.cluster_list(registry.as_deref(), now),
             "proxies": self.proxies(now),
         })
     }
 
+    /// The clusters' part of it, with the revision and every cluster's etag.
+    pub fn clusters(&self, now: Instant) -> Value {
+        let registry = self.registry.borrow().clone();
+        json!({
+            "revision": registry.as_ref().map(|it| identity::hex(it.revision)),
+            "clusters": self.cluster_list(registry.as_deref(), now),
+            "rejected": rejected(registry.as_deref()),
+        })
+    }
+
+    /// What is served to the filters, without what is secret.
+    pub fn config(&self) -> Value {
+        let registry = self.registry.borrow().clone();
+        let config = registry.map(|registry| registry.config.to_json());
+        let mut config: Value = config
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default();
+        if let Some(exchange) = config.get_mut("exchange").and_then(Value::as_object_mut) {
+            exchange.remove("token");
+        }
+        let clusters = config.get_mut("clusters").and_then(Value::as_array_mut);
+        for cluster in clusters.into_iter().flatten() {
+            if let Some(check) = cluster.get_mut("healthCheck") {
+                hide_secrets(check);
+            }
+        }
+        config
+    }
+
+    fn cluster_list(&self, registry: Option<&Registry>, now: Instant) -> Vec<Value> {
+        let Some(registry) = registry else {
+            return Vec::new();
+        };
+        let health = self.health.borrow();
+        let clusters = registry.config.clusters.iter();
+        let cluster = |cluster| self.cluster(registry, cluster, &health, now);
+        clusters.map(cluster).collect()
+    }
+
     fn registry(&self, registry: Option<&Registry>, now: Instant) -> Value {
-        let rejected: Vec<Value> = registry
-            .iter()
-            .flat_map(|registry| &registry.rejected)
-            .map(|rejected| json!({"place": rejected.place, "error": rejected.error}))
-            .collect();
         let source = self.source_status.borrow();
         json!({
             "source": self.source,
             "store": store::registry(&source, now),
             "revision": registry.map(|registry| identity::hex(registry.revision)),
             "error": source.error,
-            "rejected": rejected,
+            "rejected": rejected(registry),
         })
     }
 
-    fn cluster(&self, cluster: &ClusterConfig, health: &Health, now: Instant) -> Value {
+    fn cluster(
+        &self,
+        registry: &Registry,
+        cluster: &ClusterConfig,
+        health: &Health,
+        now: Instant,
+    ) -> Value {
         // The registry may be a moment ahead of the prober: a cluster it has not seen yet counts
         // as the prober will begin with it.
         let view = health.cluster(&cluster.name);
@@ -80,10 +114,17 @@ impl Sources {
         let backends: Vec<Value> = cluster
             .backends
             .iter()
-            .map(|backend| self.backend(cluster, backend, health, now))
+            .map(|backend| {
+                let mut shown = self.backend(cluster, backend, health, now);
+                if let Some(word) = registry.overrides.get(&cluster.name, &backend.id) {
+                    shown["override"] = word.to_value();
+                }
+                shown
+            })
             .collect();
         json!({
             "name": cluster.name,
+            "etag": registry.etags.get(&cluster.name),
             "healthCheck": health_check(cluster),
             "total": total,
             "healthy": healthy,
@@ -115,7 +156,7 @@ impl Sources {
     }
 
     /// The proxies that report, that are connected, or both, by node id.
-    fn proxies(&self, now: Instant) -> Vec<Value> {
+    pub fn proxies(&self, now: Instant) -> Vec<Value> {
         let fleet = self.fleet.borrow();
         let streams = self.proxies.borrow();
         let mut nodes: BTreeMap<&str, (Option<&NodeReport>, Vec<&Proxy>)> = BTreeMap::new();
@@ -137,14 +178,26 @@ impl Sources {
     }
 }
 
-/// The check with its defaults; what its probes send along may be secret and is left out.
+fn rejected(registry: Option<&Registry>) -> Vec<Value> {
+    let rejected = registry.iter().flat_map(|registry| &registry.rejected);
+    rejected
+        .map(|rejected| json!({"place": rejected.place, "error": rejected.error}))
+        .collect()
+}
+
+/// The check with its defaults.
 fn health_check(cluster: &ClusterConfig) -> Value {
     let mut check = cluster.to_value()["healthCheck"].take();
+    hide_secrets(&mut check);
+    check
+}
+
+/// What probes send along may be secret and is left out.
+fn hide_secrets(check: &mut Value) {
     if let Some(http) = check.get_mut("http").and_then(Value::as_object_mut) {
         http.remove("headers");
         http.remove("body");
     }
-    check
 }
 
 fn stream(proxy: &Proxy, now: Instant) -> Value {

@@ -10,13 +10,19 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tonic::codegen::Service;
 
+mod live;
 mod store;
+mod writes;
+
+use axum::http::header::AUTHORIZATION;
 
 use super::*;
 use crate::fleet::{Fleet, NodeReport};
 use crate::health::{Failure, Health, Outcome};
 use crate::metrics::Gauges;
+use crate::registry::overrides::Overrides;
 use crate::registry::{Registry, Rejected, SourceStatus};
+use crate::settings::Secret;
 use crate::xds::{Kind, Nack, Progress, Proxies, Proxy};
 
 /// Routes over a registry with one backend that fails its probes, and one proxy.
@@ -45,6 +51,8 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
             place: "clusters.bad".to_owned(),
             error: "no".to_owned(),
         }],
+        overrides: Overrides::default(),
+        etags: BTreeMap::new(),
     };
     let registry = watch::Sender::new(Some(Arc::new(registry)));
     let (health, fleet) = (watch::Sender::new(health), watch::Sender::new(fleet()));
@@ -66,16 +74,23 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
         proxies: sources.proxies.clone(),
     };
     let metrics = Metrics::new(gauges);
-    let token = Some(Secret::new("word".to_owned()));
-    router(
-        Admin {
-            sources,
-            metrics,
-            readiness,
-            token,
-        },
-        local,
-    )
+    let reloads = Reloads::new(watch::Sender::default(), None);
+    let admin = Admin {
+        sources,
+        metrics,
+        readiness,
+        access: access(Some("word")),
+        editor: live::editor_of_nothing(),
+        reloads,
+    };
+    router(admin, local)
+}
+
+fn access(token: Option<&str>) -> Access {
+    Access {
+        token: token.map(|token| Secret::new(token.to_owned())),
+        reload_from: [127, 0, 0, 1].into(),
+    }
 }
 
 fn fleet() -> Fleet {
@@ -182,7 +197,15 @@ async fn ready_once_nothing_is_waited_for_and_alive_all_along() {
 
 #[tokio::test]
 async fn on_a_wider_listener_reading_needs_the_token() {
-    for path in ["/status", "/metrics", "/admin/health/redis"] {
+    for path in [
+        "/status",
+        "/metrics",
+        "/admin/health/redis",
+        "/v1/clusters",
+        "/v1/overrides",
+        "/v1/proxies",
+        "/v1/config",
+    ] {
         let wide = routes(false, Readiness::default());
         assert_eq!(get_at(wide.clone(), path, None).await.0, 401, "{path}");
         assert_eq!(

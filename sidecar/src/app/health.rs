@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::Channels;
 use super::stages::Stages;
-use crate::admin::{self, Admin, Readiness, Sources};
+use crate::admin::{self, Access, Admin, Readiness, Reloads, Sources};
 use crate::exchange::{self, Exchange};
 use crate::health::{Health, Prober};
 use crate::metrics::{Gauges, Metrics};
+use crate::registry::editor::Editor;
 use crate::settings::Settings;
 
 /// Nothing known of any backend, in an incarnation of its own.
@@ -26,6 +27,8 @@ pub struct AdminStage {
     pub readiness: Readiness,
     /// Where the registry is, for people.
     pub place: String,
+    /// The way to change it.
+    pub editor: Editor,
 }
 
 /// Every metric, reading its gauges from the stages.
@@ -66,6 +69,7 @@ pub fn start(
         listener,
         readiness,
         place,
+        editor,
     } = admin;
     let admin = Admin {
         sources: Sources {
@@ -80,7 +84,12 @@ pub fn start(
         },
         metrics: metrics.clone(),
         readiness,
-        token: settings.admin_token.clone(),
+        access: Access {
+            token: settings.admin_token.clone(),
+            reload_from: settings.reload_allowed_ip,
+        },
+        editor,
+        reloads: Reloads::new(channels.reloads.clone(), channels.registry.borrow().clone()),
     };
     stages.start("admin", admin::serve(listener, admin, stages.stop()));
     exchange::router(Exchange {

@@ -13,6 +13,7 @@ use super::*;
 use crate::fleet::Fleet;
 use crate::metrics::Gauges;
 use crate::registry::Registry;
+use crate::registry::overrides::Overrides;
 use crate::xds::Proxies;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -92,6 +93,8 @@ fn published(clusters: Vec<Value>, revision: u64) -> Published {
         config,
         revision,
         rejected: Vec::new(),
+        overrides: Overrides::default(),
+        etags: BTreeMap::new(),
     }))
 }
 

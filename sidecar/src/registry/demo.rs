@@ -1,4 +1,5 @@
-//! The demo registry: a file, read at the start and again whenever it changes.
+//! The demo registry: a file, read at the start and again whenever it changes, and beside it
+//! another one that holds the operators' words.
 //!
 //! Changes are found by looking: the file behind the path is compared by device, inode, size and
 //! times every few milliseconds. File notices would have to follow every symlink and every
@@ -6,98 +7,78 @@
 //! swaps a link anywhere above) and are silent on network and overlay mounts; one look sees all of
 //! these and costs a microsecond.
 
-use std::os::unix::fs::MetadataExt;
+mod editor;
+mod files;
+mod looks;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pointsman_filter::config::ExchangeConfig;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::document::{self, DocumentError};
-use super::{Listing, Published, Registry, SourceStatus, log_rejected};
+use super::document::DocumentError;
+use super::{Listing, Outlets, Overrides, Registry, SourceStatus, log_rejected};
+pub use editor::DemoEditor;
+use files::Files;
+use looks::{Looks, look};
 
-/// How often the file is looked at. A change is read when two looks in a row agree, so that a file
-/// that is still being written is left alone; together at most twice this.
+/// How often the files are looked at. A change is read when two looks in a row agree, so that a
+/// file that is still being written is left alone; together at most twice this.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The demo registry's source.
 pub struct Demo {
-    path: PathBuf,
+    files: Files,
     exchange: ExchangeConfig,
-    looks: Looks,
+    looks: [Looks; 2],
+    /// The documents as they were read last, each bad one in its last good version.
+    documents: Listing,
+    /// The words as they were read last.
+    overrides: Overrides,
+    /// What is wrong with each of the two files.
+    errors: [Option<String>; 2],
+    /// When the next word ends, ms since 1970.
+    due: Option<u64>,
     last: Arc<Registry>,
 }
 
-/// What a look at the file finds; two files that differ in nothing here are taken for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-/// The rule of when to read; `None` is a file that is not there.
-#[derive(Debug)]
-struct Looks {
-    read: Option<Stamp>,
-    previous: Option<Stamp>,
-}
-
-impl Looks {
-    /// Takes a look's finding; true: read the file now.
-    fn on_look(&mut self, found: Option<Stamp>) -> bool {
-        let settled = found == self.previous;
-        self.previous = found;
-        let due = settled && found != self.read;
-        if due {
-            self.read = found;
-        }
-        due
-    }
-}
-
-fn look(path: &Path) -> Option<Stamp> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some(Stamp {
-        device: meta.dev(),
-        inode: meta.ino(),
-        bytes: meta.size(),
-        modified: (meta.mtime(), meta.mtime_nsec()),
-        changed: (meta.ctime(), meta.ctime_nsec()),
+/// This machine's clock, ms since 1970: what the words expire by.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
 }
 
-fn read(path: &Path) -> Result<Listing, DocumentError> {
-    document::check(path, &document::read(path)?)
-}
-
 impl Demo {
-    /// Reads the file for the first time. There is nothing to fall back on yet, so an error here
+    /// Reads the files for the first time. There is nothing to fall back on yet, so an error here
     /// is the end. Blocks.
     pub fn open(path: PathBuf, exchange: ExchangeConfig) -> Result<Self, DocumentError> {
-        // Looked at before it is read: a change in between is then seen as one.
-        let stamp = look(&path);
-        let registry = Registry::new(read(&path)?, exchange.clone(), None);
+        let files = Files::new(path);
+        // Looked at before they are read: a change in between is then seen as one.
+        let looks = [&files.documents, &files.overrides].map(|it| Looks::new(look(it)));
+        let documents = files.read_documents()?;
+        let overrides = files.read_overrides()?;
+        let (registry, due) = made(&documents, &overrides, &exchange, now());
         log_rejected(&[], &registry.rejected);
         Ok(Demo {
-            path,
+            files,
             exchange,
-            looks: Looks {
-                read: stamp,
-                previous: stamp,
-            },
+            looks,
+            documents,
+            overrides,
+            errors: [None, None],
+            due,
             last: Arc::new(registry),
         })
     }
 
-    /// The file.
+    /// The file of the documents.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.files.documents
     }
 
     /// The registry as it was read last.
@@ -105,52 +86,104 @@ impl Demo {
         Arc::clone(&self.last)
     }
 
-    /// Publishes the registry after every change of the file, until told to stop. Blocks: a look
-    /// costs less than handing it to another thread.
-    pub fn watch(
-        mut self,
-        published: &watch::Sender<Published>,
-        status: &watch::Sender<SourceStatus>,
-        stop: &CancellationToken,
-    ) {
+    /// The way to change it.
+    pub fn editor(&self) -> DemoEditor {
+        DemoEditor::new(self.files.clone())
+    }
+
+    /// Publishes the registry after every change of the files and whenever a word ends, until told
+    /// to stop. Blocks: a look costs less than handing it to another thread.
+    pub fn watch(mut self, outlets: &Outlets, stop: &CancellationToken) {
+        let mut reloads = outlets.reloads.clone();
         while !stop.is_cancelled() {
             std::thread::sleep(LOOK_INTERVAL);
-            if self.looks.on_look(look(&self.path)) {
-                self.on_reading(read(&self.path), published, status);
+            let wished = reloads.has_changed().unwrap_or(false);
+            let wish = *reloads.borrow_and_update();
+            let found = [&self.files.documents, &self.files.overrides].map(|it| look(it));
+            let [documents, overrides] = &mut self.looks;
+            let [documents, overrides] = match wished {
+                true => {
+                    *documents = Looks::new(found[0]);
+                    *overrides = Looks::new(found[1]);
+                    [true, true]
+                }
+                false => [documents.on_look(found[0]), overrides.on_look(found[1])],
+            };
+            if documents {
+                self.read_documents();
+            }
+            if overrides {
+                self.read_overrides();
+            }
+            let now = now();
+            if documents || overrides || self.due.is_some_and(|due| due <= now) {
+                self.publish(outlets, wish, now);
             }
         }
     }
 
-    fn on_reading(
-        &mut self,
-        outcome: Result<Listing, DocumentError>,
-        published: &watch::Sender<Published>,
-        status: &watch::Sender<SourceStatus>,
-    ) {
-        let listing = match outcome {
-            Ok(listing) => listing,
-            Err(failure) => {
-                error!(
-                    event = "registry_unreadable",
-                    "the registry cannot be read, the last good one serves: {failure}"
-                );
-                status.send_replace(SourceStatus {
-                    error: Some(failure.to_string()),
-                    ..SourceStatus::default()
-                });
-                return;
+    fn read_documents(&mut self) {
+        self.errors[0] = match self.files.read_documents() {
+            Ok(mut listing) => {
+                listing.keep_last_good(&self.documents);
+                self.documents = listing;
+                None
             }
+            Err(failure) => Some(said(&failure)),
         };
-        status.send_replace(SourceStatus::default());
-        let next = Registry::new(listing, self.exchange.clone(), Some(&self.last));
-        log_rejected(&self.last.rejected, &next.rejected);
-        if next == *self.last {
-            return;
-        }
-        next.log_changed();
-        self.last = Arc::new(next);
-        published.send_replace(Some(Arc::clone(&self.last)));
     }
+
+    fn read_overrides(&mut self) {
+        self.errors[1] = match self.files.read_overrides() {
+            Ok(overrides) => {
+                self.overrides = overrides;
+                None
+            }
+            Err(failure) => Some(said(&failure)),
+        };
+    }
+
+    fn publish(&mut self, outlets: &Outlets, reloaded: u64, now: u64) {
+        let (next, due) = made(&self.documents, &self.overrides, &self.exchange, now);
+        self.due = due;
+        log_rejected(&self.last.rejected, &next.rejected);
+        let events = self.last.overrides.news(&next.overrides, now);
+        if next != *self.last {
+            if next.revision != self.last.revision {
+                next.log_changed();
+            }
+            self.last = Arc::new(next);
+            outlets.published.send_replace(Some(Arc::clone(&self.last)));
+        }
+        let errors: Vec<&str> = self.errors.iter().flatten().map(String::as_str).collect();
+        outlets.status.send_replace(SourceStatus {
+            error: (!errors.is_empty()).then(|| errors.join("; ")),
+            reloaded,
+            ..SourceStatus::default()
+        });
+        outlets.events(&events);
+    }
+}
+
+/// The registry that the documents and the words make, and when it changes by itself.
+fn made(
+    documents: &Listing,
+    overrides: &Overrides,
+    exchange: &ExchangeConfig,
+    now: u64,
+) -> (Registry, Option<u64>) {
+    let mut listing = documents.clone();
+    listing.overrides = overrides.clone();
+    let due = listing.obey(now);
+    (Registry::new(listing, exchange.clone()), due)
+}
+
+fn said(failure: &DocumentError) -> String {
+    error!(
+        event = "registry_unreadable",
+        "the registry cannot be read, what was good before serves: {failure}"
+    );
+    failure.to_string()
 }
 
 #[cfg(test)]

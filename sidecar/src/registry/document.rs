@@ -8,7 +8,7 @@ use std::path::Path;
 use pointsman_filter::config::{CLUSTERS_MAX, ClusterConfig, ConfigError, ConfigErrors, SCHEMA};
 use serde_json::Value;
 
-use super::{BadRecord, Listing};
+use super::{BadRecord, Listing, editor};
 
 /// Largest registry file that is read, bytes.
 pub const FILE_MAX: u64 = 32 << 20;
@@ -64,6 +64,36 @@ pub enum DocumentError {
     },
 }
 
+/// The formats of a registry file.
+#[derive(Clone, Copy)]
+enum Format {
+    Yaml,
+    Json,
+    Toml,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self, DocumentError> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        match extension.to_ascii_lowercase().as_str() {
+            "yaml" | "yml" => Ok(Format::Yaml),
+            "json" => Ok(Format::Json),
+            "toml" => Ok(Format::Toml),
+            _ => Err(DocumentError::Format {
+                file: path.display().to_string(),
+            }),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Format::Yaml => "YAML",
+            Format::Json => "JSON",
+            Format::Toml => "TOML",
+        }
+    }
+}
+
 /// Reads the file's text. Blocks.
 pub fn read(path: &Path) -> Result<String, DocumentError> {
     let file = || path.display().to_string();
@@ -94,28 +124,58 @@ pub fn check(path: &Path, text: &str) -> Result<Listing, DocumentError> {
     })
 }
 
-fn parse(path: &Path, text: &str) -> Result<Value, DocumentError> {
-    let file = path.display().to_string();
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-    let (format, read) = match extension.to_ascii_lowercase().as_str() {
-        "yaml" | "yml" => (
-            "YAML",
-            serde_saphyr::from_str(text).map_err(|e| e.to_string()),
-        ),
-        "json" => (
-            "JSON",
-            serde_json::from_str(text).map_err(|e| e.to_string()),
-        ),
-        "toml" => ("TOML", toml::from_str(text).map_err(|e| e.to_string())),
-        _ => return Err(DocumentError::Format { file }),
+/// Reads the text in the format that the file's name says.
+pub fn parse(path: &Path, text: &str) -> Result<Value, DocumentError> {
+    let format = Format::of(path)?;
+    let read = match format {
+        Format::Yaml => serde_saphyr::from_str(text).map_err(|e| e.to_string()),
+        Format::Json => serde_json::from_str(text).map_err(|e| e.to_string()),
+        Format::Toml => toml::from_str(text).map_err(|e| e.to_string()),
     };
-    read.map_err(|why| DocumentError::Syntax { file, format, why })
+    read.map_err(|why| DocumentError::Syntax {
+        file: path.display().to_string(),
+        format: format.name(),
+        why,
+    })
 }
 
-fn list(container: &Value) -> Result<Listing, ConfigErrors> {
+/// The same for a text that may hold several values: YAML documents one after the other.
+pub fn parse_all(path: &Path, text: &str) -> Result<Vec<Value>, DocumentError> {
+    match Format::of(path)? {
+        Format::Yaml => {
+            let read: Result<Vec<Value>, _> = serde_saphyr::from_multiple(text);
+            read.map_err(|why| DocumentError::Syntax {
+                file: path.display().to_string(),
+                format: Format::Yaml.name(),
+                why: why.to_string(),
+            })
+        }
+        Format::Json | Format::Toml => Ok(vec![parse(path, text)?]),
+    }
+}
+
+/// Writes the value in the format that the file's name says.
+pub fn print(path: &Path, value: &Value) -> Result<String, DocumentError> {
+    let format = Format::of(path)?;
+    let written = match format {
+        Format::Yaml => serde_saphyr::to_string(value).map_err(|e| e.to_string()),
+        Format::Json => serde_json::to_string_pretty(value)
+            .map(|text| text + "\n")
+            .map_err(|e| e.to_string()),
+        Format::Toml => toml::to_string_pretty(value).map_err(|e| e.to_string()),
+    };
+    written.map_err(|why| DocumentError::Syntax {
+        file: path.display().to_string(),
+        format: format.name(),
+        why,
+    })
+}
+
+/// Reads a container's records.
+pub fn list(container: &Value) -> Result<Listing, ConfigErrors> {
     let Value::Object(map) = container else {
         let why = format!("must be an object with schema: {SCHEMA} and clusters");
-        return Err(ConfigErrors(vec![at("", why)]));
+        return Err(error("", why));
     };
     let mut errors: Vec<ConfigError> = map
         .keys()
@@ -139,25 +199,33 @@ fn list(container: &Value) -> Result<Listing, ConfigErrors> {
     }
 }
 
+/// The one judgement on a cluster's document, wherever it stands.
+pub fn judge(document: &Value) -> Result<ClusterConfig, ConfigErrors> {
+    let cluster = ClusterConfig::parse(document)?;
+    if cluster.name == SIDECAR_CLUSTER {
+        let place = format!("clusters.{SIDECAR_CLUSTER}.name");
+        return Err(error(
+            &place,
+            "must be another: this one is the way to the sidecar",
+        ));
+    }
+    Ok(cluster)
+}
+
 fn records(items: &[Value]) -> Listing {
     let mut listing = Listing::default();
     let mut names: BTreeSet<String> = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {
-        let read = ClusterConfig::parse(item).and_then(|cluster| match cluster.name.as_str() {
-            SIDECAR_CLUSTER => {
-                let place = format!("clusters.{SIDECAR_CLUSTER}.name");
-                Err(ConfigErrors(vec![at(
-                    &place,
-                    "must be another: this one is the way to the sidecar",
-                )]))
-            }
-            _ => Ok(cluster),
-        });
-        match read {
+        if let Some(name) = item.get("name").and_then(Value::as_str) {
+            let etag = editor::etag(item.to_string().as_bytes());
+            // Of two documents with one name the first is served, and edited.
+            listing.etags.entry(name.to_owned()).or_insert(etag);
+        }
+        match judge(item) {
             Ok(cluster) if !names.insert(cluster.name.clone()) => {
                 let place = format!("clusters.{}", cluster.name);
                 let why = "must be unique, but the name stands above";
-                let errors = ConfigErrors(vec![at(&place, why)]);
+                let errors = error(&place, why);
                 listing.rejected.push(BadRecord {
                     name: None,
                     place,
@@ -193,6 +261,11 @@ fn bad_record(item: &Value, index: usize, mut errors: ConfigErrors) -> BadRecord
         place,
         errors,
     }
+}
+
+/// One error at one place.
+pub fn error(path: &str, why: impl Into<String>) -> ConfigErrors {
+    ConfigErrors(vec![at(path, why)])
 }
 
 fn at(path: &str, why: impl Into<String>) -> ConfigError {

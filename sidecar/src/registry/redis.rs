@@ -7,6 +7,7 @@
 
 mod connection;
 mod counters;
+mod editor;
 mod guard;
 mod hints;
 mod layout;
@@ -14,6 +15,7 @@ mod node;
 mod record;
 mod records;
 mod session;
+mod start_error;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,36 +33,17 @@ use crate::event::Event;
 use crate::settings::{RedisSettings, RedisUrl};
 use connection::Connection;
 use counters::Counters;
+pub use editor::RedisEditor;
 use guard::{Guard, Ruling};
 use layout::{Key, Layout};
 use records::{Away, Change, Reading, Records, Report};
 use session::Session;
+pub use start_error::RedisStartError;
 
 /// How often a session asks whether the server is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// The first and the longest pause between two attempts to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// Why the registry could not be read at start.
-#[derive(Debug, thiserror::Error)]
-pub enum RedisStartError {
-    /// Nobody answers there, or the login is refused.
-    #[error("Redis validation failed: Failed to connect to Redis at {url}: {why}")]
-    Connect {
-        /// Where, without the password.
-        url: RedisUrl,
-        /// The library's words, without the password.
-        why: String,
-    },
-    /// It answers, but not what is needed.
-    #[error("Redis validation failed: Failed to read the registry in Redis at {url}: {why}")]
-    Read {
-        /// Where, without the password.
-        url: RedisUrl,
-        /// The server's words, without the password.
-        why: String,
-    },
-}
 
 /// The registry's source in Redis.
 pub struct Redis {
@@ -85,6 +68,8 @@ pub struct Redis {
     first: Option<Session>,
     listings: u64,
     counters: Counters,
+    /// The last wish for a full reading that was granted.
+    reloaded: u64,
 }
 
 impl Redis {
@@ -102,7 +87,7 @@ impl Redis {
             url: url.clone(),
             why: why(&error),
         })?;
-        let empty = Registry::new(super::Listing::default(), exchange.clone(), None);
+        let empty = Registry::new(super::Listing::default(), exchange.clone());
         let mut redis = Redis {
             guard: Guard::new(settings.guard_delay),
             layout,
@@ -119,6 +104,7 @@ impl Redis {
             first: None,
             listings: 0,
             counters: Counters::default(),
+            reloaded: 0,
         };
         let unreadable = |error: RedisError| RedisStartError::Read {
             url: url.clone(),
@@ -145,12 +131,20 @@ impl Redis {
         &self.settings.url
     }
 
+    /// The way to change it.
+    pub fn editor(&self) -> RedisEditor {
+        RedisEditor::new(self.settings.clone(), self.layout.clone())
+    }
+
     /// Keeps the outlets in step with the store for as long as it is polled.
     pub async fn run(mut self, outlets: Outlets) {
         let mut session = self.first.take();
         let mut pause = PAUSES.0;
         let mut lost = false;
+        let mut reloads = outlets.reloads.clone();
         loop {
+            // A new session reads everything: it grants what was wished until here.
+            let wish = *reloads.borrow_and_update();
             let error = match session.take() {
                 Some(mut session) => {
                     pause = PAUSES.0;
@@ -164,6 +158,7 @@ impl Redis {
                 None => match self.reconnect().await {
                     Ok(new) => {
                         session = Some(new);
+                        self.reloaded = wish;
                         continue;
                     }
                     Err(error) => error,
@@ -173,12 +168,15 @@ impl Redis {
             outlets.status.send_modify(|status| {
                 status.store = Store::Down;
                 status.error = Some(format!("Redis at {}: {why}", self.settings.url));
+                status.reloaded = wish;
             });
             if !std::mem::replace(&mut lost, true) {
                 outlets.event(&Event::RegistryLost { reason: why });
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+                Ok(()) = reloads.changed() => {}
+            }
         }
     }
 
@@ -222,6 +220,7 @@ impl Redis {
         outlets: &Outlets,
     ) -> Result<Infallible, RedisError> {
         let hints = session.connection.hints();
+        let mut reloads = outlets.reloads.clone();
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.publish(session, outlets, true).await?;
@@ -239,6 +238,12 @@ impl Redis {
                         continue;
                     }
                     self.publish(session, outlets, heard.all).await?;
+                }
+                Ok(()) = reloads.changed() => {
+                    let wish = *reloads.borrow_and_update();
+                    self.list(session).await?;
+                    self.reloaded = wish;
+                    self.publish(session, outlets, true).await?;
                 }
                 () = sleep_until(wake) => {
                     if full {
@@ -300,14 +305,6 @@ impl Redis {
         full: bool,
     ) -> Result<(), RedisError> {
         let (events, held) = self.settle(session, full);
-        outlets.status.send_replace(super::SourceStatus {
-            error: None,
-            store: Store::Up,
-            listings: self.listings,
-            synced: Some(Instant::now()),
-            held,
-            counters: self.counters.totals(),
-        });
         let news = |published: &mut super::Published| {
             let same = published
                 .as_ref()
@@ -318,9 +315,16 @@ impl Redis {
             !same
         };
         outlets.published.send_if_modified(news);
-        for event in events {
-            outlets.event(&event);
-        }
+        outlets.status.send_replace(super::SourceStatus {
+            error: None,
+            store: Store::Up,
+            listings: self.listings,
+            synced: Some(Instant::now()),
+            held,
+            reloaded: self.reloaded,
+            counters: self.counters.totals(),
+        });
+        outlets.events(&events);
         let reported = self.report(session).await;
         self.bear(session, reported)
     }
@@ -335,7 +339,7 @@ impl Redis {
         } = self.records.read(session.store_time(), self.away);
         self.due = due;
         self.gone = gone;
-        let next = Registry::new(listing, self.exchange.clone(), None);
+        let next = Registry::new(listing, self.exchange.clone());
         let (served, found) = (self.last.size(), next.size());
         let ruling = self.guard.judge(found, full, Instant::now());
         let held = Held { served, found };
@@ -351,10 +355,16 @@ impl Redis {
         self.obsolete.retain(|name| !reports.contains_key(name));
         self.wanted = reports;
         log_rejected(&self.last.rejected, &next.rejected);
+        let mut events: Vec<Event> = event.into_iter().collect();
+        events.extend(
+            self.last
+                .overrides
+                .news(&next.overrides, session.store_time()),
+        );
         if next != *self.last {
             next.log_changed();
             self.last = Arc::new(next);
         }
-        (event.into_iter().collect(), None)
+        (events, None)
     }
 }

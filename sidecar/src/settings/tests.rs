@@ -132,6 +132,11 @@ fn each_error_names_who_what_and_the_choices() {
             "--admin-token: must be printable ASCII without spaces, at most 256 bytes",
         ),
         (
+            "RELOAD_ALLOWED_IP",
+            "localhost",
+            r#"RELOAD_ALLOWED_IP: must be an IP address, not "localhost""#,
+        ),
+        (
             "POINTSMAN_WASM",
             "inline:",
             r#"POINTSMAN_WASM: must name a file after inline:, not "inline:""#,

@@ -23,6 +23,7 @@ async fn a_store_that_is_away_is_503_and_ready() {
         synced: Some(Instant::now()),
         held: None,
         counters: [("registry_lost".to_owned(), 3)].into(),
+        reloaded: 0,
     };
     let [health, detail, status] = answers(source).await;
     let expected = json!({"status": "unhealthy", "version": env!("CARGO_PKG_VERSION"),

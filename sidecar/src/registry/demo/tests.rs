@@ -5,7 +5,13 @@ use std::os::unix::fs::symlink;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use super::*;
+use crate::health::Health;
+use crate::metrics::{Gauges, Metrics};
+use crate::registry::Published;
+use crate::registry::document;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -28,8 +34,21 @@ clusters: [{{name: a, backends: [{{address: '10.0.0.1:{port}'}}]}}, {{name: b}}]
 struct Watched {
     published: watch::Receiver<Published>,
     status: watch::Receiver<SourceStatus>,
+    reloads: watch::Sender<u64>,
+    metrics: Metrics,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Metrics whose gauges nobody feeds.
+fn metrics() -> Metrics {
+    Metrics::new(Gauges {
+        registry: watch::Sender::default().subscribe(),
+        source: watch::Sender::default().subscribe(),
+        health: watch::Sender::new(Health::new(1, 1)).subscribe(),
+        fleet: watch::Sender::default().subscribe(),
+        proxies: watch::Sender::default().subscribe(),
+    })
 }
 
 impl Watched {
@@ -37,13 +56,21 @@ impl Watched {
         let demo = Demo::open(path.to_owned(), exchange()).unwrap();
         let (published, status) = (watch::Sender::new(None), watch::Sender::default());
         published.send_replace(Some(demo.registry()));
-        let stop = CancellationToken::new();
+        let (stop, reloads, metrics) = (CancellationToken::new(), watch::Sender::new(0), metrics());
         let receivers = (published.subscribe(), status.subscribe());
+        let outlets = Outlets {
+            published,
+            status,
+            metrics: metrics.clone(),
+            reloads: reloads.subscribe(),
+        };
         let child = stop.clone();
-        let thread = std::thread::spawn(move || demo.watch(&published, &status, &child));
+        let thread = std::thread::spawn(move || demo.watch(&outlets, &child));
         Watched {
             published: receivers.0,
             status: receivers.1,
+            reloads,
+            metrics,
             stop,
             thread: Some(thread),
         }
@@ -78,33 +105,6 @@ impl Drop for Watched {
         self.stop.cancel();
         self.thread.take().unwrap().join().unwrap();
     }
-}
-
-#[test]
-fn a_change_is_read_once_it_has_settled() {
-    let stamp = |inode| {
-        Some(Stamp {
-            device: 1,
-            inode,
-            bytes: 1,
-            modified: (0, 0),
-            changed: (0, 0),
-        })
-    };
-    let mut looks = Looks {
-        read: stamp(1),
-        previous: stamp(1),
-    };
-    assert!(!looks.on_look(stamp(1)), "nothing changed");
-    assert!(!looks.on_look(stamp(2)), "may still be written");
-    assert!(!looks.on_look(stamp(3)), "is still being written");
-    assert!(looks.on_look(stamp(3)), "settled");
-    assert!(!looks.on_look(stamp(3)), "read already");
-    assert!(!looks.on_look(None), "between two steps of a swap");
-    assert!(!looks.on_look(stamp(3)), "back as it was");
-    assert!(!looks.on_look(stamp(3)), "and still read");
-    assert!(!looks.on_look(None) && looks.on_look(None), "gone");
-    assert!(!looks.on_look(None), "reported already");
 }
 
 #[test]
@@ -210,12 +210,70 @@ fn without_a_first_reading_there_is_no_registry() {
 #[test]
 fn the_revision_is_the_contents() {
     let listing = |port| document::check(Path::new("r.yaml"), &text(port)).unwrap();
-    let one = Registry::new(listing(1), exchange(), None);
-    let again = Registry::new(listing(1), exchange(), Some(&one));
+    let one = Registry::new(listing(1), exchange());
+    let again = Registry::new(listing(1), exchange());
     assert_eq!(one, again);
-    assert_ne!(
-        one.revision,
-        Registry::new(listing(2), exchange(), None).revision
-    );
+    assert_ne!(one.revision, Registry::new(listing(2), exchange()).revision);
     assert_eq!(format!("{:016x}", one.revision), one.config.revision);
+}
+
+#[test]
+fn words_survive_a_restart_and_end_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    fs::write(&path, text(1)).unwrap();
+    let beside = dir.path().join("c.yaml.overrides");
+    let states = |w: &Watched| {
+        let registry = w.registry();
+        let clusters = registry.config.clusters.iter();
+        clusters
+            .flat_map(|it| &it.backends)
+            .map(|it| it.state.name())
+            .collect::<Vec<_>>()
+    };
+    let word =
+        |end: u64| format!(r#"{{"a":{{"10.0.0.1:1":{{"state":"Cordoned","expiresAt":{end}}}}}}}"#);
+    let watched = Watched::start(&path);
+    assert_eq!(states(&watched), ["Normal"]);
+    fs::write(&beside, word(u64::MAX)).unwrap();
+    watched.wait("obeyed", |w| states(w) == ["Cordoned"]);
+    drop(watched);
+    let watched = Watched::start(&path);
+    assert_eq!(states(&watched), ["Cordoned"]);
+
+    fs::write(&beside, "{").unwrap();
+    let error = |w: &Watched| w.status.borrow().error.clone().unwrap_or_default();
+    watched.wait("said", |w| {
+        error(w).contains("c.yaml.overrides: must be JSON")
+    });
+    assert_eq!(states(&watched), ["Cordoned"], "the last good words hold");
+    assert!(
+        Demo::open(path.clone(), exchange()).is_err(),
+        "but are no start"
+    );
+
+    fs::write(&beside, word(now() + 300)).unwrap();
+    watched.wait("ended", |w| states(w) == ["Normal"] && error(w).is_empty());
+    let expired = "pointsman_events_total{event=\"override_expired\"} 1";
+    watched.wait("counted", |w| w.metrics.text().unwrap().contains(expired));
+}
+
+#[test]
+fn ad_8_a_reload_reads_now_and_says_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    fs::write(&path, text(1)).unwrap();
+    let watched = Watched::start(&path);
+    fs::remove_file(&path).unwrap();
+    watched.reloads.send_replace(1);
+    watched.wait("granted", |w| w.status.borrow().reloaded == 1);
+    assert!(watched.status.borrow().error.is_some());
+    assert_eq!(watched.port(), 1);
+    fs::write(&path, text(2)).unwrap();
+    watched.reloads.send_replace(2);
+    watched.wait("granted again", |w| w.status.borrow().reloaded == 2);
+    assert_eq!(
+        (watched.port(), watched.status.borrow().error.is_none()),
+        (2, true)
+    );
 }

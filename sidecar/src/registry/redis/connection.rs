@@ -1,5 +1,7 @@
 //! One connection to Redis and what is asked over it; no rule stands here.
 
+mod edits;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

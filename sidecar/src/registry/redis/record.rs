@@ -1,9 +1,10 @@
 //! One record of Redis → what it says, or everything that is wrong with it.
 
-use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigError, ConfigErrors, State};
+use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigErrors};
 use serde_json::{Map, Value, json};
 
-use crate::registry::document::SIDECAR_CLUSTER;
+use crate::registry::document as documents;
+pub use crate::registry::document::error;
 
 /// Longest document, bytes; the longest that the schema allows is far shorter.
 const DOCUMENT_MAX: usize = 8 << 20;
@@ -33,15 +34,6 @@ pub struct Registered {
     pub heartbeat: Option<u64>,
 }
 
-/// An operator's word on one backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Word {
-    /// Cordoned or draining.
-    pub state: State,
-    /// Until when, ms of Redis time; absent: until it is taken back.
-    pub expires_at: Option<u64>,
-}
-
 /// Reads a cluster's document.
 pub fn document(name: &str, raw: &Raw) -> Result<ClusterConfig, ConfigErrors> {
     let place = format!("clusters.{name}");
@@ -58,15 +50,11 @@ pub fn document(name: &str, raw: &Raw) -> Result<ClusterConfig, ConfigErrors> {
     let value: Value = serde_json::from_slice(text)
         .map_err(|why| error(&place, format!("must be JSON: {why}")))?;
     let said = value.get("name").and_then(Value::as_str);
-    if name == SIDECAR_CLUSTER {
-        let why = "must be another: this one is the way to the sidecar";
-        return Err(error(&format!("{place}.name"), why));
-    }
     if let Some(said) = said.filter(|said| *said != name) {
         let why = format!("must be {name:?}, as the key says, not {said:?}");
         return Err(error(&format!("{place}.name"), why));
     }
-    ClusterConfig::parse(&value).map_err(|errors| moved(errors, "cluster", &place))
+    documents::judge(&value).map_err(|errors| moved(errors, "cluster", &place))
 }
 
 /// Reads a backend's own record.
@@ -108,52 +96,8 @@ fn typed(field: &str, text: &str) -> Value {
     typed.unwrap_or_else(|| text.into())
 }
 
-/// Reads an operator's word: the state alone, or JSON with reason, actor and expiry.
-pub fn word(cluster: &str, id: &str, text: &[u8]) -> Result<Word, ConfigErrors> {
-    let place = format!("overrides.{cluster}[{id}]");
-    let text = utf8(text, &place)?.trim();
-    let value: Value = match text.starts_with('{') {
-        true => serde_json::from_str(text)
-            .map_err(|why| error(&place, format!("must be JSON: {why}")))?,
-        false => json!({"state": text}),
-    };
-    for (field, value) in value.as_object().into_iter().flatten() {
-        let place = format!("{place}.{field}");
-        match field.as_str() {
-            "state" => {}
-            "reason" | "actor" if value.is_string() => {}
-            "reason" | "actor" => return Err(error(&place, "must be a text")),
-            "expiresAt" if value.is_u64() => {}
-            "expiresAt" => return Err(error(&place, "must be Redis time in ms")),
-            _ => return Err(error(&place, "is not a known field")),
-        }
-    }
-    let state = match value.get("state").and_then(Value::as_str) {
-        Some("Cordoned") => State::Cordoned,
-        Some("Draining") => State::Draining,
-        _ => {
-            return Err(error(
-                &format!("{place}.state"),
-                "must be Cordoned or Draining",
-            ));
-        }
-    };
-    Ok(Word {
-        state,
-        expires_at: value.get("expiresAt").and_then(Value::as_u64),
-    })
-}
-
 fn utf8<'a>(bytes: &'a [u8], place: &str) -> Result<&'a str, ConfigErrors> {
     std::str::from_utf8(bytes).map_err(|_| error(place, "must be UTF-8"))
-}
-
-/// One error at one place.
-pub fn error(place: &str, why: impl Into<String>) -> ConfigErrors {
-    ConfigErrors(vec![ConfigError {
-        path: place.to_owned(),
-        why: why.into(),
-    }])
 }
 
 /// The same errors, below `to` instead of `from`.
@@ -169,9 +113,11 @@ fn moved(mut errors: ConfigErrors, from: &str, to: &str) -> ConfigErrors {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_filter::config::State;
     use proptest::collection::vec;
     use proptest::prelude::{any, proptest};
 
+    use super::documents::SIDECAR_CLUSTER;
     use super::*;
     use crate::registry::redis::layout::Layout;
 
@@ -187,7 +133,6 @@ mod tests {
             let said = [
                 document("a", &Raw::Text(bytes.clone())).err(),
                 registered("a", "b", &Raw::Hash(fields)).err(),
-                word("a", "b", &bytes).err(),
             ];
             for errors in said.into_iter().flatten() {
                 assert!(errors.0.iter().all(|error| !error.why.is_empty()), "{errors}");
@@ -281,37 +226,5 @@ mod tests {
             assert_eq!(error, expected, "{fields:?}");
         }
         assert!(registered("a", "b", &Raw::WrongType).is_err());
-    }
-
-    #[test]
-    fn a_word_is_a_state_or_json() {
-        let short = word("a", "b", b"Cordoned").unwrap();
-        assert_eq!((short.state, short.expires_at), (State::Cordoned, None));
-        let long = br#"{"state":"Draining","reason":"r","actor":"me","expiresAt":5}"#;
-        let long = word("a", "b", long).unwrap();
-        assert_eq!((long.state, long.expires_at), (State::Draining, Some(5)));
-        for (text, expected) in [
-            (
-                "Normal",
-                "overrides.a[b].state: must be Cordoned or Draining",
-            ),
-            ("{}", "overrides.a[b].state: must be Cordoned or Draining"),
-            (
-                r#"{"state":"Cordoned","til":1}"#,
-                "overrides.a[b].til: is not a known field",
-            ),
-            (
-                r#"{"state":"Cordoned","actor":1}"#,
-                "overrides.a[b].actor: must be a text",
-            ),
-            (
-                r#"{"state":"Cordoned","expiresAt":"x"}"#,
-                "overrides.a[b].expiresAt: must be Redis time in ms",
-            ),
-        ] {
-            let error = word("a", "b", text.as_bytes()).unwrap_err().to_string();
-            assert_eq!(error, expected, "{text}");
-        }
-        assert!(word("a", "b", b"{").is_err() && word("a", "b", b"\xff").is_err());
     }
 }

@@ -147,8 +147,15 @@ impl Records {
             let full = reading.listing.clusters.len() >= CLUSTERS_MAX;
             entry.read(name, now, away, full, &mut reading);
         }
+        if let Some(end) = reading.listing.obey(now) {
+            soonest(&mut reading.due, end);
+        }
         reading
     }
+}
+
+fn soonest(due: &mut Option<u64>, at: u64) {
+    *due = Some(due.map_or(at, |due| due.min(at)));
 }
 
 fn name_of(key: &Key) -> Option<&str> {

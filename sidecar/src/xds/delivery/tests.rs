@@ -24,14 +24,14 @@ fn registry(words: &str) -> Arc<Registry> {
     });
     let listing = Listing {
         clusters: clusters.collect(),
-        rejected: Vec::new(),
+        ..Listing::default()
     };
     let exchange = ExchangeConfig {
         cluster: "pointsman_sidecar".to_owned(),
         token: String::new(),
         verdict_ttl: Duration::from_secs(30),
     };
-    Arc::new(Registry::new(listing, exchange, None))
+    Arc::new(Registry::new(listing, exchange))
 }
 
 /// What a snapshot holds, as words; an endpoint that takes nothing new is in parentheses.

@@ -6,10 +6,12 @@ use pointsman_filter::config::{
     BACKENDS_MAX, BackendConfig, CLUSTERS_MAX, ClusterConfig, ConfigErrors,
 };
 
-use super::{Away, Change, GONE_MS, Reading, Report, STALE_MS};
+use super::{Away, Change, GONE_MS, Reading, Report, STALE_MS, soonest};
 use crate::registry::BadRecord;
+use crate::registry::editor;
+use crate::registry::overrides::Override;
 use crate::registry::redis::layout::Key;
-use crate::registry::redis::record::{self, Fields, Raw, Registered, Word};
+use crate::registry::redis::record::{self, Fields, Raw, Registered};
 
 /// What is known of one record: its last good version and what is wrong with the present one.
 #[derive(Debug, Clone)]
@@ -41,8 +43,10 @@ impl<T: PartialEq> Known<T> {
 #[derive(Debug, Default)]
 pub struct Entry {
     document: Option<Known<ClusterConfig>>,
+    /// What the document is, to the letter.
+    etag: String,
     backends: BTreeMap<String, Known<Registered>>,
-    words: BTreeMap<String, Known<Word>>,
+    words: BTreeMap<String, Known<Override>>,
     /// The override's key does not hold a hash.
     words_error: Option<ConfigErrors>,
 }
@@ -59,7 +63,10 @@ impl Entry {
     /// Takes the last good version of one record over from an older entry.
     pub fn inherit(&mut self, key: &Key, before: &mut Entry) {
         match key {
-            Key::Cluster(_) => self.document = before.document.take(),
+            Key::Cluster(_) => {
+                self.document = before.document.take();
+                self.etag = std::mem::take(&mut before.etag);
+            }
             Key::Backend { id, .. } => {
                 if let Some(known) = before.backends.remove(id) {
                     self.backends.insert(id.clone(), known);
@@ -76,9 +83,14 @@ impl Entry {
         if *raw == Raw::Missing {
             return before.is_some();
         }
+        let etag = match raw {
+            Raw::Text(text) => editor::etag(text),
+            _ => String::new(),
+        };
+        let rewritten = std::mem::replace(&mut self.etag, etag) != self.etag;
         let (known, news) = Known::update(before, record::document(name, raw));
         self.document = Some(known);
-        news
+        news || rewritten
     }
 
     /// Takes over a backend's own record.
@@ -124,7 +136,7 @@ impl Entry {
         let mut before = std::mem::take(&mut self.words);
         for (id, text) in fields {
             let id = String::from_utf8_lossy(&id).into_owned();
-            let read = record::word(name, &id, &text);
+            let read = Override::parse(&format!("overrides.{name}[{id}]"), &text);
             let (known, new) = Known::update(before.remove(&id), read);
             news |= new;
             self.words.insert(id, known);
@@ -135,6 +147,15 @@ impl Entry {
     /// Adds what it makes at `now`, ms of Redis time; `full`: there is room for no more clusters.
     pub fn read(&self, name: &str, now: u64, away: Away, full: bool, reading: &mut Reading) {
         let mut errors = self.errors(name);
+        if self.document.is_some() {
+            let etag = self.etag.clone();
+            reading.listing.etags.insert(name.to_owned(), etag);
+        }
+        for (id, known) in &self.words {
+            if let Some(word) = &known.good {
+                reading.listing.overrides.put(name, id, word.clone());
+            }
+        }
         let present = self.present(name, now, away, reading);
         let good = self.document.as_ref().and_then(|it| it.good.as_ref());
         let mut report = Report {
@@ -151,7 +172,6 @@ impl Entry {
                 let place = format!("clusters.{name}.backends");
                 errors.push((place.clone(), record::error(&place, why)));
             }
-            self.obey(&mut cluster, now, reading);
             if full {
                 let why = format!("is beyond the {CLUSTERS_MAX} clusters that can be served");
                 let place = format!("clusters.{name}");
@@ -231,22 +251,6 @@ impl Entry {
         }
         present
     }
-
-    /// The operators' words, last: they beat everything.
-    fn obey(&self, cluster: &mut ClusterConfig, now: u64, reading: &mut Reading) {
-        for backend in &mut cluster.backends {
-            let word = self.words.get(&backend.id);
-            let Some(word) = word.and_then(|known| known.good) else {
-                continue;
-            };
-            match word.expires_at {
-                Some(end) if end <= now => continue,
-                Some(end) => soonest(&mut reading.due, end),
-                None => {}
-            }
-            backend.state = word.state;
-        }
-    }
 }
 
 /// Adds the registered backends whose id is free; how many that were, and how many found no room.
@@ -281,8 +285,4 @@ fn joined(errors: &[(String, ConfigErrors)]) -> String {
         }
     }
     text
-}
-
-fn soonest(due: &mut Option<u64>, at: u64) {
-    *due = Some(due.map_or(at, |due| due.min(at)));
 }

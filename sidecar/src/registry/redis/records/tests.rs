@@ -216,7 +216,7 @@ fn equal_documents_in_redis_and_in_a_file_give_equal_configurations() {
     let broken = r#"{"name":"broken","retry":3}"#;
     let file = format!(r#"{{"schema":1,"clusters":[{orders},{broken},{{"name":"empty"}}]}}"#);
     let file = document::check(Path::new("f.json"), &file).unwrap();
-    let file = Registry::new(file, exchange.clone(), None);
+    let file = Registry::new(file, exchange.clone());
 
     let mut records = Records::default();
     let documents = [
@@ -227,7 +227,7 @@ fn equal_documents_in_redis_and_in_a_file_give_equal_configurations() {
     for (name, document) in documents {
         records.put(key(&format!("pm:cluster:{name}")), text(document));
     }
-    let redis = Registry::new(records.read(NOW, Away::default()).listing, exchange, None);
+    let redis = Registry::new(records.read(NOW, Away::default()).listing, exchange);
     assert_eq!(redis.config.to_json(), file.config.to_json());
     assert_eq!(redis.rejected, file.rejected);
 }

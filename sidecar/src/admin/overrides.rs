@@ -1,0 +1,178 @@
+//! Operators' words over HTTP: cordon, drain, uncordon, and the list of those in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use pointsman_filter::config::{State as BackendState, duration};
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use super::failure::Failure;
+use crate::registry::Registry;
+use crate::registry::overrides::Override;
+
+/// Longest id of a backend, bytes.
+const ID_MAX: usize = 253;
+
+/// What is said of a backend.
+enum Act {
+    Say(BackendState),
+    TakeBack,
+}
+
+impl Act {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "cordon" => Some(Act::Say(BackendState::Cordoned)),
+            "drain" => Some(Act::Say(BackendState::Draining)),
+            "uncordon" => Some(Act::TakeBack),
+            _ => None,
+        }
+    }
+}
+
+/// Every word in force.
+pub async fn list(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let registry = admin.sources.registry.borrow().clone();
+    let words = registry.iter().flat_map(|registry| {
+        let words = registry.overrides.iter();
+        words.map(|(cluster, backend, word)| entry(registry, cluster, backend, word))
+    });
+    Json(json!({"overrides": words.map(Value::Object).collect::<Vec<_>>()}))
+}
+
+/// Says a word, or takes it back.
+pub async fn say(
+    State(admin): State<Arc<Admin>>,
+    Path((cluster, backend, act)): Path<(String, String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Failure> {
+    let act = Act::of(&act)
+        .ok_or_else(|| Failure::missing(format!("{act}: must be cordon, drain or uncordon")))?;
+    if backend.is_empty() || backend.len() > ID_MAX {
+        return Err(Failure::request("that cannot be a backend's id"));
+    }
+    let registry = admin.sources.registry.borrow().clone();
+    let fields = fields(&body?)?;
+    let word = match act {
+        Act::TakeBack => None,
+        Act::Say(_) if !registry.as_ref().is_some_and(|it| has(it, &cluster)) => {
+            return Err(Failure::missing(format!("there is no cluster {cluster}")));
+        }
+        Act::Say(state) => {
+            let place = format!("overrides.{cluster}[{backend}]");
+            Some(word(&place, state, fields, admin.editor.now().await?)?)
+        }
+    };
+    admin.editor.say(&cluster, &backend, word.as_ref()).await?;
+    let is = |it: &Registry| it.overrides.get(&cluster, &backend) == word.as_ref();
+    let serving = admin.serving(is).await;
+    let mut answer = match &word {
+        Some(word) => object(word.to_value()),
+        None => Map::from_iter([("state".to_owned(), Value::Null)]),
+    };
+    answer.insert("cluster".to_owned(), cluster.as_str().into());
+    answer.insert("backend".to_owned(), backend.as_str().into());
+    let present = registry.is_some_and(|it| is_there(&it, &cluster, &backend));
+    answer.insert("present".to_owned(), present.into());
+    serving.tell(&mut answer);
+    Ok(Json(Value::Object(answer)))
+}
+
+fn entry(registry: &Registry, cluster: &str, backend: &str, word: &Override) -> Map<String, Value> {
+    let mut entry = object(word.to_value());
+    entry.insert("cluster".to_owned(), cluster.into());
+    entry.insert("backend".to_owned(), backend.into());
+    let present = is_there(registry, cluster, backend);
+    entry.insert("present".to_owned(), present.into());
+    entry
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn has(registry: &Registry, cluster: &str) -> bool {
+    registry.config.clusters.iter().any(|it| it.name == cluster)
+}
+
+fn is_there(registry: &Registry, cluster: &str, backend: &str) -> bool {
+    let mut clusters = registry
+        .config
+        .clusters
+        .iter()
+        .filter(|it| it.name == cluster);
+    clusters.any(|it| it.backends.iter().any(|it| it.id == backend))
+}
+
+fn fields(body: &Bytes) -> Result<Map<String, Value>, Failure> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    let read: Result<Map<String, Value>, _> = serde_json::from_slice(body);
+    read.map_err(|why| Failure::request(format!("must be a JSON object: {why}")))
+}
+
+/// The word that a request's fields make: as they stand in the registry, but `expiresIn` may stand
+/// for `expiresAt`.
+fn word(
+    place: &str,
+    state: BackendState,
+    mut fields: Map<String, Value>,
+    now: u64,
+) -> Result<Override, Failure> {
+    if fields.contains_key("state") {
+        return Err(Failure::request("state: is said by the address"));
+    }
+    fields.insert("state".to_owned(), state.name().into());
+    if let Some(lasts) = fields.remove("expiresIn") {
+        if fields.contains_key("expiresAt") {
+            return Err(Failure::request("expiresIn: cannot stand beside expiresAt"));
+        }
+        let lasts = lasts.as_str().and_then(duration::parse);
+        let lasts = lasts.filter(|it| *it > Duration::ZERO);
+        let why = "expiresIn: must be a duration such as 30s, 10m or 2h";
+        let millis = lasts.ok_or_else(|| Failure::request(why))?.as_millis();
+        let end = now.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX));
+        fields.insert("expiresAt".to_owned(), end.into());
+    }
+    let word = Override::read(place, &Value::Object(fields))?;
+    if word.expires_at.is_some_and(|end| end <= now) {
+        return Err(Failure::request("expiresAt: has passed already"));
+    }
+    Ok(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ad_1_a_word_is_made_of_what_the_request_says() {
+        let made = |fields: Value| word("o", BackendState::Cordoned, object(fields), 1000);
+        let end = |fields| made(fields).unwrap().expires_at;
+        assert_eq!(end(json!({})), None);
+        assert_eq!(end(json!({"expiresIn": "2s"})), Some(3000));
+        assert_eq!(end(json!({"expiresAt": 1001})), Some(1001));
+        let said = made(json!({"reason": "disk", "actor": "me"})).unwrap();
+        assert_eq!((said.reason.as_str(), said.actor.as_str()), ("disk", "me"));
+        for wrong in [
+            json!({"state": "Draining"}),
+            json!({"expiresIn": "0s"}),
+            json!({"expiresIn": 5}),
+            json!({"expiresIn": "1s", "expiresAt": 5000}),
+            json!({"expiresAt": 1000}),
+            json!({"why": "x"}),
+            json!({"reason": 5}),
+        ] {
+            assert!(made(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Writes to Redis, over a connection of their own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::{ErrorKind, RedisError};
+use serde_json::Value;
+
+use super::connection::Connection;
+use super::layout::Layout;
+use super::record::Raw;
+use crate::registry::editor::{ATTEMPTS_MAX, Document, EditError, Expect, Written, etag};
+use crate::registry::overrides::Override;
+use crate::settings::RedisSettings;
+
+/// The way to change the registry in Redis. Clones share one connection.
+#[derive(Clone)]
+pub struct RedisEditor {
+    settings: RedisSettings,
+    layout: Layout,
+    kept: Arc<Mutex<Option<Connection>>>,
+}
+
+impl RedisEditor {
+    /// An editor that connects when it is needed first.
+    pub fn new(settings: RedisSettings, layout: Layout) -> Self {
+        RedisEditor {
+            settings,
+            layout,
+            kept: Arc::default(),
+        }
+    }
+
+    /// The document that stands under a cluster's key.
+    pub async fn read(&self, cluster: &str) -> Result<Option<Document>, EditError> {
+        let mut connection = self.connection().await?;
+        let read = connection.document(cluster).await;
+        document(cluster, self.done(connection, read)?)
+    }
+
+    /// Writes a document, or deletes it.
+    pub async fn replace(
+        &self,
+        cluster: &str,
+        next: Option<&Value>,
+        expect: &Expect,
+    ) -> Result<Written, EditError> {
+        let text = next.map(Value::to_string);
+        let after = text.as_deref().unwrap_or_default().as_bytes();
+        for _ in 0..ATTEMPTS_MAX {
+            let before = self.read(cluster).await?;
+            if !expect.admits(before.as_ref()) {
+                return Err(EditError::Unexpected(before.map(|it| it.etag)));
+            }
+            let held = before.as_ref().map(|it| it.text.as_slice());
+            let mut connection = self.connection().await?;
+            let swapped = connection
+                .swap(cluster, held.unwrap_or_default(), after)
+                .await;
+            if self.done(connection, swapped)? {
+                let etag = text.as_ref().map(|text| etag(text.as_bytes()));
+                return Ok(Written { before, etag });
+            }
+        }
+        Err(EditError::Busy)
+    }
+
+    /// Redis time, ms.
+    pub async fn now(&self) -> Result<u64, EditError> {
+        let mut connection = self.connection().await?;
+        let now = connection.time().await;
+        self.done(connection, now)
+    }
+
+    /// Puts a word on a backend, or takes it back.
+    pub async fn say(
+        &self,
+        cluster: &str,
+        backend: &str,
+        word: Option<&Override>,
+    ) -> Result<(), EditError> {
+        let word = word.map(|word| word.to_value().to_string());
+        let mut connection = self.connection().await?;
+        let said = connection.say(cluster, backend, word.as_deref()).await;
+        self.done(connection, said)
+    }
+
+    /// A connection that answers: the kept one, or a new one.
+    async fn connection(&self) -> Result<Connection, EditError> {
+        let kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(mut kept) = kept
+            && kept.ping().await.is_ok()
+        {
+            return Ok(kept);
+        }
+        let opened = Connection::open(&self.settings, &self.layout).await;
+        opened.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Keeps the connection, unless it failed.
+    fn done<T>(
+        &self,
+        connection: Connection,
+        outcome: Result<T, RedisError>,
+    ) -> Result<T, EditError> {
+        let answered = match &outcome {
+            Ok(_) => true,
+            Err(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
+        };
+        if answered {
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        }
+        outcome.map_err(|error| match answered {
+            true => EditError::Refused(self.why(&error)),
+            false => self.unreachable(&error),
+        })
+    }
+
+    fn unreachable(&self, error: &RedisError) -> EditError {
+        EditError::Unreachable(self.why(error))
+    }
+
+    fn why(&self, error: &RedisError) -> String {
+        let why = self.settings.url.redact(&error.to_string());
+        format!("Redis at {}: {why}", self.settings.url)
+    }
+}
+
+fn document(cluster: &str, raw: Raw) -> Result<Option<Document>, EditError> {
+    match raw {
+        Raw::Missing => Ok(None),
+        Raw::Text(text) => Ok(Some(Document::new(text))),
+        Raw::Hash(_) | Raw::WrongType => Err(EditError::Refused(format!(
+            "the key of cluster {cluster} holds no string: delete it in Redis first"
+        ))),
+    }
+}
