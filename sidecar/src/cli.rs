@@ -1,24 +1,28 @@
-//! The command line: what an operator types, and the exit code that answers it.
+//! The command line: what an operator types, and the exit code that answers it: 0 done, 1 failed,
+//! 2 wrong usage.
+//!
+//! `serve` is the sidecar itself. All but `validate` and `completions` ask the admin API of a running
+//! one.
 
+mod apply;
+mod client;
+mod documents;
+mod get;
 mod health;
+mod overrides;
+mod report;
+mod serve;
+mod validate;
 
-use std::ffi::OsString;
-use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
-use crate::app;
-use crate::registry::document;
-use crate::settings::{Settings, SettingsErrors};
+use client::AdminFlags;
 use health::{HealthError, HealthFlags};
-
-const DONE: u8 = 0;
-const FAILED: u8 = 1;
-const WRONG_USAGE: u8 = 2;
+use report::{Report, wrong_usage};
 
 /// Keeps the routing filters of Envoy in step with a registry of backends.
 #[derive(Parser)]
@@ -31,238 +35,71 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the sidecar: read the registry, probe the backends, serve the proxies
-    Serve(Box<ServeFlags>),
-    /// Check a registry file and say what is wrong with it, and where
+    Serve(Box<serve::ServeFlags>),
+    /// Check registry files and say what is wrong with them, and where
     Validate {
-        /// A registry file: .yaml, .yml, .json or .toml
-        file: PathBuf,
+        /// Files (.yaml, .yml, .json, .toml), folders of such, or - for stdin (YAML or JSON)
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Write documents to the registry, through a running sidecar
+    Apply(apply::ApplyFlags),
+    /// Delete clusters from the registry
+    Delete(apply::DeleteFlags),
+    /// Show clusters, one cluster, proxies, the configuration served, or operators' words
+    Get(get::GetFlags),
+    /// Take a backend out: no new request, whatever probes and documents say
+    Cordon(overrides::SayFlags),
+    /// Let a backend run empty: no new request, running ones finish
+    Drain(overrides::SayFlags),
+    /// Take a cordon or a drain back
+    Uncordon(overrides::TakeBackFlags),
+    /// Write a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
     },
     /// Ask the sidecar on this machine whether it is ready
     Health(HealthFlags),
 }
 
-/// Every setting as a flag; a flag wins over its variable, and an empty value counts as none.
-#[derive(Args)]
-struct ServeFlags {
-    /// Keep the registry in memory, seeded from a file [env: DEMO_MODE=] [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    demo_mode: Option<OsString>,
-    /// The registry file of demo mode: YAML, JSON or TOML [env: POINTSMAN_DEMO_FILE=]
-    #[arg(long, value_name = "PATH")]
-    demo_file: Option<OsString>,
-    /// Where the registry is kept: redis or kubernetes [env: POINTSMAN_REGISTRY=]
-    #[arg(long, value_name = "STORE")]
-    registry: Option<OsString>,
-    /// Where Redis is: redis://[user:password@]host:port[/database], rediss:// with TLS, also
-    /// redis+sentinel://…/service and redis+cluster://…; the variable keeps a password out of the
-    /// list of processes [env: REDIS_URL=]
-    #[arg(long, value_name = "URL")]
-    redis_url: Option<OsString>,
-    /// Instead of a URL, with --redis-port [env: MX_REDIS_HOST=, REDIS_HOST=]
-    #[arg(long, value_name = "HOST")]
-    redis_host: Option<OsString>,
-    /// Instead of a URL, with --redis-host [env: MX_REDIS_PORT=, REDIS_PORT=]
-    #[arg(long, value_name = "PORT")]
-    redis_port: Option<OsString>,
-    /// The user that the Sentinels ask for [env: POINTSMAN_SENTINEL_USER=]
-    #[arg(long, value_name = "USER")]
-    sentinel_user: Option<OsString>,
-    /// The password that the Sentinels ask for [env: POINTSMAN_SENTINEL_PASSWORD=]
-    #[arg(long, value_name = "PASSWORD")]
-    sentinel_password: Option<OsString>,
-    /// What every key in Redis begins with [env: POINTSMAN_REDIS_ROOT=] [default: pointsman, in a
-    /// cluster {pointsman}]
-    #[arg(long, value_name = "TEXT")]
-    redis_root: Option<OsString>,
-    /// How often the whole registry is read again [env: POINTSMAN_RECONCILE_INTERVAL=] [default:
-    /// 30s]
-    #[arg(long, value_name = "DURATION")]
-    reconcile_interval: Option<OsString>,
-    /// How long the loss of more than half of the backends waits for a second reading; 0s: not at
-    /// all [env: POINTSMAN_GUARD_DELAY=] [default: 5s]
-    #[arg(long, value_name = "DURATION")]
-    guard_delay: Option<OsString>,
-    /// A label for this installation [env: ENVIRONMENT=] [default: development]
-    #[arg(long, value_name = "LABEL")]
-    environment: Option<OsString>,
-    /// Where proxies connect: ip:port or unix:/path [env: POINTSMAN_XDS_LISTEN=] [default:
-    /// 127.0.0.1:18000]
-    #[arg(long, value_name = "ADDRESS")]
-    xds_listen: Option<OsString>,
-    /// What proxies must show to be served [env: POINTSMAN_XDS_TOKEN=]
-    #[arg(long, value_name = "TOKEN")]
-    xds_token: Option<OsString>,
-    /// Where operators ask: ip:port [env: POINTSMAN_ADMIN_LISTEN=] [default: 127.0.0.1:18080]
-    #[arg(long, value_name = "ADDRESS")]
-    admin_listen: Option<OsString>,
-    /// What operators must show to write [env: POINTSMAN_ADMIN_TOKEN=]
-    #[arg(long, value_name = "TOKEN")]
-    admin_token: Option<OsString>,
-    /// The filter module: a path as Envoy sees it, or inline:path to send the file itself [env:
-    /// POINTSMAN_WASM=] [default: inline:pointsman.wasm beside this program]
-    #[arg(long, value_name = "MODULE")]
-    wasm: Option<OsString>,
-    /// How long verdicts hold when the sidecar is silent [env: POINTSMAN_VERDICT_TTL=] [default:
-    /// 30s]
-    #[arg(long, value_name = "DURATION")]
-    verdict_ttl: Option<OsString>,
-    /// How long shutting down may take [env: POINTSMAN_SHUTDOWN_GRACE=] [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    shutdown_grace: Option<OsString>,
-    /// Where to write the bound addresses as JSON [env: POINTSMAN_PORTS_FILE=]
-    #[arg(long, value_name = "PATH")]
-    ports_file: Option<OsString>,
-}
-
-impl ServeFlags {
-    fn get(&self, flag: &str) -> Option<OsString> {
-        let value = match flag {
-            "--demo-mode" => &self.demo_mode,
-            "--demo-file" => &self.demo_file,
-            "--registry" => &self.registry,
-            "--redis-url" => &self.redis_url,
-            "--redis-host" => &self.redis_host,
-            "--redis-port" => &self.redis_port,
-            "--sentinel-user" => &self.sentinel_user,
-            "--sentinel-password" => &self.sentinel_password,
-            "--redis-root" => &self.redis_root,
-            "--reconcile-interval" => &self.reconcile_interval,
-            "--guard-delay" => &self.guard_delay,
-            "--environment" => &self.environment,
-            "--xds-listen" => &self.xds_listen,
-            "--xds-token" => &self.xds_token,
-            "--admin-listen" => &self.admin_listen,
-            "--admin-token" => &self.admin_token,
-            "--wasm" => &self.wasm,
-            "--verdict-ttl" => &self.verdict_ttl,
-            "--shutdown-grace" => &self.shutdown_grace,
-            "--ports-file" => &self.ports_file,
-            _ => return None,
-        };
-        value.clone()
-    }
-}
-
-/// Runs what the command line asks for: 0 done, 1 failed, 2 wrong usage.
+/// Runs what the command line asks for.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let wrong = error.use_stderr();
             let text = error.render().to_string();
-            let code = if wrong { WRONG_USAGE } else { DONE };
-            return finish(code, &text, wrong);
+            return match error.use_stderr() {
+                true => wrong_usage(&text),
+                false => Report::done(text).finish(),
+            };
         }
     };
     match cli.command {
-        Command::Validate { file } => validate(&file),
-        Command::Serve(flags) => serve(&flags),
-        Command::Health(flags) => health(&flags),
+        Command::Serve(flags) => return serve::run(&flags),
+        Command::Health(flags) => return health(&flags),
+        Command::Validate { files } => validate::run(&files),
+        Command::Apply(flags) => client::run(async || apply::run(&flags).await),
+        Command::Delete(flags) => client::run(async || apply::delete(&flags).await),
+        Command::Get(flags) => client::run(async || get::run(&flags).await),
+        Command::Cordon(flags) => client::run(async || overrides::say(&flags, "cordon").await),
+        Command::Drain(flags) => client::run(async || overrides::say(&flags, "drain").await),
+        Command::Uncordon(flags) => client::run(async || overrides::take_back(&flags).await),
+        Command::Completions { shell } => completions(shell),
     }
-}
-
-fn validate(file: &std::path::Path) -> ExitCode {
-    let outcome = document::read(file).map(|text| (document::check(file, &text), text));
-    match outcome {
-        Err(error) => finish(FAILED, &format!("{error}\n"), true),
-        Ok((Err(error), _)) => finish(FAILED, &format!("{error}\n"), true),
-        Ok((Ok(listing), _)) if listing.rejected.is_empty() => {
-            let backends: usize = listing.clusters.iter().map(|c| c.backends.len()).sum();
-            let clusters = listing.clusters.len();
-            let shown = file.display();
-            let line = format!("{shown}: valid, {clusters} clusters, {backends} backends\n");
-            finish(DONE, &line, false)
-        }
-        Ok((Ok(listing), _)) => {
-            let lines: String = listing
-                .rejected
-                .iter()
-                .flat_map(|rejected| &rejected.errors.0)
-                .map(|error| format!("{}: {error}\n", file.display()))
-                .collect();
-            finish(FAILED, &lines, true)
-        }
-    }
+    .finish()
 }
 
 fn health(flags: &HealthFlags) -> ExitCode {
     match health::ask(flags, |name| std::env::var(name).ok()) {
-        Ok(()) => finish(DONE, "ok\n", false),
-        Err(error @ HealthError::Address { .. }) => {
-            finish(WRONG_USAGE, &format!("{error}\n"), true)
-        }
-        Err(error) => finish(FAILED, &format!("{error}\n"), true),
+        Ok(()) => Report::done("ok\n").finish(),
+        Err(error @ HealthError::Address { .. }) => wrong_usage(&format!("{error}\n")),
+        Err(error) => Report::failed(error).finish(),
     }
 }
 
-fn serve(flags: &ServeFlags) -> ExitCode {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|program| Some(program.parent()?.join("pointsman.wasm")));
-    let settings = match Settings::parse(
-        |flag| flags.get(flag),
-        |name| std::env::var_os(name),
-        beside,
-    ) {
-        Ok(settings) => settings,
-        Err(errors) => return wrong_settings(&errors),
-    };
-    start_logging();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return finish(
-                FAILED,
-                &format!("cannot start the runtime: {error}\n"),
-                true,
-            );
-        }
-    };
-    let stop = CancellationToken::new();
-    let outcome = runtime.block_on(app::serve(settings, stop));
-    // What a stage left behind on a blocking thread must not hold the exit up.
-    runtime.shutdown_background();
-    match outcome {
-        Ok(()) => ExitCode::from(DONE),
-        Err(error) => {
-            tracing::error!(event = "sidecar_failed", "{error:#}");
-            ExitCode::from(FAILED)
-        }
-    }
-}
-
-fn wrong_settings(errors: &SettingsErrors) -> ExitCode {
-    finish(WRONG_USAGE, &format!("{errors}\n"), true)
-}
-
-/// Logs go to stderr: lines for people where it is a terminal, JSON elsewhere.
-fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A closed stderr must not end the process, so the subscriber may not report its own trouble.
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .log_internal_errors(false);
-    if std::io::stderr().is_terminal() {
-        builder.init();
-    } else {
-        builder.json().flatten_event(true).init();
-    }
-}
-
-/// Writes the last words and gives the exit code. A reader that went away is no failure.
-fn finish(code: u8, text: &str, to_stderr: bool) -> ExitCode {
-    let written = if to_stderr {
-        std::io::stderr().write_all(text.as_bytes())
-    } else {
-        let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush())
-    };
-    match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => ExitCode::from(FAILED),
-        _ => ExitCode::from(code),
-    }
+fn completions(shell: Shell) -> Report {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pointsman", &mut script);
+    Report::done(String::from_utf8_lossy(&script))
 }

@@ -1,0 +1,193 @@
+//! `pointsman apply` and `delete`: documents to and from the registry of a running sidecar.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use hyper::Method;
+use hyper::header::{IF_MATCH, IF_NONE_MATCH};
+use serde_json::Value;
+use similar::TextDiff;
+
+use super::AdminFlags;
+use super::client::{Answer, Client, ClientError, path};
+use super::documents;
+use super::report::Report;
+
+/// What to write.
+#[derive(Args)]
+pub struct ApplyFlags {
+    /// Files (.yaml, .yml, .json, .toml), folders of such, or - for stdin (YAML or JSON)
+    #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    admin: AdminFlags,
+}
+
+/// What to delete.
+#[derive(Args)]
+pub struct DeleteFlags {
+    /// Names of clusters
+    #[arg(required = true, value_name = "CLUSTER")]
+    names: Vec<String>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    admin: AdminFlags,
+}
+
+/// Writes every document of the files that differs from the registry's; nothing at all if one of
+/// them is wrong.
+pub async fn run(flags: &ApplyFlags) -> Result<Report, ClientError> {
+    let found = documents::read(&flags.files);
+    if !found.errors.is_empty() {
+        return Ok(Report {
+            errors: found.errors,
+            ..Report::default()
+        });
+    }
+    let mut client = Client::open(&flags.admin).await?;
+    let mut report = Report::default();
+    for (name, document) in &found.documents {
+        let applied = apply(&mut client, name, document, flags.dry_run).await;
+        match applied {
+            Ok(applied) => report.add(name, &applied, flags.dry_run),
+            // The others may be good, unless nobody is there to take them.
+            Err(error @ ClientError::Refused { .. }) => report.errors.push(error.to_string()),
+            Err(error) => return Ok(report.broken_off(&error)),
+        }
+    }
+    Ok(report)
+}
+
+/// Deletes the clusters.
+pub async fn delete(flags: &DeleteFlags) -> Result<Report, ClientError> {
+    let mut client = Client::open(&flags.admin).await?;
+    let mut report = Report::default();
+    for name in &flags.names {
+        let to = target(name, flags.dry_run);
+        match client.ask(Method::DELETE, &to, None, None).await {
+            Ok(answer) => {
+                let verb = "deleted";
+                let applied = Applied { verb, answer };
+                report.add(name, &applied, flags.dry_run);
+            }
+            Err(error @ ClientError::Refused { .. }) => report.errors.push(error.to_string()),
+            Err(error) => return Ok(report.broken_off(&error)),
+        }
+    }
+    Ok(report)
+}
+
+/// What became of one document.
+struct Applied {
+    verb: &'static str,
+    answer: Answer,
+}
+
+async fn apply(
+    client: &mut Client,
+    name: &str,
+    document: &Value,
+    dry_run: bool,
+) -> Result<Applied, ClientError> {
+    let before = client.find(&path(&["v1", "clusters", name])).await?;
+    // Written only over what was compared here.
+    let (verb, condition) = match before {
+        Some(before) if before.body == *document => {
+            let verb = "unchanged";
+            return Ok(Applied {
+                verb,
+                answer: before,
+            });
+        }
+        Some(Answer { etag, .. }) => ("changed", etag.map(|etag| (IF_MATCH, etag))),
+        None => ("created", Some((IF_NONE_MATCH, "*".to_owned()))),
+    };
+    let to = target(name, dry_run);
+    let answer = client
+        .ask(Method::PUT, &to, condition, Some(document))
+        .await?;
+    Ok(Applied { verb, answer })
+}
+
+fn target(name: &str, dry_run: bool) -> String {
+    let path = path(&["v1", "clusters", name]);
+    if dry_run { path + "?dryRun=true" } else { path }
+}
+
+impl Report {
+    fn add(&mut self, name: &str, applied: &Applied, dry_run: bool) {
+        let Applied { verb, answer } = applied;
+        let body = &answer.body;
+        let suffix = if dry_run { " (dry run)" } else { "" };
+        self.out
+            .push_str(&format!("cluster {name} {verb}{suffix}\n"));
+        if *verb == "unchanged" {
+            return;
+        }
+        if dry_run {
+            self.out
+                .push_str(&diff(name, &body["before"], &body["after"]));
+        } else if body.get("held").is_some() {
+            self.warnings.push(format!(
+                "cluster {name}: not served yet: the registry lost most of its backends, a second \
+                 reading is awaited"
+            ));
+        } else if body["served"] == false {
+            self.warnings
+                .push(format!("cluster {name}: written, but not served yet"));
+        }
+    }
+
+    fn broken_off(mut self, error: &ClientError) -> Self {
+        self.errors.push(error.to_string());
+        self
+    }
+}
+
+/// What is different, as YAML lines.
+fn diff(name: &str, before: &Value, after: &Value) -> String {
+    let (before, after) = (lines(before), lines(after));
+    let diff = TextDiff::from_lines(&before, &after);
+    let header = (format!("registry/{name}"), format!("applied/{name}"));
+    diff.unified_diff()
+        .context_radius(3)
+        .header(&header.0, &header.1)
+        .to_string()
+}
+
+fn lines(document: &Value) -> String {
+    match document {
+        Value::Null => String::new(),
+        document => serde_saphyr::to_string(document).unwrap_or_else(|_| format!("{document:#}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_dry_run_shows_the_lines_that_differ() {
+        let before = json!({"name": "a", "backends": [{"address": "10.0.0.1:80", "weight": 1}]});
+        let mut after = before.clone();
+        after["backends"][0]["weight"] = json!(7);
+        let diff = diff("a", &before, &after);
+        let changed: Vec<&str> = diff
+            .lines()
+            .filter(|line| line.starts_with(['-', '+']))
+            .map(str::trim_end)
+            .collect();
+        let trimmed: Vec<String> = changed.iter().map(|it| it.replace(' ', "")).collect();
+        assert_eq!(
+            trimmed,
+            ["---registry/a", "+++applied/a", "-weight:1", "+weight:7"]
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! The tables of `pointsman get`.
+
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use pointsman_filter::config::duration;
+use serde_json::Value;
+
+use super::list;
+
+/// Every cluster with its counts.
+pub fn clusters(body: &Value) -> String {
+    let mut table = table(&["CLUSTER", "BACKENDS", "HEALTHY", "CHECK", "WORDS"]);
+    for cluster in list(body, "clusters") {
+        let words = list(cluster, "backends").filter(|it| it.get("override").is_some());
+        let check = cluster["healthCheck"].as_object();
+        let kind = check.and_then(|it| {
+            ["http", "tcp", "grpc"]
+                .into_iter()
+                .find(|k| it.contains_key(*k))
+        });
+        table.add_row([
+            text(&cluster["name"]),
+            list(cluster, "backends").count().to_string(),
+            text(&cluster["healthy"]),
+            kind.unwrap_or("-").to_owned(),
+            words.count().to_string(),
+        ]);
+    }
+    finish(&table)
+}
+
+/// The backends of one.
+pub fn backends(cluster: &Value) -> String {
+    let head = [
+        "BACKEND", "ADDRESS", "WEIGHT", "BACKUP", "STATE", "HEALTHY", "WHY",
+    ];
+    let mut table = table(&head);
+    for backend in list(cluster, "backends") {
+        table.add_row([
+            text(&backend["id"]),
+            text(&backend["address"]),
+            text(&backend["weight"]),
+            text(&backend["backup"]),
+            text(&backend["state"]),
+            text(&backend["healthy"]),
+            why(backend),
+        ]);
+    }
+    finish(&table)
+}
+
+/// Every proxy and what it runs.
+pub fn proxies(body: &Value) -> String {
+    let mut table = table(&[
+        "PROXY",
+        "WORKERS",
+        "REVISIONS",
+        "STREAMS",
+        "LAST REPORT",
+        "REFUSED",
+    ]);
+    for proxy in list(body, "proxies") {
+        let revisions: Vec<String> = list(proxy, "revisions").map(text).collect();
+        let nacked = list(proxy, "streams")
+            .filter_map(|stream| stream["types"].as_object())
+            .flat_map(|types| types.values())
+            .find_map(|progress| progress["nacked"]["error"].as_str());
+        let refused = proxy["refused"]["reason"].as_str().or(nacked);
+        table.add_row([
+            text(&proxy["node"]),
+            text(&proxy["workers"]),
+            revisions.join(" "),
+            list(proxy, "streams").count().to_string(),
+            text(&proxy["lastReportAgo"]),
+            refused.unwrap_or("-").to_owned(),
+        ]);
+    }
+    finish(&table)
+}
+
+/// Every word in force, at `now`, ms since 1970.
+pub fn overrides(body: &Value, now: u64) -> String {
+    let head = [
+        "CLUSTER", "BACKEND", "STATE", "REASON", "ACTOR", "ENDS IN", "PRESENT",
+    ];
+    let mut table = table(&head);
+    for word in list(body, "overrides") {
+        let ends = word["expiresAt"].as_u64().map(|end| {
+            let left = Duration::from_millis(end.saturating_sub(now));
+            duration::print(Duration::from_secs(left.as_secs()))
+        });
+        table.add_row([
+            text(&word["cluster"]),
+            text(&word["backend"]),
+            text(&word["state"]),
+            text(&word["reason"]),
+            text(&word["actor"]),
+            ends.unwrap_or_else(|| "-".to_owned()),
+            text(&word["present"]),
+        ]);
+    }
+    finish(&table)
+}
+
+/// An operator's reason, else how the last probe failed.
+fn why(backend: &Value) -> String {
+    let word = &backend["override"];
+    match (word["reason"].as_str(), word["actor"].as_str()) {
+        (Some(reason), Some(actor)) => format!("{reason} ({actor})"),
+        (Some(said), None) | (None, Some(said)) => said.to_owned(),
+        (None, None) => text(&backend["lastFailureReason"]),
+    }
+}
+
+fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table
+}
+
+/// Without the spaces that fill the last column.
+fn finish(table: &Table) -> String {
+    let lines = table.to_string();
+    lines
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+/// A value in a cell; control characters, which could drive a terminal, are escaped.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.chars().any(char::is_control) => {
+            text.escape_debug().to_string()
+        }
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn words(table: &str) -> Vec<Vec<&str>> {
+        table
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect()
+    }
+
+    #[test]
+    fn a_cluster_and_its_backends_are_lines() {
+        let cluster = json!({"name": "orders", "healthy": 1, "healthCheck": {"tcp": {}},
+            "backends": [
+                {"id": "a", "address": "10.0.0.1:80", "weight": 7, "backup": false,
+                    "state": "Cordoned", "healthy": true, "lastFailureReason": null,
+                    "override": {"state": "Cordoned", "reason": "disk", "actor": "me"}},
+                {"id": "b\u{1b}", "address": "10.0.0.2:80", "weight": 1, "backup": true,
+                    "state": "Normal", "healthy": false, "lastFailureReason": "timeout"}]});
+        let list = clusters(&json!({"clusters": [cluster]}));
+        assert_eq!(words(&list)[1], ["orders", "2", "1", "tcp", "1"]);
+        let shown = backends(&cluster);
+        let expected = [
+            "a",
+            "10.0.0.1:80",
+            "7",
+            "false",
+            "Cordoned",
+            "true",
+            "disk",
+            "(me)",
+        ];
+        assert_eq!(words(&shown)[1], expected);
+        assert_eq!(words(&shown)[2].last(), Some(&"timeout"));
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    }
+
+    #[test]
+    fn words_say_when_they_end() {
+        let body = json!({"overrides": [{"cluster": "c", "backend": "a", "state": "Draining",
+            "expiresAt": 90_500, "present": false}]});
+        let shown = overrides(&body, 30_000);
+        assert_eq!(
+            words(&shown)[1],
+            ["c", "a", "Draining", "-", "-", "60s", "false"]
+        );
+    }
+}
