@@ -2,6 +2,7 @@
 
 mod attempts;
 mod backoffs;
+mod cli;
 mod deploy;
 mod endurance;
 mod failover;
@@ -9,6 +10,7 @@ mod fed;
 mod harness_checks;
 mod hostile;
 mod monitoring;
+mod operators;
 mod policies;
 mod registry_redis;
 mod scene;

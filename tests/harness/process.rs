@@ -32,20 +32,30 @@ pub struct Process {
 
 impl Process {
     /// Starts `command`, both its outputs appended to the file `log`.
-    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+    pub fn start(command: Command, log: &Path) -> Result<Self> {
+        Self::start_with(command, Stdio::null(), log, log)
+    }
+
+    /// The same with an input, and with outputs of their own; `errors` is the log.
+    pub fn start_with(
+        mut command: Command,
+        input: Stdio,
+        output: &Path,
+        errors: &Path,
+    ) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let out = OpenOptions::new().create(true).append(true).open(log)?;
+        let open = |path| OpenOptions::new().create(true).append(true).open(path);
         command
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out);
+            .stdin(input)
+            .stdout(open(output)?)
+            .stderr(open(errors)?);
         let child = spawn(command).with_context(|| format!("cannot start {name}"))?;
         let pid = Pid::from_raw(i32::try_from(child.id())?);
         Ok(Process {
             name,
             pid,
             child: Mutex::new(child),
-            log: log.to_owned(),
+            log: errors.to_owned(),
         })
     }
 

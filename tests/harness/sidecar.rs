@@ -10,12 +10,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use hyper::Method;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::artefacts;
-use crate::client::{Client, Response};
+use crate::client::{self, Client, Response};
 use crate::port::Port;
 use crate::process::Process;
 use crate::registry::Registry;
@@ -153,6 +154,25 @@ impl Sidecar {
         Ok(response)
     }
 
+    /// Any request on the admin API, whatever the status; no body where it is `Null`.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &Value,
+    ) -> Result<Response> {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        let mut request = client::request(method, path, body.into());
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse()?);
+        }
+        Client::new(self.admin_address()).send(request).await
+    }
+
     /// `/status`; fails on anything but 200 with JSON.
     pub async fn status(&self) -> Result<Value> {
         let response = self.get("/status").await?;
@@ -241,6 +261,37 @@ impl Setup {
         }
         Ok(())
     }
+}
+
+/// What a command of an operator came to.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub out: String,
+    /// What it wrote to stderr.
+    pub errors: String,
+}
+
+/// Runs `pointsman` as an operator does, on this sidecar, with a text as its input.
+pub async fn operate(sidecar: &Sidecar, arguments: &[&str], input: &str) -> Result<Ended> {
+    let folder = tempfile::tempdir()?;
+    let [from, output, errors] = ["in", "out", "err"].map(|name| folder.path().join(name));
+    fs::write(&from, input)?;
+    let mut command = Command::new(artefacts::sidecar()?);
+    command.args(arguments).env_clear().env(
+        "POINTSMAN_ADMIN_ADDRESS",
+        sidecar.admin_address().to_string(),
+    );
+    let input = fs::File::open(&from)?.into();
+    let process = Process::start_with(command, input, &output, &errors)?;
+    let status = process.exit(STOP_DEADLINE).await?;
+    Ok(Ended {
+        code: status.code().context("ended by a signal")?,
+        out: fs::read_to_string(&output)?,
+        errors: fs::read_to_string(&errors)?,
+    })
 }
 
 /// Runs `pointsman` with these arguments and this environment only, to its end.

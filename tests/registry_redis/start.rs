@@ -19,7 +19,7 @@ async fn fails(environment: Given<'_>) -> Result<(i32, String)> {
 }
 
 #[tokio::test]
-async fn wrong_settings_end_it_with_all_that_is_wrong() -> Result<()> {
+async fn rg_1_rg_3_and_rm_1_wrong_settings_end_it_with_all_that_is_wrong() -> Result<()> {
     let required = "REDIS_URL environment variable is required";
     let cases: &[(Given<'_>, &[&str])] = &[
         (
@@ -43,7 +43,16 @@ async fn wrong_settings_end_it_with_all_that_is_wrong() -> Result<()> {
             &["MX_METADATA_BACKEND", "'etcd'"],
         ),
         (&[("POINTSMAN_REGISTRY", "K8S")], &["not in this build yet"]),
+        (
+            &[("POINTSMAN_REGISTRY", " redis")],
+            &["POINTSMAN_REGISTRY", "' redis'"],
+        ),
         (&[REDIS], &[required]),
+        (&[REDIS, ("REDIS_URL", "")], &[required]),
+        (
+            &[REDIS, ("REDIS_HOST", "h"), ("MX_REDIS_PORT", "0")],
+            &["MX_REDIS_PORT: must be a port from 1 to 65535, not \"0\""],
+        ),
         (
             &[REDIS, ("REDIS_HOST", "h")],
             &["REDIS_URL, MX_REDIS_PORT or REDIS_PORT"],
@@ -72,7 +81,7 @@ async fn wrong_settings_end_it_with_all_that_is_wrong() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_ends_it() -> Result<()> {
+async fn rm_2_a_store_that_does_not_answer_ends_it() -> Result<()> {
     let nobody = Port::reserve()?;
     let url = format!("redis://pm:geheim@{}", nobody.address());
     let (code, text) = fails(&[REDIS, ("REDIS_URL", &url)]).await?;
@@ -98,7 +107,7 @@ async fn a_store_that_does_not_answer_ends_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn demo_mode_never_contacts_a_store() -> Result<()> {
+async fn rm_4_demo_mode_never_contacts_a_store() -> Result<()> {
     let (one, store) = (Upstream::new("one")?, Upstream::new("store")?);
     let registry = Registry::new(vec![registry::cluster("orders", &[&one], json!({}))])?;
     let url = format!("redis://{}", store.address());
@@ -109,5 +118,40 @@ async fn demo_mode_never_contacts_a_store() -> Result<()> {
     assert_eq!(health.json()?["redis"], redis);
     sidecar.stop().await?;
     ensure!(store.accepted().is_empty(), "{:?}", store.accepted());
+    Ok(())
+}
+
+#[tokio::test]
+async fn rg_2_and_rg_3_the_url_wins_and_host_and_port_may_mix_their_names() -> Result<()> {
+    let redis = Redis::start().await?;
+    redis
+        .put(&registry::cluster("orders", &[], json!({})))
+        .await?;
+    let (url, nobody) = (redis.url(), Port::reserve()?);
+    let nobody = nobody.address().port().to_string();
+    let port = redis.address().port().to_string();
+    let choices: [Given<'_>; 3] = [
+        &[
+            ("REDIS_URL", &url),
+            ("MX_REDIS_HOST", "127.0.0.1"),
+            ("MX_REDIS_PORT", &nobody),
+        ],
+        &[("MX_REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)],
+        &[
+            ("REDIS_HOST", "127.0.0.1"),
+            ("MX_REDIS_PORT", &port),
+            ("REDIS_PORT", &nobody),
+        ],
+    ];
+    for given in choices {
+        // RG-1: in any case of letters.
+        let chosen = [("POINTSMAN_REGISTRY", "Redis")];
+        let settings = chosen.iter().chain(given);
+        let owned = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let sidecar = Sidecar::start_on_store(owned).await?;
+        let status = sidecar.status().await?;
+        assert_eq!(status["clusters"][0]["name"], "orders", "{given:?}");
+        sidecar.stop().await?;
+    }
     Ok(())
 }

@@ -108,7 +108,11 @@ impl RedisEditor {
     ) -> Result<T, EditError> {
         let answered = match &outcome {
             Ok(_) => true,
-            Err(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
+            // Who sends us on does not hold the registry (any more).
+            Err(error) => {
+                let server = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
+                server && error.redirect_node().is_none()
+            }
         };
         if answered {
             *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);

@@ -1,0 +1,147 @@
+//! Cordon, drain, uncordon (RG-23, invariant 9).
+
+use harness::{Behaviour, throughout};
+
+use super::*;
+
+fn say(backend: &str, act: &str) -> String {
+    format!("/v1/clusters/orders/backends/{backend}/{act}")
+}
+
+#[tokio::test]
+async fn a_cordoned_backend_gets_not_one_more_request() -> Result<()> {
+    for home in HOMES {
+        let (one, two) = (Upstream::new("one")?, Upstream::new("two/2")?);
+        let mut story = Story::start(home, &[&one, &two]).await?;
+        let mut clients = story.clients().await?;
+        let body = json!({"reason": "disk", "actor": "me"});
+        let answer = story
+            .write(Method::POST, &say("two%2F2", "cordon"), body)
+            .await?;
+        story.everywhere(&answer).await?;
+        let hits = two.hits();
+        answered_by(&mut clients, 200).await?;
+        assert_eq!(two.hits(), hits, "{home:?}");
+        // Neither the document written again nor a restart undoes it.
+        let document = registry::cluster("orders", &[&one, &two], json!({"http2": false}));
+        let answer = story
+            .write(Method::PUT, "/v1/clusters/orders", document)
+            .await?;
+        story.everywhere(&answer).await?;
+        story.sidecar.restart().await?;
+        let list = story.sidecar.get("/v1/overrides").await?.json()?;
+        let word = json!({"cluster": "orders", "backend": "two/2", "state": "Cordoned",
+            "reason": "disk", "actor": "me", "present": true});
+        assert_eq!(list["overrides"], json!([word]), "{home:?}");
+        answered_by(&mut clients, 100).await?;
+        assert_eq!(two.hits(), hits, "{home:?}");
+
+        story
+            .write(Method::POST, &say("two%2F2", "uncordon"), Value::Null)
+            .await?;
+        eventually(SOON, "it to be back", async || {
+            let backends = answered_by(&mut clients, 20).await?;
+            ensure!(backends.iter().any(|it| it == "two/2"), "{backends:?}");
+            Ok(())
+        })
+        .await?;
+        story.envoy.stop().await?;
+        story.sidecar.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_drained_backend_ends_what_it_has_begun() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let story = Story::start(Home::Redis, &[&one, &two]).await?;
+    let mut clients = story.clients().await?;
+    // With the other one cordoned for a moment, the held request is at this one.
+    let answer = story
+        .write(Method::POST, &say("one", "cordon"), Value::Null)
+        .await?;
+    story.everywhere(&answer).await?;
+    two.set(Behaviour::Hold);
+    let mut client = story.envoy.client();
+    let held = tokio::spawn(async move { client.get("/held").await });
+    eventually(SOON, "a held request", async || {
+        ensure!(two.in_flight() == 1, "{}", two.in_flight());
+        Ok(())
+    })
+    .await?;
+    story
+        .write(Method::POST, &say("one", "uncordon"), Value::Null)
+        .await?;
+    let answer = story
+        .write(Method::POST, &say("two", "drain"), Value::Null)
+        .await?;
+    story.everywhere(&answer).await?;
+    let hits = two.hits();
+    let backends = answered_by(&mut clients, 100).await?;
+    assert!(backends.iter().all(|it| it == "one"), "{backends:?}");
+    assert_eq!((two.hits(), two.in_flight()), (hits, 1));
+    two.set(Behaviour::Ok);
+    let answer = held.await??;
+    assert_eq!(
+        (answer.status.as_u16(), answer.backend()),
+        (200, Some("two"))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cordon_ends_by_itself_when_it_was_said_to() -> Result<()> {
+    for home in HOMES {
+        let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+        let story = Story::start(home, &[&one, &two]).await?;
+        let mut clients = story.clients().await?;
+        let body = json!({"expiresIn": "3s", "actor": "me"});
+        let answer = story
+            .write(Method::POST, &say("two", "cordon"), body)
+            .await?;
+        ensure!(answer["expiresAt"].is_u64(), "{answer}");
+        story.everywhere(&answer).await?;
+        let hits = two.hits();
+        throughout(Duration::from_millis(500), "the cordon holds", async || {
+            answered_by(&mut clients, 5).await?;
+            ensure!(two.hits() == hits, "it got a request");
+            Ok(())
+        })
+        .await?;
+        eventually(SOON, "the end of the cordon", async || {
+            let backends = answered_by(&mut clients, 20).await?;
+            ensure!(backends.iter().any(|it| it == "two"), "{backends:?}");
+            Ok(())
+        })
+        .await?;
+        let list = story.sidecar.get("/v1/overrides").await?.json()?;
+        assert_eq!(list, json!({"overrides": []}), "{home:?}");
+        let metrics = story.sidecar.metrics().await?;
+        for (event, count) in [("override_set", 1), ("override_expired", 1)] {
+            let line = format!("pointsman_events_total{{event=\"{event}\"}} {count}");
+            ensure!(metrics.contains(&line), "{home:?}: {line}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_word_on_a_backend_that_is_not_there_holds_once_it_comes() -> Result<()> {
+    for home in HOMES {
+        let (one, late) = (Upstream::new("one")?, Upstream::new("late")?);
+        let story = Story::start(home, &[&one]).await?;
+        let mut clients = story.clients().await?;
+        let answer = story
+            .write(Method::POST, &say("late", "cordon"), Value::Null)
+            .await?;
+        assert_eq!(answer["present"], false);
+        let document = registry::cluster("orders", &[&one, &late], json!({}));
+        let answer = story
+            .write(Method::PUT, "/v1/clusters/orders", document)
+            .await?;
+        story.everywhere(&answer).await?;
+        answered_by(&mut clients, 100).await?;
+        assert_eq!(late.hits(), 0, "{home:?}");
+    }
+    Ok(())
+}
