@@ -101,7 +101,7 @@ pub struct Written {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// Something else stands there than was expected.
-    #[error("the document is not the expected one; its ETag is {}", .0.as_deref().unwrap_or("none"))]
+    #[error("another document stands there; its ETag is {}", .0.as_deref().unwrap_or("none"))]
     Unexpected(Option<String>),
     /// Others keep changing it.
     #[error("the document changes faster than it can be written, try again")]
