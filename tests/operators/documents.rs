@@ -49,8 +49,8 @@ async fn a_write_on_an_old_etag_is_412() -> Result<()> {
         let (sidecar, _store) = start_sidecar(home, document.clone(), &[]).await?;
         let old = etag(&sidecar.get(ORDERS).await?)?;
         let condition = [("if-match", old.as_str())];
-        let first = sidecar.ask(Method::PUT, ORDERS, &condition, &json!({"name": "orders"}));
-        let first = first.await?;
+        let bare = json!({"name": "orders"});
+        let first = sidecar.ask(Method::PUT, ORDERS, &condition, &bare).await?;
         assert_eq!(first.status, 200, "{}", first.text());
         for method in [Method::PUT, Method::PATCH, Method::DELETE] {
             let late = sidecar.ask(method, ORDERS, &condition, &document).await?;
