@@ -51,20 +51,12 @@ impl Story {
     ) -> Result<Self> {
         let document = registry::cluster("orders", backends, json!({}));
         let (sidecar, store) = start_sidecar(home, document, settings).await?;
-        let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?.concurrency(2)).await?;
-        let story = Story {
-            envoy,
+        let bootstrap = Bootstrap::ads(sidecar.xds_address())?.concurrency(2);
+        Ok(Story {
+            envoy: Envoy::start(bootstrap.exact_balance()?).await?,
             sidecar,
             store,
-        };
-        let mut client = story.envoy.client();
-        eventually(SOON, "a first answer", async || {
-            let response = client.get("/").await?;
-            ensure!(response.status == 200, "{}", response.text());
-            Ok(())
         })
-        .await?;
-        Ok(story)
     }
 
     /// Writes; fails unless the answer is a good one and the write is served.
@@ -94,9 +86,18 @@ impl Story {
         .await
     }
 
-    /// Clients of both workers.
+    /// A client of each worker, both served.
     async fn clients(&self) -> Result<Vec<Client>> {
-        self.envoy.pinned_clients().await
+        let mut clients = self.envoy.pinned_clients().await?;
+        for client in &mut clients {
+            eventually(SOON, "a first answer", async || {
+                let response = client.get("/").await?;
+                ensure!(response.status == 200, "{}", response.text());
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(clients)
     }
 }
 

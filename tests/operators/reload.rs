@@ -75,6 +75,7 @@ async fn ad_3_a_reload_that_fails_says_why_and_changes_nothing() -> Result<()> {
 async fn ad_1_requests_do_not_notice_reloads() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let mut story = Story::start(Home::File, &[&one, &two]).await?;
+    drop(story.clients().await?);
     let load = Load::new(story.envoy.address(), 4000)
         .per_second(1000)
         .start();
