@@ -295,7 +295,7 @@ impl Source {
     pub fn editor(&self) -> Editor {
         match self {
             Source::Demo(demo) => Editor::Demo(demo.editor()),
-            Source::Redis(redis) => Editor::Redis(redis.editor()),
+            Source::Redis(redis) => Editor::Redis(Box::new(redis.editor())),
         }
     }
 

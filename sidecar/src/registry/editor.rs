@@ -123,7 +123,7 @@ pub enum Editor {
     /// The demo file and the words beside it.
     Demo(DemoEditor),
     /// Redis.
-    Redis(RedisEditor),
+    Redis(Box<RedisEditor>),
 }
 
 impl Editor {
