@@ -21,7 +21,7 @@ use crate::fleet::Fleet;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::registry::document::SIDECAR_CLUSTER;
-use crate::registry::{Outlets, Published, Source, SourceStatus};
+use crate::registry::{Feedback, Outlets, Published, Source, SourceStatus};
 use crate::settings::{Module, RegistrySettings, Settings};
 use crate::xds::Proxies;
 use crate::xds::ads::Ads;
@@ -147,7 +147,11 @@ fn start_stages(
         metrics: metrics.clone(),
         reloads: channels.reloads.subscribe(),
     };
-    let reading = source.run(outlets, stages.stop());
+    let feedback = Feedback {
+        fleet: channels.fleet.subscribe(),
+        health: channels.health.subscribe(),
+    };
+    let reading = source.run(outlets, feedback, stages.stop());
     stages.start("registry", async { Ok(reading.await?) });
     let delivering = delivery::run(
         delivery,

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::registry::kubernetes::crd;
 use client::AdminFlags;
 use health::{HealthError, HealthFlags};
 use report::{Report, wrong_usage};
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Ask the sidecar on this machine whether it is ready
     Health(HealthFlags),
+    /// Print the custom resource definition of BackendCluster, for kubectl apply
+    Crd,
 }
 
 /// Runs what the command line asks for.
@@ -86,6 +89,7 @@ pub fn run() -> ExitCode {
         Command::Drain(flags) => client::run(async || overrides::say(&flags, "drain").await),
         Command::Uncordon(flags) => client::run(async || overrides::take_back(&flags).await),
         Command::Completions { shell } => completions(shell),
+        Command::Crd => Report::done(crd::yaml()),
     }
     .finish()
 }

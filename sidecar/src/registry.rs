@@ -5,6 +5,9 @@ pub mod changes;
 pub mod demo;
 pub mod document;
 pub mod editor;
+mod guard;
+mod known;
+pub mod kubernetes;
 pub mod overrides;
 pub mod redis;
 
@@ -20,11 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::event::Event;
+use crate::fleet::Fleet;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::settings::RegistrySettings;
 use demo::Demo;
 use document::DocumentError;
 use editor::Editor;
+use kubernetes::{Kubernetes, KubernetesStartError};
 use overrides::Overrides;
 use redis::{Redis, RedisStartError};
 
@@ -60,6 +66,8 @@ pub struct SourceStatus {
     pub error: Option<String>,
     /// The store behind it.
     pub store: Store,
+    /// What kind of store that is.
+    pub home: Home,
     /// How often everything was read from the store.
     pub listings: u64,
     /// When the store was read last, all of it or a change.
@@ -82,6 +90,18 @@ pub enum Store {
     Up,
     /// It does not; the last good registry serves.
     Down,
+}
+
+/// Where a registry can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Home {
+    /// In memory, seeded from a file: demo mode.
+    #[default]
+    Memory,
+    /// In Redis.
+    Redis,
+    /// In custom resources.
+    Kubernetes,
 }
 
 /// A reading that is not served yet, and what is served meanwhile.
@@ -215,6 +235,14 @@ pub struct Outlets {
     pub reloads: watch::Receiver<u64>,
 }
 
+/// What becomes of what a source published: for the statuses it writes.
+pub struct Feedback {
+    /// What the proxies run.
+    pub fleet: watch::Receiver<Fleet>,
+    /// What the probes found.
+    pub health: watch::Receiver<Health>,
+}
+
 impl Outlets {
     fn event(&self, event: &Event) {
         event.log();
@@ -237,6 +265,9 @@ pub enum StartError {
     /// Redis.
     #[error(transparent)]
     Redis(#[from] RedisStartError),
+    /// Kubernetes.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesStartError),
 }
 
 /// Where the registry is kept.
@@ -245,6 +276,8 @@ pub enum Source {
     Demo(Box<Demo>),
     /// In Redis.
     Redis(Box<Redis>),
+    /// In custom resources.
+    Kubernetes(Box<Kubernetes>),
 }
 
 impl Source {
@@ -260,6 +293,10 @@ impl Source {
             RegistrySettings::Redis(redis) => {
                 Source::Redis(Box::new(Redis::open(redis.clone(), exchange).await?))
             }
+            RegistrySettings::Kubernetes(kubernetes) => {
+                let opened = Kubernetes::open(kubernetes.clone(), exchange).await?;
+                Source::Kubernetes(Box::new(opened))
+            }
         })
     }
 
@@ -268,17 +305,20 @@ impl Source {
         match self {
             Source::Demo(demo) => demo.registry(),
             Source::Redis(redis) => redis.registry(),
+            Source::Kubernetes(kubernetes) => kubernetes.registry(),
         }
     }
 
     /// How it is doing right after the start.
     pub fn status(&self) -> SourceStatus {
-        let store = match self {
-            Source::Demo(_) => Store::Memory,
-            Source::Redis(_) => Store::Up,
+        let (store, home) = match self {
+            Source::Demo(_) => (Store::Memory, Home::Memory),
+            Source::Redis(_) => (Store::Up, Home::Redis),
+            Source::Kubernetes(_) => (Store::Up, Home::Kubernetes),
         };
         SourceStatus {
             store,
+            home,
             ..SourceStatus::default()
         }
     }
@@ -288,6 +328,7 @@ impl Source {
         match self {
             Source::Demo(demo) => format!("file {}", demo.path().display()),
             Source::Redis(redis) => redis.url().to_string(),
+            Source::Kubernetes(kubernetes) => kubernetes.place(),
         }
     }
 
@@ -296,11 +337,17 @@ impl Source {
         match self {
             Source::Demo(demo) => Editor::Demo(demo.editor()),
             Source::Redis(redis) => Editor::Redis(Box::new(redis.editor())),
+            Source::Kubernetes(kubernetes) => Editor::Kubernetes(Box::new(kubernetes.editor())),
         }
     }
 
     /// Publishes the registry after every change, until told to stop.
-    pub async fn run(self, outlets: Outlets, stop: CancellationToken) -> Result<(), JoinError> {
+    pub async fn run(
+        self,
+        outlets: Outlets,
+        feedback: Feedback,
+        stop: CancellationToken,
+    ) -> Result<(), JoinError> {
         match self {
             Source::Demo(demo) => {
                 let watch = move || demo.watch(&outlets, &stop);
@@ -310,6 +357,13 @@ impl Source {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = redis.run(outlets) => {}
+                }
+                Ok(())
+            }
+            Source::Kubernetes(kubernetes) => {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = kubernetes.run(outlets, feedback) => {}
                 }
                 Ok(())
             }

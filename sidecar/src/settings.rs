@@ -13,7 +13,7 @@ use std::time::Duration;
 use pointsman_filter::config::duration;
 
 pub use redis_url::{Node, RedisUrl, Topology};
-pub use registry::{RedisSettings, RegistrySettings};
+pub use registry::{KubernetesSettings, RedisSettings, RegistrySettings};
 
 const TOKEN_MAX: usize = 256;
 const LABEL_MAX: usize = 64;

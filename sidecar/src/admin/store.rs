@@ -6,7 +6,7 @@ use pointsman_filter::config::duration;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use crate::registry::{SourceStatus, Store};
+use crate::registry::{Home, SourceStatus, Store};
 
 /// 503 while the store is out of reach.
 pub fn code(source: &SourceStatus) -> StatusCode {
@@ -22,12 +22,16 @@ pub fn health(source: &SourceStatus, environment: &str) -> Value {
         Store::Memory | Store::Up => "healthy",
         Store::Down => "unhealthy",
     };
-    json!({
+    let mut health = json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "environment": environment,
-        "redis": {"status": connection(source.store), "backend": backend(source.store)},
-    })
+        "redis": {"status": redis(source), "backend": backend(source.home)},
+    });
+    if source.home == Home::Kubernetes {
+        health["kubernetes"] = json!({"status": connection(source.store)});
+    }
+    health
 }
 
 /// For operators.
@@ -35,6 +39,7 @@ pub fn detail(source: &SourceStatus, now: Instant) -> Value {
     json!({
         "demo_mode": source.store == Store::Memory,
         "counter_backend": counters(source),
+        "redis": {"status": redis(source)},
         "registry": registry(source, now),
     })
 }
@@ -43,7 +48,7 @@ pub fn detail(source: &SourceStatus, now: Instant) -> Value {
 pub fn registry(source: &SourceStatus, now: Instant) -> Map<String, Value> {
     let mut map = Map::new();
     let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
-    put("backend", backend(source.store).into());
+    put("backend", backend(source.home).into());
     put("status", connection(source.store).into());
     if let Some(error) = &source.error {
         put("error", error.clone().into());
@@ -69,11 +74,10 @@ pub fn registry(source: &SourceStatus, now: Instant) -> Map<String, Value> {
 
 /// Where events are counted for all sidecars together; in memory each counts its own.
 fn counters(source: &SourceStatus) -> Value {
-    let backend = backend(source.store);
-    match source.store {
-        Store::Memory => json!({"backend": backend}),
-        Store::Up | Store::Down => json!({
-            "backend": backend,
+    match source.home {
+        Home::Memory | Home::Kubernetes => json!({"backend": "memory"}),
+        Home::Redis => json!({
+            "backend": "redis",
             "status": connection(source.store),
             "totals": source.counters,
         }),
@@ -88,9 +92,18 @@ fn connection(store: Store) -> &'static str {
     }
 }
 
-fn backend(store: Store) -> &'static str {
-    match store {
-        Store::Memory => "memory",
-        Store::Up | Store::Down => "redis",
+/// Redis has no part in a registry that is kept elsewhere (RM-15).
+fn redis(source: &SourceStatus) -> &'static str {
+    match source.home {
+        Home::Redis => connection(source.store),
+        Home::Memory | Home::Kubernetes => "disabled",
+    }
+}
+
+fn backend(home: Home) -> &'static str {
+    match home {
+        Home::Memory => "memory",
+        Home::Redis => "redis",
+        Home::Kubernetes => "kubernetes",
     }
 }

@@ -12,6 +12,9 @@ use super::report::{Report, wrong_usage};
 use crate::app;
 use crate::settings::Settings;
 
+/// The Kubernetes library reports each attempt to connect; we say once that the store is away.
+const LOGGED: &str = "info,kube_client=off,kube_runtime=off";
+
 /// Every setting as a flag; a flag wins over its variable, and an empty value counts as none.
 #[derive(Args)]
 pub struct ServeFlags {
@@ -48,8 +51,19 @@ pub struct ServeFlags {
     /// cluster {pointsman}]
     #[arg(long, value_name = "TEXT")]
     redis_root: Option<OsString>,
+    /// The namespace that holds the BackendClusters [env: MX_METADATA_NAMESPACE=, POD_NAMESPACE=]
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<OsString>,
+    /// Files that say where the API server is, separated by colons; none: the pod's service account
+    /// [env: KUBECONFIG=]
+    #[arg(long, value_name = "PATHS")]
+    kubeconfig: Option<OsString>,
+    /// How long the sidecar that writes statuses may be silent before another one does [env:
+    /// POINTSMAN_LEASE_DURATION=] [default: 15s]
+    #[arg(long, value_name = "DURATION")]
+    lease_duration: Option<OsString>,
     /// How often the whole registry is read again [env: POINTSMAN_RECONCILE_INTERVAL=] [default:
-    /// 30s]
+    /// 30s; 300s in Kubernetes]
     #[arg(long, value_name = "DURATION")]
     reconcile_interval: Option<OsString>,
     /// How long the loss of more than half of the backends waits for a second reading; 0s: not at
@@ -103,6 +117,9 @@ impl ServeFlags {
             "--sentinel-user" => &self.sentinel_user,
             "--sentinel-password" => &self.sentinel_password,
             "--redis-root" => &self.redis_root,
+            "--namespace" => &self.namespace,
+            "--kubeconfig" => &self.kubeconfig,
+            "--lease-duration" => &self.lease_duration,
             "--reconcile-interval" => &self.reconcile_interval,
             "--guard-delay" => &self.guard_delay,
             "--environment" => &self.environment,
@@ -166,7 +183,7 @@ pub fn run(flags: &ServeFlags) -> ExitCode {
 
 /// Logs go to stderr: lines for people where it is a terminal, JSON elsewhere.
 fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     // A closed stderr must not end the process, so the subscriber may not report its own trouble.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::demo::DemoEditor;
 use super::document;
+use super::kubernetes::{self, KubernetesEditor};
 use super::overrides::Override;
 use super::redis::RedisEditor;
 
@@ -124,6 +125,8 @@ pub enum Editor {
     Demo(DemoEditor),
     /// Redis.
     Redis(Box<RedisEditor>),
+    /// Kubernetes.
+    Kubernetes(Box<KubernetesEditor>),
 }
 
 impl Editor {
@@ -132,6 +135,7 @@ impl Editor {
         match self {
             Editor::Demo(demo) => demo.read(cluster).await,
             Editor::Redis(redis) => redis.read(cluster).await,
+            Editor::Kubernetes(kubernetes) => kubernetes.read(cluster).await,
         }
     }
 
@@ -141,6 +145,7 @@ impl Editor {
         match self {
             Editor::Demo(demo) => demo.replace(name, value, expect).await,
             Editor::Redis(redis) => redis.replace(name, value, expect).await,
+            Editor::Kubernetes(kubernetes) => kubernetes.replace(name, value, expect).await,
         }
     }
 
@@ -149,6 +154,7 @@ impl Editor {
         match self {
             Editor::Demo(demo) => demo.replace(cluster, None, expect).await,
             Editor::Redis(redis) => redis.replace(cluster, None, expect).await,
+            Editor::Kubernetes(kubernetes) => kubernetes.replace(cluster, None, expect).await,
         }
     }
 
@@ -157,6 +163,7 @@ impl Editor {
         match self {
             Editor::Demo(_) => Ok(super::demo::now()),
             Editor::Redis(redis) => redis.now().await,
+            Editor::Kubernetes(_) => Ok(kubernetes::now()),
         }
     }
 
@@ -170,6 +177,7 @@ impl Editor {
         match self {
             Editor::Demo(demo) => demo.say(cluster, backend, word).await,
             Editor::Redis(redis) => redis.say(cluster, backend, word).await,
+            Editor::Kubernetes(kubernetes) => kubernetes.say(cluster, backend, word).await,
         }
     }
 }

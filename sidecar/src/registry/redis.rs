@@ -2,13 +2,12 @@
 //!
 //! A session is one connection: it asks to be told of changes, reads everything, and then reads
 //! what it is told has changed. Whatever goes wrong ends the session; the registry of before serves
-//! on, and a new session starts over. [`records`], [`guard`] and [`layout`] are the rules,
-//! [`connection`] and [`node`] the IO.
+//! on, and a new session starts over. [`records`] and [`layout`] are the rules, [`connection`] and
+//! [`node`] the IO.
 
 mod connection;
 mod counters;
 mod editor;
-mod guard;
 mod hints;
 mod layout;
 mod node;
@@ -28,13 +27,13 @@ use redis::{ErrorKind, RedisError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::info;
 
+use super::guard::{Guard, Ruling};
 use super::{Held, Outlets, Registry, Store, log_rejected};
 use crate::event::Event;
 use crate::settings::{RedisSettings, RedisUrl};
 use connection::Connection;
 use counters::Counters;
 pub use editor::RedisEditor;
-use guard::{Guard, Ruling};
 use layout::{Key, Layout};
 use records::{Away, Change, Reading, Records, Report};
 use session::Session;
@@ -318,6 +317,7 @@ impl Redis {
         outlets.status.send_replace(super::SourceStatus {
             error: None,
             store: Store::Up,
+            home: super::Home::Redis,
             listings: self.listings,
             synced: Some(Instant::now()),
             held,

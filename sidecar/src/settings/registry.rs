@@ -19,13 +19,22 @@ const SENTINEL_USER: Name = name("POINTSMAN_SENTINEL_USER", "--sentinel-user");
 const SENTINEL_PASSWORD: Name = name("POINTSMAN_SENTINEL_PASSWORD", "--sentinel-password");
 const ROOT: Name = name("POINTSMAN_REDIS_ROOT", "--redis-root");
 const RECONCILE_INTERVAL: Name = name("POINTSMAN_RECONCILE_INTERVAL", "--reconcile-interval");
+const NAMESPACE: Name = name("MX_METADATA_NAMESPACE", "--namespace");
+const NAMESPACE_ALIAS: &str = "POD_NAMESPACE";
+const KUBECONFIG: Name = name("KUBECONFIG", "--kubeconfig");
+const LEASE_DURATION: Name = name("POINTSMAN_LEASE_DURATION", "--lease-duration");
 const GUARD_DELAY: Name = name("POINTSMAN_GUARD_DELAY", "--guard-delay");
 
 const ROOT_DEFAULT: &str = "pointsman";
 const CLUSTER_ROOT_DEFAULT: &str = "{pointsman}";
 const ROOT_MAX: usize = 64;
 const RECONCILE_DEFAULT: Duration = Duration::from_secs(30);
+/// A watch tells of every change by itself; this only makes up for a server that forgot one.
+const KUBERNETES_RECONCILE_DEFAULT: Duration = Duration::from_secs(300);
 const GUARD_DEFAULT: Duration = Duration::from_secs(5);
+const LEASE_DEFAULT: Duration = Duration::from_secs(15);
+/// Longest name of a namespace, bytes.
+const NAMESPACE_MAX: usize = 63;
 
 /// Where the registry is kept.
 #[derive(Debug, Clone)]
@@ -34,6 +43,8 @@ pub enum RegistrySettings {
     Demo(PathBuf),
     /// In Redis.
     Redis(RedisSettings),
+    /// In custom resources.
+    Kubernetes(KubernetesSettings),
 }
 
 /// What the Redis registry needs.
@@ -49,6 +60,21 @@ pub struct RedisSettings {
     pub guard_delay: Duration,
 }
 
+/// What the Kubernetes registry needs.
+#[derive(Debug, Clone)]
+pub struct KubernetesSettings {
+    /// Whose objects are read.
+    pub namespace: String,
+    /// Files that say where the API server is; none: the pod's own service account does.
+    pub kubeconfig: Vec<PathBuf>,
+    /// How often everything is read again.
+    pub reconcile_interval: Duration,
+    /// How long a loss of more than half of the backends waits for its confirmation; zero: no wait.
+    pub guard_delay: Duration,
+    /// How long the one who writes statuses may be silent before another one does.
+    pub lease_duration: Duration,
+}
+
 impl Reader<'_> {
     /// The choice and its settings; `None` only beside an error.
     pub(super) fn registry(&mut self) -> Option<RegistrySettings> {
@@ -58,6 +84,7 @@ impl Reader<'_> {
         }
         match self.choice()? {
             Choice::Redis => self.redis().map(RegistrySettings::Redis),
+            Choice::Kubernetes => self.kubernetes().map(RegistrySettings::Kubernetes),
             Choice::Nothing => {
                 // Who starts with an empty environment is told everything that is missing.
                 drop(self.redis_url());
@@ -100,11 +127,7 @@ impl Reader<'_> {
         };
         match text.to_ascii_lowercase().as_str() {
             "redis" => Some(Choice::Redis),
-            "kubernetes" | "k8s" | "crd" => {
-                let why = "Kubernetes is not in this build yet, only redis is";
-                self.errors.push(format!("{place}: {why}, not '{text}'"));
-                None
-            }
+            "kubernetes" | "k8s" | "crd" => Some(Choice::Kubernetes),
             _ => {
                 let shown = text.escape_debug();
                 self.errors.push(format!("{place}: {MUST}, not '{shown}'"));
@@ -126,6 +149,52 @@ impl Reader<'_> {
             reconcile_interval,
             guard_delay,
         })
+    }
+
+    fn kubernetes(&mut self) -> Option<KubernetesSettings> {
+        let namespace = self.namespace();
+        let kubeconfig = self.text(KUBECONFIG).map(|(_, paths)| paths);
+        let second = Duration::from_secs(1);
+        let reconcile_interval =
+            self.duration(RECONCILE_INTERVAL, KUBERNETES_RECONCILE_DEFAULT, second);
+        let guard_delay = self.duration(GUARD_DELAY, GUARD_DEFAULT, Duration::ZERO);
+        let lease_duration = self.duration(LEASE_DURATION, LEASE_DEFAULT, second);
+        Some(KubernetesSettings {
+            namespace: namespace?,
+            kubeconfig: kubeconfig
+                .iter()
+                .flat_map(|paths| paths.split(':'))
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+                .collect(),
+            reconcile_interval,
+            guard_delay,
+            lease_duration,
+        })
+    }
+
+    /// There is no default: somebody else's namespace is worse than none.
+    fn namespace(&mut self) -> Option<String> {
+        let Some((place, text)) = self.text_of(NAMESPACE, NAMESPACE_ALIAS) else {
+            let why = "one is required: the namespace that holds the BackendClusters";
+            let Name { variable, .. } = NAMESPACE;
+            self.errors
+                .push(format!("{variable} or {NAMESPACE_ALIAS}: {why}"));
+            return None;
+        };
+        let good = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        let edge = |b: Option<u8>| b.is_some_and(|b| b != b'-');
+        if text.len() > NAMESPACE_MAX
+            || !text.bytes().all(good)
+            || !(edge(text.bytes().next()) && edge(text.bytes().last()))
+        {
+            let must = format!(
+                "must be a namespace: at most {NAMESPACE_MAX} of a-z, 0-9 and -, with no - at \
+                 either end"
+            );
+            self.refuse(place, &must, &text);
+        }
+        Some(text)
     }
 
     /// The URL, else host and port, each from whichever of its names is set.
@@ -226,5 +295,6 @@ fn has_hash_tag(root: &str) -> bool {
 
 enum Choice {
     Redis,
+    Kubernetes,
     Nothing,
 }

@@ -1,7 +1,7 @@
 //! How the store is doing, over HTTP.
 
 use super::*;
-use crate::registry::{Held, Size, Store};
+use crate::registry::{Held, Home, Size, Store};
 
 async fn answers(source: SourceStatus) -> [(u16, Value); 3] {
     let routes = routes_over(true, Readiness::default(), source);
@@ -19,6 +19,7 @@ async fn a_store_that_is_away_is_503_and_ready() {
     let source = SourceStatus {
         error: Some("no".to_owned()),
         store: Store::Down,
+        home: Home::Redis,
         listings: 7,
         synced: Some(Instant::now()),
         held: None,
@@ -51,6 +52,7 @@ async fn a_store_that_answers_and_none_at_all_are_200() {
     };
     let source = SourceStatus {
         store: Store::Up,
+        home: Home::Redis,
         held: Some(Held {
             served: size(10),
             found: size(1),
@@ -71,4 +73,22 @@ async fn a_store_that_answers_and_none_at_all_are_200() {
     assert_eq!((detail.0, &detail.1["demo_mode"]), (200, &json!(true)));
     let memory = json!({"backend": "memory"});
     assert_eq!(detail.1["counter_backend"], memory);
+}
+
+#[tokio::test]
+async fn rm_15_redis_is_disabled_beside_kubernetes() {
+    let source = |store| SourceStatus {
+        store,
+        home: Home::Kubernetes,
+        ..SourceStatus::default()
+    };
+    let [health, detail, status] = answers(source(Store::Up)).await;
+    let redis = json!({"status": "disabled", "backend": "kubernetes"});
+    assert_eq!((health.0, &health.1["redis"]), (200, &redis));
+    assert_eq!(health.1["kubernetes"]["status"], "connected");
+    assert_eq!(detail.1["redis"]["status"], "disabled");
+    assert_eq!(status.1["registry"]["store"]["backend"], "kubernetes");
+    let [health, detail, _] = answers(source(Store::Down)).await;
+    assert_eq!((health.0, detail.0), (503, 503));
+    assert_eq!(health.1["kubernetes"]["status"], "disconnected");
 }

@@ -12,6 +12,14 @@ fn outcome(given: &[(&str, &str)]) -> String {
                 "{} {} {:?} {:?}",
                 redis.url, redis.root, redis.reconcile_interval, redis.guard_delay
             ),
+            RegistrySettings::Kubernetes(it) => format!(
+                "{} {:?} {:?} {:?} {:?}",
+                it.namespace,
+                it.kubeconfig,
+                it.reconcile_interval,
+                it.guard_delay,
+                it.lease_duration
+            ),
         },
     }
 }
@@ -26,9 +34,6 @@ fn every_combination_is_one_store_or_its_errors() {
     let both = format!("{NO_CHOICE}\n{NO_URL}");
     let bad = |place: &str, value: &str| {
         format!("{place}: must be redis or kubernetes (also k8s, crd), not '{value}'")
-    };
-    let later = |place: &str, value: &str| {
-        format!("{place}: Kubernetes is not in this build yet, only redis is, not '{value}'")
     };
     let cases: &[(&[(&str, &str)], &str)] = &[
         // RM-1, RM-4, RM-9: nothing said, and demo mode as the one door past a store.
@@ -61,18 +66,6 @@ fn every_combination_is_one_store_or_its_errors() {
             &bad("POINTSMAN_REGISTRY", "etcd"),
         ),
         (&[("--registry", "x\ny")], &bad("--registry", "x\\ny")),
-        (
-            &[("POINTSMAN_REGISTRY", "kubernetes")],
-            &later("POINTSMAN_REGISTRY", "kubernetes"),
-        ),
-        (
-            &[("MX_METADATA_BACKEND", "K8S")],
-            &later("MX_METADATA_BACKEND", "K8S"),
-        ),
-        (
-            &[("POINTSMAN_REGISTRY", "crd")],
-            &later("POINTSMAN_REGISTRY", "crd"),
-        ),
         (
             &[
                 ("MX_METADATA_BACKEND", "Redis"),
@@ -167,6 +160,47 @@ fn every_combination_is_one_store_or_its_errors() {
              *?[]\\^, and must not end with a colon, not \"a*\"\n\
              POINTSMAN_RECONCILE_INTERVAL: must be a duration such as 500ms or 30s, 1s to 86400s, \
              not \"1ms\"",
+        ),
+    ];
+    for (given, expected) in cases {
+        assert_eq!(outcome(given), *expected, "{given:?}");
+    }
+}
+
+const NO_NAMESPACE: &str = "MX_METADATA_NAMESPACE or POD_NAMESPACE: one is required: the namespace \
+                            that holds the BackendClusters";
+
+#[test]
+fn rg_4_rm_15_kubernetes_needs_a_namespace_and_no_redis() {
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (&[("POINTSMAN_REGISTRY", "kubernetes")], NO_NAMESPACE),
+        (&[("MX_METADATA_BACKEND", "K8S")], NO_NAMESPACE),
+        (
+            &[("POINTSMAN_REGISTRY", "crd"), ("POD_NAMESPACE", "shop")],
+            "shop [] 300s 5s 15s",
+        ),
+        (
+            &[
+                ("POINTSMAN_REGISTRY", "k8s"),
+                ("POD_NAMESPACE", "pod"),
+                ("MX_METADATA_NAMESPACE", "ours"),
+                ("REDIS_URL", "not looked at"),
+                ("KUBECONFIG", "/a:/b"),
+                ("POINTSMAN_RECONCILE_INTERVAL", "1m"),
+                ("POINTSMAN_GUARD_DELAY", "0s"),
+                ("POINTSMAN_LEASE_DURATION", "2s"),
+            ],
+            "ours [\"/a\", \"/b\"] 60s 0ns 2s",
+        ),
+        (
+            &[
+                ("POINTSMAN_REGISTRY", "k8s"),
+                ("POD_NAMESPACE", "-x"),
+                ("POINTSMAN_GUARD_DELAY", "soon"),
+            ],
+            "POD_NAMESPACE: must be a namespace: at most 63 of a-z, 0-9 and -, with no - at either \
+             end, not \"-x\"\nPOINTSMAN_GUARD_DELAY: must be a duration such as 500ms or 30s, 0s \
+             to 86400s, not \"soon\"",
         ),
     ];
     for (given, expected) in cases {

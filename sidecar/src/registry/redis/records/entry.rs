@@ -1,6 +1,6 @@
 //! One cluster's records: its document, its registered backends, the operators' words on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pointsman_filter::config::{
     BACKENDS_MAX, BackendConfig, CLUSTERS_MAX, ClusterConfig, ConfigErrors,
@@ -9,35 +9,10 @@ use pointsman_filter::config::{
 use super::{Away, Change, GONE_MS, Reading, Report, STALE_MS, soonest};
 use crate::registry::BadRecord;
 use crate::registry::editor;
+use crate::registry::known::{Known, joined, merge};
 use crate::registry::overrides::Override;
 use crate::registry::redis::layout::Key;
 use crate::registry::redis::record::{self, Fields, Raw, Registered};
-
-/// What is known of one record: its last good version and what is wrong with the present one.
-#[derive(Debug, Clone)]
-struct Known<T> {
-    good: Option<T>,
-    error: Option<ConfigErrors>,
-}
-
-impl<T: PartialEq> Known<T> {
-    /// What is known after a reading, and whether that is news.
-    fn update(before: Option<Known<T>>, read: Result<T, ConfigErrors>) -> (Self, bool) {
-        let (good, error) = match read {
-            Ok(good) => (Some(good), None),
-            Err(error) => (None, Some(error)),
-        };
-        let Some(before) = before else {
-            return (Known { good, error }, true);
-        };
-        let news = match &good {
-            Some(_) => before.error.is_some() || before.good != good,
-            None => before.error != error,
-        };
-        let good = good.or(before.good);
-        (Known { good, error }, news)
-    }
-}
 
 /// The records of one cluster.
 #[derive(Debug, Default)]
@@ -183,7 +158,7 @@ impl Entry {
             }
         }
         report.accepted = errors.is_empty();
-        report.error = joined(&errors);
+        report.error = joined(errors.iter().map(|(_, error)| error));
         if report.accepted && good.is_none() {
             // Only words about a cluster that is not there: nothing to say of it.
             return;
@@ -251,38 +226,4 @@ impl Entry {
         }
         present
     }
-}
-
-/// Adds the registered backends whose id is free; how many that were, and how many found no room.
-fn merge(cluster: &mut ClusterConfig, registered: Vec<&BackendConfig>) -> (usize, usize) {
-    let taken: BTreeSet<String> = cluster.backends.iter().map(|it| it.id.clone()).collect();
-    let free: Vec<&BackendConfig> = registered
-        .into_iter()
-        .filter(|it| !taken.contains(&it.id))
-        .collect();
-    let room = BACKENDS_MAX
-        .saturating_sub(cluster.backends.len())
-        .min(free.len());
-    cluster
-        .backends
-        .extend(free.iter().take(room).copied().cloned());
-    (room, free.len() - room)
-}
-
-fn joined(errors: &[(String, ConfigErrors)]) -> String {
-    /// Longest error that is written to Redis, bytes.
-    const ERROR_MAX: usize = 2048;
-    let mut text = String::new();
-    for (_, error) in errors {
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        text.push_str(&error.to_string());
-        if text.len() > ERROR_MAX {
-            text.truncate(text.floor_char_boundary(ERROR_MAX));
-            text.push('…');
-            break;
-        }
-    }
-    text
 }

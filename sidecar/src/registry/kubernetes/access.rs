@@ -1,0 +1,195 @@
+//! The way to the API server, and whether it lets us do what we need.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::api::{Api, DynamicObject, ListParams, WatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+
+use super::crd;
+use crate::settings::KubernetesSettings;
+
+/// Longest time to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Longest silence of an answer, a watch's included; a watch is ended by the server before that.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long the server lets a watch be open, s; what was missed then is asked for anew.
+pub const WATCH_MAX_S: u32 = 10;
+
+/// Why the registry could not be read at start.
+#[derive(Debug, thiserror::Error)]
+pub enum KubernetesStartError {
+    /// There is no usable configuration.
+    #[error(
+        "Kubernetes validation failed: {why} (KUBECONFIG, or the service account of a pod, says \
+         where the API server is)"
+    )]
+    Config {
+        /// The library's words.
+        why: String,
+    },
+    /// Nobody answers there.
+    #[error("Kubernetes validation failed: Failed to connect to Kubernetes at {url}: {why}")]
+    Connect {
+        /// Where.
+        url: String,
+        /// The library's words.
+        why: String,
+    },
+    /// A right is missing.
+    #[error(
+        "Kubernetes validation failed: Kubernetes at {url} forbids to {verb} {resource} in \
+         namespace {namespace}: {why}; envoy/kubernetes/rbac.yaml grants it"
+    )]
+    Forbidden {
+        /// Where.
+        url: String,
+        /// What was asked.
+        verb: &'static str,
+        /// Of what.
+        resource: String,
+        /// And where.
+        namespace: String,
+        /// The server's words.
+        why: String,
+    },
+    /// The kind is not there.
+    #[error(
+        "Kubernetes validation failed: Kubernetes at {url} has no {resource}: install it with \
+         `pointsman crd | kubectl apply -f -`"
+    )]
+    NoKind {
+        /// Where.
+        url: String,
+        /// What was asked for.
+        resource: String,
+    },
+    /// It answers, but not what is needed.
+    #[error(
+        "Kubernetes validation failed: Failed to {verb} {resource} in Kubernetes at {url}: {why}"
+    )]
+    Read {
+        /// Where.
+        url: String,
+        /// What was asked.
+        verb: &'static str,
+        /// Of what.
+        resource: String,
+        /// The server's words.
+        why: String,
+    },
+}
+
+/// A client, and what it is asked for.
+#[derive(Clone)]
+pub struct Access {
+    /// Speaks to the server.
+    pub client: Client,
+    /// The objects of the namespace.
+    pub objects: Api<DynamicObject>,
+    /// Where the server is.
+    pub url: String,
+    /// Whose objects are read.
+    pub namespace: String,
+}
+
+impl Access {
+    /// The way that the settings describe; nothing is asked yet.
+    pub async fn of(settings: &KubernetesSettings) -> Result<Self, KubernetesStartError> {
+        let config = config(&settings.kubeconfig).await;
+        let mut config = config.map_err(|why| KubernetesStartError::Config { why })?;
+        config.connect_timeout = Some(CONNECT_MAX);
+        config.read_timeout = Some(SILENCE_MAX);
+        let url = config.cluster_url.to_string();
+        let client = Client::try_from(config);
+        let client = client.map_err(|why| KubernetesStartError::Config { why: words(&why) })?;
+        let namespace = settings.namespace.clone();
+        let objects = Api::namespaced_with(client.clone(), &namespace, &crd::resource());
+        Ok(Access {
+            client,
+            objects,
+            url: url.trim_end_matches('/').to_owned(),
+            namespace,
+        })
+    }
+
+    /// Asks for one object, and for a watch: what is missing is known before anything serves.
+    pub async fn check(&self) -> Result<(), KubernetesStartError> {
+        let listed = self.objects.list(&ListParams::default().limit(1)).await;
+        let listed = listed.map_err(|error| self.failure("list", &error))?;
+        let version = listed.metadata.resource_version.unwrap_or_default();
+        let watch = WatchParams::default().timeout(1);
+        let watched = self.objects.watch(&watch, &version).await;
+        match watched {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failure("watch", &error)),
+        }
+    }
+
+    /// What could not be read though [`Access::check`] went well.
+    pub fn unreadable(&self, why: String) -> KubernetesStartError {
+        let kind = crd::resource();
+        KubernetesStartError::Read {
+            url: self.url.clone(),
+            verb: "list",
+            resource: format!("{}.{}", kind.plural, kind.group),
+            why,
+        }
+    }
+
+    fn failure(&self, verb: &'static str, error: &kube::Error) -> KubernetesStartError {
+        let url = self.url.clone();
+        let kind = crd::resource();
+        let resource = format!("{}.{}", kind.plural, kind.group);
+        match error {
+            kube::Error::Api(status) if status.is_forbidden() => KubernetesStartError::Forbidden {
+                url,
+                verb,
+                resource,
+                namespace: self.namespace.clone(),
+                why: status.message.clone(),
+            },
+            kube::Error::Api(status) if status.is_not_found() => {
+                KubernetesStartError::NoKind { url, resource }
+            }
+            kube::Error::Api(status) => KubernetesStartError::Read {
+                url,
+                verb,
+                resource,
+                why: status.message.clone(),
+            },
+            error => KubernetesStartError::Connect {
+                url,
+                why: words(error),
+            },
+        }
+    }
+}
+
+async fn config(files: &[PathBuf]) -> Result<Config, String> {
+    if files.is_empty() {
+        return Config::incluster().map_err(|error| words(&error));
+    }
+    let merged = |read: Kubeconfig, file: &PathBuf| read.merge(Kubeconfig::read_from(file)?);
+    let read: Result<Kubeconfig, KubeconfigError> =
+        files.iter().try_fold(Kubeconfig::default(), merged);
+    let read = read.map_err(|error| words(&error))?;
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+    config.map_err(|error| words(&error))
+}
+
+/// An error with what caused it: the library's own line often says only where it happened.
+pub fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,294 @@
+//! Writes to the API server: documents as objects, operators' words as an annotation.
+
+use std::collections::BTreeMap;
+
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
+use pointsman_filter::identity;
+use serde_json::{Map, Value, json};
+
+use super::access::{Access, words};
+use super::crd;
+use super::object::Object;
+use crate::registry::editor::{ATTEMPTS_MAX, Document, EditError, Expect, Written};
+use crate::registry::overrides::Override;
+
+/// Who says the operators' words, in the objects' `managedFields`.
+const MANAGER: &str = "pointsman-overrides";
+/// Longest name of an object, bytes.
+const NAME_MAX: usize = 253;
+/// Objects per page.
+const PAGE: u32 = 500;
+
+/// The way to change the registry in Kubernetes.
+#[derive(Clone)]
+pub struct KubernetesEditor {
+    objects: Api<DynamicObject>,
+    place: String,
+}
+
+type Asked<T> = Result<T, kube::Error>;
+
+impl KubernetesEditor {
+    /// An editor of this namespace.
+    pub fn new(access: &Access) -> Self {
+        let Access {
+            objects,
+            url,
+            namespace,
+            ..
+        } = access;
+        KubernetesEditor {
+            objects: objects.clone(),
+            place: format!("Kubernetes at {url}, namespace {namespace}"),
+        }
+    }
+
+    /// The document of the object that has this name.
+    pub async fn read(&self, cluster: &str) -> Result<Option<Document>, EditError> {
+        let found = self
+            .find(cluster)
+            .await
+            .map_err(|error| self.error(&error))?;
+        Ok(found.as_ref().map(document))
+    }
+
+    /// Writes a document, or deletes it.
+    pub async fn replace(
+        &self,
+        cluster: &str,
+        next: Option<&Value>,
+        expect: &Expect,
+    ) -> Result<Written, EditError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let found = self
+                .find(cluster)
+                .await
+                .map_err(|error| self.error(&error))?;
+            let before = found.as_ref().map(document);
+            if !expect.admits(before.as_ref()) {
+                return Err(EditError::Unexpected(before.map(|it| it.etag)));
+            }
+            let written = match (found, next) {
+                (None, None) => Ok(None),
+                (Some(found), None) => self.delete(&found).await.map(|()| None),
+                (found, Some(next)) => self.put(cluster, found, next).await.map(Some),
+            };
+            match written {
+                Ok(after) => {
+                    let etag = after.as_ref().map(|it| document(it).etag);
+                    return Ok(Written { before, etag });
+                }
+                // Somebody was faster: look again at what stands there now.
+                Err(error) if is_race(&error) => {}
+                Err(error) => return Err(self.error(&error)),
+            }
+        }
+        Err(EditError::Busy)
+    }
+
+    /// Puts a word on a backend, or takes it back; what has ended goes with it.
+    pub async fn say(
+        &self,
+        cluster: &str,
+        backend: &str,
+        word: Option<&Override>,
+    ) -> Result<(), EditError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let found = self
+                .find(cluster)
+                .await
+                .map_err(|error| self.error(&error))?;
+            let Some(found) = found else {
+                let why = format!("there is no BackendCluster for {cluster} to note the word on");
+                return Err(EditError::Refused(why));
+            };
+            match self.note(&found, backend, word).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_race(&error) => {}
+                Err(error) => return Err(self.error(&error)),
+            }
+        }
+        Err(EditError::Busy)
+    }
+
+    /// The object that has this name: of several the one that is served.
+    async fn find(&self, cluster: &str) -> Asked<Option<DynamicObject>> {
+        let mut page = ListParams::default().limit(PAGE);
+        let mut found: Option<(i64, DynamicObject)> = None;
+        loop {
+            let listed = self.objects.list(&page).await?;
+            for object in listed.items {
+                let read = Object::of(object.clone());
+                let older = found
+                    .as_ref()
+                    .is_none_or(|(created, _)| read.created < *created);
+                if older && read.claim() == Some(cluster) {
+                    found = Some((read.created, object));
+                }
+            }
+            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(found.map(|(_, object)| object)),
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        cluster: &str,
+        found: Option<DynamicObject>,
+        next: &Value,
+    ) -> Asked<DynamicObject> {
+        let mut spec = next.clone();
+        let fields = spec.as_object_mut();
+        if let Some(mut object) = found {
+            let name = object.metadata.name.clone().unwrap_or_default();
+            if let Some(fields) = fields {
+                if fields.get("name").is_some_and(|said| *said == *name) {
+                    fields.remove("name");
+                }
+                // Not part of a document: whoever wrote it there keeps it.
+                let from = object
+                    .data
+                    .get("spec")
+                    .and_then(|it| it.get("backendsFrom"));
+                fields.extend(from.map(|from| ("backendsFrom".to_owned(), from.clone())));
+            }
+            // With the version that was read: whoever wrote meanwhile wins.
+            object.data["spec"] = spec;
+            return self
+                .objects
+                .replace(&name, &PostParams::default(), &object)
+                .await;
+        }
+        let name = object_name(cluster);
+        if let Some(fields) = fields.filter(|_| name == cluster) {
+            fields.remove("name");
+        }
+        let object = DynamicObject::new(&name, &crd::resource()).data(json!({"spec": spec}));
+        self.objects.create(&PostParams::default(), &object).await
+    }
+
+    async fn delete(&self, object: &DynamicObject) -> Asked<()> {
+        let params = DeleteParams::default().preconditions(Preconditions {
+            resource_version: object.metadata.resource_version.clone(),
+            uid: object.metadata.uid.clone(),
+        });
+        let name = object.metadata.name.clone().unwrap_or_default();
+        self.objects.delete(&name, &params).await.map(drop)
+    }
+
+    async fn note(
+        &self,
+        object: &DynamicObject,
+        backend: &str,
+        word: Option<&Override>,
+    ) -> Asked<()> {
+        let metadata = &object.metadata;
+        let annotations = metadata.annotations.as_ref();
+        let text = annotations.and_then(|all| all.get(crd::OVERRIDES));
+        let said = text.and_then(|text| serde_json::from_str(text).ok());
+        let mut said: Map<String, Value> = said.unwrap_or_default();
+        match word {
+            Some(word) => drop(said.insert(backend.to_owned(), word.to_value())),
+            None => drop(said.remove(backend)),
+        }
+        let said = match said.is_empty() {
+            true => Value::Null,
+            false => Value::Object(said).to_string().into(),
+        };
+        let patch = json!({"metadata": {
+            "resourceVersion": metadata.resource_version,
+            "annotations": BTreeMap::from([(crd::OVERRIDES, said)]),
+        }});
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let name = metadata.name.clone().unwrap_or_default();
+        let patched = self
+            .objects
+            .patch(&name, &params, &Patch::Merge(&patch))
+            .await;
+        patched.map(drop)
+    }
+
+    fn error(&self, error: &kube::Error) -> EditError {
+        let why = format!("{}: {}", self.place, words(error));
+        match error {
+            kube::Error::Api(_) => EditError::Refused(why),
+            _ => EditError::Unreachable(why),
+        }
+    }
+}
+
+/// The document that an object is.
+fn document(object: &DynamicObject) -> Document {
+    Document::new(Object::of(object.clone()).text().to_string().into_bytes())
+}
+
+fn is_race(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    status.is_conflict() || status.is_already_exists() || status.is_not_found()
+}
+
+/// The name of a cluster's object: the cluster's where that is a name in Kubernetes too, else its
+/// letters and what tells it from others that look like it (RG-13).
+fn object_name(cluster: &str) -> String {
+    let good = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9');
+    let inner = |b: u8| good(b) || matches!(b, b'-' | b'.');
+    let bytes = cluster.as_bytes();
+    let ends = bytes.first().zip(bytes.last());
+    let fits = bytes.iter().all(|b| inner(*b))
+        && ends.is_some_and(|(first, last)| good(*first) && good(*last))
+        // Each part between dots is a label of its own.
+        && cluster.split('.').all(|part| {
+            let ends = part.bytes().next().zip(part.bytes().last());
+            ends.is_some_and(|(first, last)| good(first) && good(last))
+        });
+    if fits {
+        return cluster.to_owned();
+    }
+    let hash = identity::hex(identity::text_key(bytes));
+    let clean = cluster
+        .to_ascii_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let room = NAME_MAX - hash.len() - 1;
+    let clean = clean.trim_matches('-');
+    let clean = clean
+        .get(..clean.len().min(room))
+        .unwrap_or(clean)
+        .trim_end_matches('-');
+    match clean {
+        "" => hash,
+        clean => format!("{clean}-{hash}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rg_13_every_cluster_has_an_object_of_its_own() {
+        for plain in ["orders", "a.b-c", "0"] {
+            assert_eq!(object_name(plain), plain);
+        }
+        let odd = [
+            "Orders", "orders.", "a|b", "a/b", "a_b", "-a", "a..b", ".", "|",
+        ];
+        let mut names: Vec<String> = odd.into_iter().map(object_name).collect();
+        names.push(object_name(&"x|".repeat(126)));
+        for name in &names {
+            assert!(name.len() <= NAME_MAX, "{name}");
+            assert_eq!(object_name(name), *name, "it is a name in Kubernetes");
+        }
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+        assert!(object_name("A|b").starts_with("a-b-"));
+    }
+}

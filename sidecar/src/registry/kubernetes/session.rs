@@ -1,0 +1,282 @@
+//! What is heard of the API server: a reading of everything, and then every change.
+//!
+//! The library lists, watches, and asks again where a watch ended in good order or is too old. All
+//! else ends the session.
+
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use futures_util::stream::{BoxStream, StreamExt};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DynamicObject};
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::time::{Instant, timeout};
+
+use super::access::{Access, WATCH_MAX_S, words};
+use super::object::Object;
+use super::records::Records;
+use super::slices::SERVICE_LABEL;
+
+/// Longest time of a full reading.
+const LISTING_MAX: Duration = Duration::from_secs(30);
+/// Changes that are taken in at once.
+const BATCH: usize = 1000;
+/// Until the slices are asked for again after a failure.
+const BLIND_PAUSE: Duration = Duration::from_secs(5);
+
+type Heard<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+
+/// The store does not do what is needed; the words of the library or the server.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SessionError(String);
+
+impl SessionError {
+    fn of(error: &dyn std::error::Error) -> Self {
+        SessionError(words(error))
+    }
+}
+
+/// A reading and what follows it; dropped, it stops listening.
+pub struct Session {
+    access: Access,
+    objects: Heard<DynamicObject>,
+    /// A full reading that is not through yet.
+    reading: Vec<Object>,
+    slices: Slices,
+    /// When everything was read last.
+    pub listed: Instant,
+    /// It is being read again.
+    pub listing: bool,
+}
+
+/// The same for the endpoints of Services, which are asked for only where an object names one.
+struct Slices {
+    heard: Option<Heard<EndpointSlice>>,
+    reading: Vec<EndpointSlice>,
+    /// All of them were read, or could not be.
+    settled: bool,
+    retry: Option<Instant>,
+    /// Why they cannot be read.
+    blind: Option<String>,
+}
+
+/// What taking something in changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// The registry may be another.
+    pub news: bool,
+    /// Everything was read anew.
+    pub full: bool,
+}
+
+impl Session {
+    /// Reads everything into the records.
+    pub async fn begin(access: &Access, records: &mut Records) -> Result<Self, SessionError> {
+        let mut session = Session {
+            objects: objects(access),
+            access: access.clone(),
+            reading: Vec::new(),
+            slices: Slices {
+                heard: None,
+                reading: Vec::new(),
+                settled: false,
+                retry: None,
+                blind: None,
+            },
+            listed: Instant::now(),
+            listing: true,
+        };
+        let listing = async {
+            while !session.next_object(records).await?.full {}
+            Ok(())
+        };
+        let late = || SessionError("no answer in time".to_owned());
+        timeout(LISTING_MAX, listing).await.map_err(|_| late())??;
+        let listing = session.listen_to_slices(records);
+        // Blind for Services it still serves everything else.
+        if timeout(LISTING_MAX, listing).await.is_err() {
+            session
+                .slices
+                .fail("EndpointSlices: no answer in time".to_owned());
+        }
+        Ok(session)
+    }
+
+    /// Reads everything once more; what is heard next is the whole of it.
+    pub fn list_again(&mut self) {
+        self.objects = objects(&self.access);
+        self.reading.clear();
+        if self.slices.heard.is_some() {
+            self.slices.heard = Some(slices(&self.access));
+        }
+        self.listing = true;
+    }
+
+    /// Whether what is known of Services is all there is, where somebody needs it.
+    pub fn settled(&self) -> bool {
+        self.slices.heard.is_none() || self.slices.settled
+    }
+
+    /// Why Services cannot be followed.
+    pub fn blind(&self) -> Option<&str> {
+        self.slices.blind.as_deref()
+    }
+
+    /// When something is to be done though nothing is heard.
+    pub fn retry(&self) -> Option<Instant> {
+        self.slices.retry
+    }
+
+    /// Waits for news and takes all there are into the records.
+    pub async fn next(&mut self, records: &mut Records) -> Result<Taken, SessionError> {
+        let mut taken = self.next_any(records).await?;
+        for _ in 0..BATCH {
+            let Some(more) = self.next_any(records).now_or_never() else {
+                break;
+            };
+            let more = more?;
+            taken.news |= more.news;
+            taken.full |= more.full;
+        }
+        if taken.news {
+            self.listen_or_not(records);
+        }
+        Ok(taken)
+    }
+
+    async fn next_any(&mut self, records: &mut Records) -> Result<Taken, SessionError> {
+        tokio::select! {
+            event = self.objects.next() => self.take(event, records),
+            event = self.slices.next() => Ok(Taken {
+                // Of the objects, not of these.
+                full: false,
+                ..self.slices.take(event, records)
+            }),
+        }
+    }
+
+    async fn next_object(&mut self, records: &mut Records) -> Result<Taken, SessionError> {
+        let event = self.objects.next().await;
+        self.take(event, records)
+    }
+
+    fn take(
+        &mut self,
+        event: Option<watcher::Result<Event<DynamicObject>>>,
+        records: &mut Records,
+    ) -> Result<Taken, SessionError> {
+        let mut taken = Taken::default();
+        match event {
+            Some(Ok(Event::Init)) => self.reading.clear(),
+            Some(Ok(Event::InitApply(object))) => self.reading.push(Object::of(object)),
+            Some(Ok(Event::InitDone)) => {
+                records.replace(std::mem::take(&mut self.reading));
+                self.listed = Instant::now();
+                self.listing = false;
+                taken = Taken {
+                    news: true,
+                    full: true,
+                };
+            }
+            Some(Ok(Event::Apply(object))) => taken.news = records.put(Object::of(object)),
+            Some(Ok(Event::Delete(object))) => taken.news = records.remove(&Object::of(object)),
+            // Too old: the library reads everything again by itself.
+            Some(Err(error)) if is_gone(&error) => self.listing = true,
+            Some(Err(error)) => return Err(SessionError::of(&error)),
+            None => return Err(SessionError("the watch ended".to_owned())),
+        }
+        Ok(taken)
+    }
+
+    /// Asks for the slices, again after a failure, if an object names a Service.
+    pub fn listen_or_not(&mut self, records: &Records) {
+        if !records.needs_slices() {
+            self.slices.heard = None;
+            self.slices.settled = false;
+            self.slices.retry = None;
+            self.slices.blind = None;
+            return;
+        }
+        let due = self.slices.retry.is_none_or(|at| at <= Instant::now());
+        if self.slices.heard.is_none() && due {
+            self.slices.retry = None;
+            self.slices.heard = Some(slices(&self.access));
+        }
+    }
+
+    /// The first reading of the slices, so that no Service is taken for an empty one.
+    async fn listen_to_slices(&mut self, records: &mut Records) {
+        self.listen_or_not(records);
+        while self.slices.heard.is_some() {
+            let event = self.slices.next().await;
+            if self.slices.take(event, records).full {
+                return;
+            }
+        }
+    }
+}
+
+impl Slices {
+    /// Never, while they are not asked for.
+    async fn next(&mut self) -> Option<watcher::Result<Event<EndpointSlice>>> {
+        match &mut self.heard {
+            Some(heard) => heard.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.heard = None;
+        self.settled = true;
+        self.retry = Some(Instant::now() + BLIND_PAUSE);
+        self.blind = Some(why);
+    }
+
+    fn take(
+        &mut self,
+        event: Option<watcher::Result<Event<EndpointSlice>>>,
+        records: &mut Records,
+    ) -> Taken {
+        let mut taken = Taken::default();
+        match event {
+            Some(Ok(Event::Init)) => self.reading.clear(),
+            Some(Ok(Event::InitApply(slice))) => self.reading.push(slice),
+            Some(Ok(Event::InitDone)) => {
+                records.replace_slices(std::mem::take(&mut self.reading));
+                self.settled = true;
+                self.blind = None;
+                taken.news = true;
+                taken.full = true;
+            }
+            Some(Ok(Event::Apply(slice))) => taken.news = records.put_slice(slice),
+            Some(Ok(Event::Delete(slice))) => taken.news = records.remove_slice(&slice),
+            Some(Err(error)) if is_gone(&error) => {}
+            Some(Err(error)) => {
+                self.fail(format!("EndpointSlices: {}", words(&error)));
+                taken.news = true;
+            }
+            None => self.fail("EndpointSlices: the watch ended".to_owned()),
+        }
+        taken
+    }
+}
+
+fn is_gone(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
+}
+
+fn objects(access: &Access) -> Heard<DynamicObject> {
+    let config = watcher::Config::default().timeout(WATCH_MAX_S);
+    // The objects' kind is known at run time only, so that one that does not fit the types here is
+    // judged like any other record and spoils nothing.
+    watcher(access.objects.clone(), config).boxed()
+}
+
+fn slices(access: &Access) -> Heard<EndpointSlice> {
+    let api: Api<EndpointSlice> = Api::namespaced(access.client.clone(), &access.namespace);
+    let config = watcher::Config::default()
+        .timeout(WATCH_MAX_S)
+        .labels(SERVICE_LABEL);
+    watcher(api, config).boxed()
+}

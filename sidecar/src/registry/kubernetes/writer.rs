@@ -1,0 +1,212 @@
+//! Writes what became of each object beside it: only what is news, and not too much at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use pointsman_filter::config::ClusterConfig;
+use pointsman_filter::identity;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::warn;
+
+use super::View;
+use super::access::{Access, words};
+use super::crd;
+use super::crd::status::BackendClusterStatus;
+use super::lease::Lease;
+use super::records::Report;
+use super::status::status;
+use crate::registry::Feedback;
+
+/// Who writes, in the objects' `managedFields`.
+const MANAGER: &str = "pointsman";
+/// Between two passes over all objects: what flaps is written once a second, no more.
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+/// Objects per pass: between two passes the Lease is renewed.
+const PASS_MAX: usize = 500;
+/// Writes under way at a time.
+const WRITES_MAX: usize = 8;
+
+/// The writer of statuses.
+pub struct Writer {
+    objects: Api<DynamicObject>,
+    lease: Lease,
+    views: watch::Receiver<View>,
+    feedback: Feedback,
+    /// What stands there, by the object's uid.
+    written: BTreeMap<String, BackendClusterStatus>,
+    /// What the server refused to take, until everything is read again.
+    refused: BTreeSet<String>,
+    /// Which reading `written` is of.
+    listings: u64,
+    /// A refusal was said already.
+    told: bool,
+}
+
+/// What became of one write.
+enum Outcome {
+    /// It stands there.
+    Written(BackendClusterStatus),
+    /// The object is gone or another one by now.
+    Gone,
+    /// The server does not want it.
+    Refused(kube::Error),
+    /// The server is out of reach.
+    Lost,
+}
+
+impl Writer {
+    /// Nothing is known of what stands there, beyond what the views say.
+    pub fn new(
+        access: &Access,
+        lease_duration: Duration,
+        views: watch::Receiver<View>,
+        feedback: Feedback,
+    ) -> Self {
+        // As unique as this sidecar's verdicts must be.
+        let epoch = feedback.health.borrow().verdicts().version().epoch;
+        let identity = format!("pointsman-{}", identity::hex(epoch));
+        Writer {
+            objects: access.objects.clone(),
+            lease: Lease::new(access, identity, lease_duration),
+            views,
+            feedback,
+            written: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            listings: 0,
+            told: false,
+        }
+    }
+
+    /// Writes for as long as it is polled, and as there is somebody to tell of news.
+    pub async fn run(mut self) {
+        let mut beat = interval(self.lease.beat());
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut held = false;
+        let mut dirty = true;
+        let mut next_pass = Instant::now();
+        loop {
+            let due = dirty && self.lease.held(Instant::now());
+            tokio::select! {
+                _ = beat.tick() => {
+                    self.lease.renew().await;
+                    let holds = self.lease.held(Instant::now());
+                    if holds && !held {
+                        // Another one wrote until now.
+                        self.written.clear();
+                        dirty = true;
+                    }
+                    held = holds;
+                }
+                () = sleep_until(next_pass), if due => {
+                    dirty = !self.pass().await;
+                    next_pass = Instant::now() + PASS_INTERVAL;
+                }
+                changed = self.views.changed(), if !dirty => match changed {
+                    Ok(()) => dirty = true,
+                    Err(_) => return,
+                },
+                Ok(()) = self.feedback.health.changed(), if !dirty => dirty = true,
+                Ok(()) = self.feedback.fleet.changed(), if !dirty => dirty = true,
+            }
+        }
+    }
+
+    /// Writes what is news; false: not all of it could be.
+    async fn pass(&mut self) -> bool {
+        // Whole seconds, as Kubernetes writes times.
+        let now = Timestamp::now();
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let mut news = self.news(now);
+        let all = news.len() <= PASS_MAX;
+        news.truncate(PASS_MAX);
+        let objects = self.objects.clone();
+        let mut writes = stream::iter(news)
+            .map(|(report, status)| write(objects.clone(), report, status))
+            .buffer_unordered(WRITES_MAX);
+        while let Some((uid, outcome)) = writes.next().await {
+            match outcome {
+                Outcome::Written(status) => drop(self.written.insert(uid, status)),
+                Outcome::Gone => {}
+                Outcome::Refused(error) => {
+                    self.refused.insert(uid);
+                    if !std::mem::replace(&mut self.told, true) {
+                        let why = words(&error);
+                        warn!(
+                            event = "registry_read_only",
+                            "the status of a BackendCluster cannot be written: {why}"
+                        );
+                    }
+                }
+                Outcome::Lost => return false,
+            }
+        }
+        all
+    }
+
+    /// The objects whose status is not what it should be, each with what it should be.
+    fn news(&mut self, now: Timestamp) -> Vec<(Report, BackendClusterStatus)> {
+        let view = self.views.borrow_and_update();
+        if view.listings != self.listings {
+            // What somebody deleted is written again.
+            self.listings = view.listings;
+            self.written.clear();
+            self.refused.clear();
+        }
+        let health = self.feedback.health.borrow_and_update();
+        let fleet = self.feedback.fleet.borrow_and_update();
+        let clusters = view.registry.config.clusters.iter();
+        let clusters: BTreeMap<&str, &ClusterConfig> =
+            clusters.map(|it| (it.name.as_str(), it)).collect();
+        let mut news = Vec::new();
+        for report in &view.reports {
+            let before = self.written.get(&report.uid).or(report.status.as_ref());
+            let cluster = report.cluster.as_deref();
+            let reach = view.progress.reach(cluster.unwrap_or(""), &fleet);
+            let cluster = cluster.and_then(|name| clusters.get(name).copied());
+            let wanted = status(report, cluster, reach, &health, before, now);
+            if before != Some(&wanted) && !self.refused.contains(&report.uid) {
+                news.push((report.clone(), wanted));
+            }
+        }
+        let known: BTreeSet<&str> = view.reports.iter().map(|it| it.uid.as_str()).collect();
+        self.written.retain(|uid, _| known.contains(uid.as_str()));
+        news
+    }
+}
+
+async fn write(
+    objects: Api<DynamicObject>,
+    report: Report,
+    status: BackendClusterStatus,
+) -> (String, Outcome) {
+    let patch = patch(&report, &status);
+    let params = PatchParams::apply(MANAGER).force();
+    let written = objects
+        .patch_status(&report.object, &params, &Patch::Apply(&patch))
+        .await;
+    let outcome = match written {
+        Ok(_) => Outcome::Written(status),
+        Err(kube::Error::Api(error)) if error.is_not_found() || error.is_conflict() => {
+            Outcome::Gone
+        }
+        Err(error @ kube::Error::Api(_)) => Outcome::Refused(error),
+        Err(_) => Outcome::Lost,
+    };
+    (report.uid, outcome)
+}
+
+/// With the uid: what was made anew under the same name is left alone.
+fn patch(report: &Report, status: &BackendClusterStatus) -> Value {
+    let kind = crd::resource();
+    json!({
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": report.object, "uid": report.uid},
+        "status": status,
+    })
+}
