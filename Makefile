@@ -67,11 +67,13 @@ test-wasm: tools-wasm ## test the routing core on wasm32 under Node
 	@$(FETCH) node wasm-bindgen >/dev/null
 	cargo test -p pointsman-filter --no-default-features --target $(WASM) --lib --tests --no-fail-fast
 
-test-e2e: build test-modules ## run the stories on a real Envoy and Redis; ENVOY=/path takes another
+# Without an API server its stories are skipped, and the summary says why.
+test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API server; ENVOY=/path takes another
 	@envoy=$$($(FETCH) envoy) && redis=$$($(DEBIAN) --unpack redis-server) && \
 	promtool=$$($(DEBIAN) --unpack prometheus:promtool) || exit 1; \
+	kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
 	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool"; \
-	export POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
+	export KUBERNETES="$$kubernetes" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
 	set -x; cargo test -p e2e --no-fail-fast
 
 test-compose: ## run the images and envoy/docker-compose.yaml on this machine's Docker engine

@@ -5,7 +5,7 @@
 //! What is tested is what ships: Envoy starts from `envoy/envoy.yaml` and `envoy/static.yaml`.
 //!
 //! In reading order: [`wait`], [`port`], [`process`], [`upstream`] (backends), [`tls`], [`registry`]
-//! (the demo file), [`redis`], [`sidecar`], [`envoy`], then the clients [`client`], [`load`], [`raw`],
+//! (the demo file), [`redis`], [`kubernetes`], [`sidecar`], [`envoy`], then the clients [`client`], [`load`], [`raw`],
 //! [`websocket`] and [`grpc`]; [`artefacts`] finds what was built, [`report`] says what ran.
 
 /// The files of the folder `harness/`: a crate's root would look for its modules beside itself.
@@ -14,6 +14,7 @@ mod harness {
     pub mod client;
     pub mod envoy;
     pub mod grpc;
+    pub mod kubernetes;
     pub mod load;
     pub mod port;
     pub mod process;
@@ -32,6 +33,7 @@ pub use harness::*;
 
 pub use client::{Client, Response};
 pub use envoy::{Bootstrap, Envoy};
+pub use kubernetes::Kubernetes;
 pub use load::{Load, Tally};
 pub use redis::Redis;
 pub use registry::Registry;

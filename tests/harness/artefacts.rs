@@ -31,6 +31,14 @@ pub fn redis() -> Result<PathBuf> {
     )
 }
 
+/// The folder with the API server, its etcd and kubectl: `$KUBERNETES`, else where `make` builds
+/// them. `None`: they cannot be had here.
+pub fn kubernetes() -> Option<PathBuf> {
+    let tools = variable("POINTSMAN_TOOLS").unwrap_or_else(|| root().join(".tools"));
+    let folder = variable("KUBERNETES").unwrap_or_else(|| tools.join("kubernetes"));
+    folder.join("crd-apiserver").is_file().then_some(folder)
+}
+
 /// promtool: `$PROMTOOL`, else the one that `make` unpacks.
 pub fn promtool() -> Result<PathBuf> {
     existing(

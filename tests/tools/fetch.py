@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fetches what building and testing needs and prints the path of each on stdout.
 
-    python3 tests/tools/fetch.py envoy|node|wasm-bindgen|wasm-target...
+    python3 tests/tools/fetch.py envoy|kubernetes|node|wasm-bindgen|wasm-target...
 
 Everything goes into the project's ignored folder .tools (or POINTSMAN_TOOLS) and is fetched once.
 """
@@ -10,12 +10,14 @@ import argparse
 import sys
 
 import envoy
+import kubernetes
 import node
 import rust
 from toolbox import FetchError, say
 
 TOOLS = {
     "envoy": envoy.fetch,
+    "kubernetes": kubernetes.fetch,
     "node": node.fetch,
     "wasm-bindgen": rust.wasm_bindgen,
     "wasm-target": rust.wasm_target,
