@@ -3,6 +3,7 @@
 mod attempts;
 mod backoffs;
 mod cli;
+mod conformance;
 mod deploy;
 mod endurance;
 mod failover;
@@ -12,6 +13,7 @@ mod hostile;
 mod monitoring;
 mod operators;
 mod policies;
+mod registry_kubernetes;
 mod registry_redis;
 mod scene;
 mod shipped;

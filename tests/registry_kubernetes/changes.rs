@@ -1,0 +1,166 @@
+//! A change becomes traffic, and its object says so.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use harness::kubernetes::SLICES;
+use harness::registry::cluster;
+
+use super::*;
+
+#[tokio::test]
+async fn rg_10_add_reweight_drain_remove_break_and_repair() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let Some(story) = Story::start("add_reweight_drain", &[&one], &[]).await? else {
+        return Ok(());
+    };
+    let kubernetes = &story.kubernetes;
+    let mut client = story.envoy.client();
+    story.condition("orders", "Accepted", "Accepted").await?;
+    story
+        .condition("orders", "ResolvedRefs", "NoReferences")
+        .await?;
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+
+    let both = cluster("orders", &[&one, &two], json!({}));
+    kubernetes.put(&both).await?;
+    only(&mut client, &["one", "two"]).await?;
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    let status = &kubernetes.get("orders").await?["status"];
+    assert_eq!(status["backends"]["healthy"], 2, "{status}");
+    assert_eq!(status["cluster"], "orders");
+
+    let mut reweighted = both.clone();
+    reweighted["backends"][0]["weight"] = json!(0);
+    kubernetes.put(&reweighted).await?;
+    only(&mut client, &["two"]).await?;
+    let mut draining = both.clone();
+    draining["backends"][1]["state"] = json!("Draining");
+    kubernetes.put(&draining).await?;
+    only(&mut client, &["one"]).await?;
+    kubernetes.put(&both).await?;
+    only(&mut client, &["one", "two"]).await?;
+    kubernetes
+        .put(&cluster("orders", &[&two], json!({})))
+        .await?;
+    only(&mut client, &["two"]).await?;
+
+    // Broken in a way that no schema can say: said where users look, served as before. Another
+    // object still gets through.
+    let twice = cluster("orders", &[&one, &one], json!({}));
+    kubernetes.put(&twice).await?;
+    let condition = story.condition("orders", "Accepted", "Invalid").await?;
+    let says = "clusters.orders.backends[1].id: must be unique";
+    let message = condition["message"].as_str().unwrap_or("");
+    ensure!(message.starts_with(says), "{condition}");
+    story
+        .condition("orders", "Programmed", "NotAccepted")
+        .await?;
+    kubernetes
+        .put(&cluster("other", &[&one], json!({})))
+        .await?;
+    story.serves(&["orders", "other"]).await?;
+    only(&mut client, &["two"]).await?;
+    kubernetes
+        .put(&cluster("orders", &[&one], json!({})))
+        .await?;
+    only(&mut client, &["one"]).await?;
+    story.condition("orders", "Accepted", "Accepted").await?;
+    story.end().await
+}
+
+#[tokio::test]
+async fn a_services_endpoints_are_backends() -> Result<()> {
+    let (one, pod, old) = (
+        Upstream::new("one")?,
+        Upstream::new("pod")?,
+        Upstream::new("old")?,
+    );
+    let Some(story) = Story::start("a_services_endpoints", &[&one], &[]).await? else {
+        return Ok(());
+    };
+    let mut client = story.envoy.client();
+    // Each pod on a port of its own is a slice of its own.
+    let slice = |pod: &Upstream, conditions: Value| {
+        let target = json!({"kind": "Pod", "name": pod.id()});
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": pod.id(), "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": pod.address().port(), "protocol": "TCP"}],
+            "endpoints": [{"addresses": [pod.address().ip().to_string()],
+                "conditions": conditions, "targetRef": target}],
+        })
+    };
+    let put = async |pod: &Upstream, conditions: Value| -> Result<()> {
+        let slice = slice(pod, conditions);
+        story.kubernetes.apply_object(SLICES, &slice).await?.ok()?;
+        Ok(())
+    };
+    let from = json!({"backendsFrom": [{"service": {"name": "web", "port": "http"}}]});
+    story
+        .kubernetes
+        .put(&cluster("orders", &[&one], from))
+        .await?;
+    let condition = story
+        .condition("orders", "ResolvedRefs", "NotFound")
+        .await?;
+    assert_eq!(condition["message"], "Service web has no EndpointSlice");
+    only(&mut client, &["one"]).await?;
+
+    put(&pod, json!({"ready": true})).await?;
+    put(&old, json!({"ready": true})).await?;
+    only(&mut client, &["old", "one", "pod"]).await?;
+    story
+        .condition("orders", "ResolvedRefs", "Resolved")
+        .await?;
+    put(
+        &old,
+        json!({"ready": false, "serving": true, "terminating": true}),
+    )
+    .await?;
+    only(&mut client, &["one", "pod"]).await?;
+    let state = eventually(SOON, "the pod that ends to be Draining", async || {
+        let status = &story.kubernetes.get("orders").await?["status"];
+        let impaired = status["impaired"][0].clone();
+        ensure!(impaired["id"] == "old", "{status}");
+        Ok(impaired["state"].clone())
+    });
+    assert_eq!(state.await?, "Draining");
+    story.kubernetes.delete(SLICES, "old").await?;
+    put(&pod, json!({"ready": false, "serving": false})).await?;
+    only(&mut client, &["one"]).await?;
+    story.end().await
+}
+
+#[tokio::test]
+async fn an_operators_word_beats_the_document_and_ends_in_time() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let Some(mut story) = Story::start("an_operators_word", &[&one, &two], &[]).await? else {
+        return Ok(());
+    };
+    let mut client = story.envoy.client();
+    let word = json!({"one": {"state": "Cordoned", "reason": "disk", "actor": "me"}});
+    story.kubernetes.annotate("orders", Some(&word)).await?;
+    only(&mut client, &["two"]).await?;
+    // Applying the document again does not undo it, nor does a restart.
+    let document = cluster("orders", &[&one, &two], json!({}));
+    story.kubernetes.put(&document).await?;
+    story.sidecar.restart().await?;
+    only(&mut client, &["two"]).await?;
+    story.kubernetes.annotate("orders", None).await?;
+    only(&mut client, &["one", "two"]).await?;
+
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    let end = u64::try_from(now)? + 3000;
+    let word = json!({"two": {"state": "Draining", "expiresAt": end}});
+    story.kubernetes.annotate("orders", Some(&word)).await?;
+    only(&mut client, &["one"]).await?;
+    only(&mut client, &["one", "two"]).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    ensure!(now >= u128::from(end), "the word ended early");
+    story.end().await
+}

@@ -1,0 +1,109 @@
+//! The API server dies, hangs and comes back; our kind goes and comes. Traffic does not notice.
+
+use harness::{Load, throughout};
+
+use super::*;
+
+const WHILE: Duration = Duration::from_secs(3);
+/// A server that hangs is noticed by its silence.
+const SILENCE: Duration = Duration::from_secs(45);
+
+#[tokio::test]
+async fn rg_24_killed_and_restarted_under_load() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let Some(mut story) = Story::start("killed_and_restarted", &[&one], &[]).await? else {
+        return Ok(());
+    };
+    let health = story.health(200).await?;
+    let redis = json!({"status": "disabled", "backend": "kubernetes"});
+    assert_eq!(health["redis"], redis);
+    let load = Load::new(story.envoy.address(), u64::MAX)
+        .per_second(200)
+        .start();
+
+    story.kubernetes.kill();
+    let health = story.health(503).await?;
+    assert_eq!(health["kubernetes"]["status"], "disconnected");
+    throughout(
+        WHILE,
+        "ready, and the last good registry served",
+        async || {
+            let ready = story.sidecar.get("/readyz").await?;
+            ensure!(ready.status == 200, "/readyz: {}", ready.status);
+            ensure!(
+                story.clusters().await? == ["orders"],
+                "the registry is gone"
+            );
+            Ok(())
+        },
+    )
+    .await?;
+    story.kubernetes.restart().await?;
+    // Written before the sidecar is back, or after: either way it arrives.
+    let document = registry::cluster("orders", &[&one, &two], json!({}));
+    story.kubernetes.put(&document).await?;
+    story.health(200).await?;
+    only(&mut story.envoy.client(), &["one", "two"]).await?;
+    story.event("registry_lost", 1).await?;
+    story.event("registry_restored", 1).await?;
+    // Notices come on the new watch too.
+    let late = registry::cluster("late", &[&one], json!({}));
+    story.kubernetes.put(&late).await?;
+    story.serves(&["late", "orders"]).await?;
+    load.stop().await?.ensure_clean()
+}
+
+#[tokio::test]
+async fn a_hung_server_is_noticed_and_taken_up_again() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let Some(story) = Story::start("a_hung_server", &[&one], &[]).await? else {
+        return Ok(());
+    };
+    story.kubernetes.hang().await?;
+    eventually(SILENCE, "the silence to be noticed", async || {
+        let status = story.sidecar.get("/health").await?.status;
+        ensure!(status == 503, "{status}");
+        Ok(())
+    })
+    .await?;
+    only(&mut story.envoy.client(), &["one"]).await?;
+    story.kubernetes.resume()?;
+    eventually(SILENCE, "the server to be taken up again", async || {
+        let status = story.sidecar.get("/health").await?.status;
+        ensure!(status == 200, "{status}");
+        Ok(())
+    })
+    .await?;
+    let late = registry::cluster("late", &[&one], json!({}));
+    story.kubernetes.put(&late).await?;
+    story.serves(&["late", "orders"]).await
+}
+
+#[tokio::test]
+async fn our_kind_is_deleted_and_made_again_while_running() -> Result<()> {
+    let one = Upstream::new("one")?;
+    // Long enough that the loss is not confirmed meanwhile.
+    let guard = ("POINTSMAN_GUARD_DELAY", "10m");
+    let Some(story) = Story::start("our_kind_is_deleted", &[&one], &[guard]).await? else {
+        return Ok(());
+    };
+    let load = Load::new(story.envoy.address(), u64::MAX)
+        .per_second(100)
+        .start();
+    story.kubernetes.uninstall().await?;
+    story.health(503).await?;
+    let status = story.sidecar.status().await?;
+    let error = status["registry"]["error"].as_str().context("no error")?;
+    ensure!(error.contains("404"), "{error}");
+    ensure!(
+        story.clusters().await? == ["orders"],
+        "the registry is gone"
+    );
+    story.kubernetes.install().await?;
+    story.health(200).await?;
+    let document = registry::cluster("orders", &[&one], json!({}));
+    story.kubernetes.put(&document).await?;
+    story.event("registry_guard_released", 1).await?;
+    story.condition("orders", "Accepted", "Accepted").await?;
+    load.stop().await?.ensure_clean()
+}

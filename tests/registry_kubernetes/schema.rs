@@ -1,0 +1,133 @@
+//! What the parser refuses the API server refuses too, as far as a schema and CEL can say it.
+
+use super::*;
+
+#[tokio::test]
+async fn the_server_refuses_what_the_parser_refuses() -> Result<()> {
+    let Some(kubernetes) = Kubernetes::start("the_server_refuses").await? else {
+        return Ok(());
+    };
+    let backend = |more: Value| {
+        let mut backend = json!({"address": "10.0.0.1:80"});
+        if let (Some(backend), Value::Object(more)) = (backend.as_object_mut(), more) {
+            backend.extend(more);
+        }
+        json!({"backends": [backend]})
+    };
+    let probe = |check: Value| json!({"healthCheck": check});
+    let refused = [
+        json!({"weight": 1}),
+        json!({"name": "a:b"}),
+        json!({"name": "pointsman_sidecar"}),
+        json!({"loadBalancing": {"policy": "Fastest"}}),
+        json!({"sticky": {"cookie": "a b"}}),
+        json!({"sticky": {"sameSite": "None"}}),
+        probe(json!({})),
+        probe(json!({"tcp": {}, "http": {}})),
+        probe(json!({"tcp": {}, "interval": "1"})),
+        probe(json!({"tcp": {}, "interval": "2h"})),
+        probe(json!({"tcp": {}, "timeout": "1ms"})),
+        probe(json!({"tcp": {}, "healthyThreshold": 0})),
+        probe(json!({"http": {"path": "healthz"}})),
+        probe(json!({"http": {"method": "DELETE"}})),
+        probe(json!({"http": {"expectedStatuses": ["299-200"]}})),
+        probe(json!({"http": {"expectedStatuses": [99]}})),
+        probe(json!({"http": {"headers": [{"name": "Host", "value": "x"}]}})),
+        json!({"retry": {"attempts": 11}}),
+        json!({"retry": {"on": ["Sometimes"]}}),
+        json!({"retry": {"on": [399]}}),
+        json!({"retry": {"perTryTimeout": "1s"}}),
+        json!({"retry": {"perTryTimeout": "25h", "on": ["Reset"]}}),
+        json!({"backoff": {"base": "2s", "max": "1s"}}),
+        json!({"backoff": {"max": "500ms"}}),
+        json!({"backoff": {"maxTries": 17}}),
+        json!({"whenAllUnhealthy": "Panic"}),
+        json!({"tls": {"sni": "a b"}}),
+        json!({"refusal": {}}),
+        json!({"backends": [{"id": "no-address"}]}),
+        backend(json!({"address": "example.org:80"})),
+        backend(json!({"address": "10.0.0.256:80"})),
+        backend(json!({"address": "10.0.0.1:65536"})),
+        backend(json!({"weight": -1})),
+        backend(json!({"weight": 65_536})),
+        backend(json!({"stickyId": "a;b"})),
+        backend(json!({"id": ""})),
+        backend(json!({"state": "Closed"})),
+    ];
+    for spec in refused {
+        let answer = kubernetes.apply("refused", &spec).await?;
+        let status = answer.status;
+        ensure!(
+            status / 100 == 4,
+            "{spec} was taken: {status} {}",
+            answer.body
+        );
+        let mut document = spec.clone();
+        if document.get("name").is_none() {
+            document["name"] = json!("refused");
+        }
+        let parsed = pointsman_filter::config::ClusterConfig::parse(&document);
+        // The sidecar's own name is refused outside the parser.
+        ensure!(
+            parsed.is_err() || spec["name"] == "pointsman_sidecar",
+            "{spec}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_server_takes_what_the_parser_takes() -> Result<()> {
+    let Some(kubernetes) = Kubernetes::start("the_server_takes").await? else {
+        return Ok(());
+    };
+    let taken = [
+        json!({}),
+        json!({"backends": []}),
+        json!({"name": "a|b/c_d.e-F"}),
+        json!({"loadBalancing": {"policy": "LeastLoaded", "metric": "Latency"}}),
+        json!({"sticky": {"cookie": "C", "httpOnly": false, "secure": true, "sameSite": "None"}}),
+        json!({"healthCheck": {"http": {"path": "/h", "method": "POST", "host": "h:1", "body": "b",
+            "expectedStatuses": ["200-299", "404", 429], "headers": [{"name": "x-a", "value": "1"}]},
+            "port": 8080, "interval": "1.5s", "timeout": "500ms", "healthyThreshold": 1}}),
+        json!({"retry": {"attempts": 1, "on": [], "perTryTimeout": "0s"}}),
+        json!({"retry": {"on": ["Reset", 429], "perTryTimeout": "1m"}}),
+        json!({"backoff": {"base": "1m", "max": "1h", "maxTries": 1}}),
+        json!({"whenAllUnhealthy": "Refuse", "http2": true, "tls": {}}),
+        json!({"refusal": {"body": "away", "contentType": "text/plain"}}),
+        json!({"backends": [
+            {"id": "a", "address": "[fd00::1]:65535", "weight": 0, "backup": true, "stickyId": "s",
+                "state": "Cordoned"},
+            {"address": "10.0.0.1:1"},
+        ]}),
+    ];
+    for spec in taken {
+        let answer = kubernetes.apply("taken", &spec).await?;
+        ensure!(
+            answer.status / 100 == 2,
+            "{spec}: {} {}",
+            answer.status,
+            answer.body
+        );
+        let mut document = answer.body["spec"].clone();
+        if document.get("name").is_none() {
+            document["name"] = json!("taken");
+        }
+        // As it came back: nothing was dropped or added on the way.
+        let parsed = pointsman_filter::config::ClusterConfig::parse(&document)?;
+        let mut sent = spec.clone();
+        if sent.get("name").is_none() {
+            sent["name"] = json!("taken");
+        }
+        assert_eq!(
+            parsed,
+            pointsman_filter::config::ClusterConfig::parse(&sent)?
+        );
+        kubernetes.delete(kubernetes::CLUSTERS, "taken").await?;
+    }
+    // Services stand beside the document.
+    let from = json!({"backendsFrom": [{"service": {"name": "web", "port": 80}},
+        {"service": {"name": "web", "port": "http"}}, {"service": {"name": "web"}}]});
+    kubernetes.apply("from", &from).await?.ok()?;
+    Ok(())
+}

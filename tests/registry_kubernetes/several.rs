@@ -1,0 +1,81 @@
+//! Several sidecars on one namespace, and several objects with one name.
+
+use harness::throughout;
+
+use super::*;
+
+const WHILE: Duration = Duration::from_secs(5);
+
+/// What tells one state of an object from another.
+async fn version(kubernetes: &Kubernetes, object: &str) -> Result<String> {
+    let object = kubernetes.get(object).await?;
+    let version = object["metadata"]["resourceVersion"].as_str();
+    Ok(version.context("no resourceVersion")?.to_owned())
+}
+
+#[tokio::test]
+async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let short = [("POINTSMAN_LEASE_DURATION", "3s")];
+    let Some(story) = Story::start("two_sidecars", &[&one], &short).await? else {
+        return Ok(());
+    };
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    // It has no proxy: what it would say of the object is not what the other one says.
+    let other = sidecar(&story.kubernetes, &short).await?;
+    let before = version(&story.kubernetes, "orders").await?;
+    throughout(WHILE, "nobody writes what is said already", async || {
+        let now = version(&story.kubernetes, "orders").await?;
+        ensure!(now == before, "{before} became {now}");
+        Ok(())
+    })
+    .await?;
+    // The writer dies: the other one takes over.
+    story.sidecar.kill();
+    let document = registry::cluster("orders", &[&one, &two], json!({}));
+    story.kubernetes.put(&document).await?;
+    story.condition("orders", "Programmed", "NoProxies").await?;
+    other.stop().await
+}
+
+#[tokio::test]
+async fn of_two_objects_with_one_name_the_older_wins() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let Some(story) = Story::start("of_two_objects", &[&one], &[]).await? else {
+        return Ok(());
+    };
+    // Times of Kubernetes are whole seconds.
+    let older = story.kubernetes.get("orders").await?["metadata"]["creationTimestamp"].clone();
+    let spec = registry::cluster("orders", &[&two], json!({}));
+    let younger = eventually(SOON, "a younger object", async || {
+        let made = story.kubernetes.apply("another", &spec).await?.ok()?;
+        if made["metadata"]["creationTimestamp"] == older {
+            story
+                .kubernetes
+                .delete(kubernetes::CLUSTERS, "another")
+                .await?;
+            anyhow::bail!("as old as the other one");
+        }
+        Ok(made)
+    })
+    .await?;
+    assert_eq!(younger["spec"]["name"], "orders");
+    let taken = story.condition("another", "Accepted", "NameTaken").await?;
+    let message = taken["message"].as_str().unwrap_or("");
+    ensure!(
+        message.contains("the older BackendCluster orders has it"),
+        "{message}"
+    );
+    only(&mut story.envoy.client(), &["one"]).await?;
+    story
+        .kubernetes
+        .delete(kubernetes::CLUSTERS, "orders")
+        .await?;
+    only(&mut story.envoy.client(), &["two"]).await?;
+    story
+        .condition("another", "Programmed", "Programmed")
+        .await?;
+    Ok(())
+}
