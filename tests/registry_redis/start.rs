@@ -42,7 +42,10 @@ async fn rg_1_rg_3_and_rm_1_wrong_settings_end_it_with_all_that_is_wrong() -> Re
             &[("MX_METADATA_BACKEND", "etcd")],
             &["MX_METADATA_BACKEND", "'etcd'"],
         ),
-        (&[("POINTSMAN_REGISTRY", "K8S")], &["not in this build yet"]),
+        (
+            &[("POINTSMAN_REGISTRY", "K8S")],
+            &["MX_METADATA_NAMESPACE or POD_NAMESPACE"],
+        ),
         (
             &[("POINTSMAN_REGISTRY", " redis")],
             &["POINTSMAN_REGISTRY", "' redis'"],
