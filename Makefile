@@ -101,7 +101,9 @@ demo: build ## kill a backend under load and watch; KEEP=1 keeps everything runn
 bench: build noop-module ## the figures, side by side, in target/bench; QUICK=1 takes a few minutes
 	@envoy=$$($(FETCH) envoy) && valgrind=$$($(DEBIAN) --unpack valgrind) && \
 		redis=$$($(DEBIAN) --unpack redis-server) || exit 1; \
+	[ -n "$(QUICK)" ] || kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
 	export ENVOY="$$envoy" VALGRIND="$$valgrind" REDIS_SERVER="$$redis"; \
+	export KUBERNETES="$$kubernetes"; \
 	export POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
 	export QUICK="$(QUICK)"; cargo run --quiet --release -p e2e --bin bench
 

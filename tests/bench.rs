@@ -162,6 +162,13 @@ async fn the_rest(
     if profile.changes > 0 {
         let redis = delivery::redis(profile, cores).await;
         sections.add_delivery(&mut delivery, "redis.1000", redis);
+        match delivery::kubernetes(profile, cores).await.transpose() {
+            Some(figure) => sections.add_delivery(&mut delivery, "kubernetes.1000", figure),
+            None => {
+                let reason = "there is no API server here";
+                skipped.push(json!({"case": "delivery.kubernetes.1000", "reason": reason}));
+            }
+        }
     }
     sections.take("delivery", delivery);
 

@@ -70,6 +70,17 @@ pub async fn redis(profile: &Profile, cores: Cores) -> Result<Value> {
     stage.follow(profile.changes).await
 }
 
+/// The same in Kubernetes; `None`: there is no API server here.
+pub async fn kubernetes(profile: &Profile, cores: Cores) -> Result<Option<Value>> {
+    println!("  {} changes in Kubernetes", profile.changes);
+    let responder = Responder::start(cores.others).await?;
+    let Some(home) = Home::kubernetes(document(&responder, 1000)).await? else {
+        return Ok(None);
+    };
+    let mut stage = Stage::start(home, responder).await?;
+    Ok(Some(stage.follow(profile.changes).await?))
+}
+
 struct Stage {
     envoy: Envoy,
     _sidecar: Sidecar,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use harness::registry::Registry;
-use harness::{Redis, Sidecar};
+use harness::{Kubernetes, Redis, Sidecar};
 use serde_json::Value;
 
 use crate::contender::CLUSTER;
@@ -15,6 +15,13 @@ pub enum Home {
     Redis {
         /// The server.
         redis: Redis,
+        /// The document as it stands there.
+        document: Value,
+    },
+    /// Kubernetes.
+    Kubernetes {
+        /// The API server.
+        kubernetes: Box<Kubernetes>,
         /// The document as it stands there.
         document: Value,
     },
@@ -33,11 +40,26 @@ impl Home {
         Ok(Home::Redis { redis, document })
     }
 
+    /// An API server with this document; `None`: there is none.
+    pub async fn kubernetes(document: Value) -> Result<Option<Self>> {
+        let Some(kubernetes) = Kubernetes::start("bench").await? else {
+            return Ok(None);
+        };
+        kubernetes.put(&document).await?;
+        Ok(Some(Home::Kubernetes {
+            kubernetes: Box::new(kubernetes),
+            document,
+        }))
+    }
+
     /// A sidecar on it.
     pub async fn sidecar(&self) -> Result<Sidecar> {
         match self {
             Home::File(registry) => Sidecar::start(registry).await,
             Home::Redis { redis, .. } => Sidecar::start_on_store(redis.settings()).await,
+            Home::Kubernetes { kubernetes, .. } => {
+                Sidecar::start_on_store(kubernetes.settings()).await
+            }
         }
     }
 
@@ -48,6 +70,13 @@ impl Home {
             Home::Redis { redis, document } => {
                 change(document);
                 redis.put(document).await
+            }
+            Home::Kubernetes {
+                kubernetes,
+                document,
+            } => {
+                change(document);
+                kubernetes.put(document).await
             }
         }
     }

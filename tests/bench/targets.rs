@@ -118,6 +118,12 @@ const TARGETS: &[Target] = &[
         reason: "",
     },
     Target {
+        id: "delivery.kubernetes.1000.p99",
+        path: "/delivery/kubernetes.1000/p99Ms",
+        limit: Limit::AtMost(100.0),
+        reason: "",
+    },
+    Target {
         id: "vm.1000",
         path: "/vm/1000/bytes",
         limit: Limit::AtMost(2.0 * 1024.0 * 1024.0),
