@@ -67,7 +67,12 @@ struct Setup {
 impl Kubernetes {
     /// Starts one with our kind installed; `None`, and the story skipped, where there is none.
     pub async fn start(story: &str) -> Result<Option<Self>> {
-        let Some(kubernetes) = Self::start_bare(story).await? else {
+        Self::start_for(story, &["pointsman"]).await
+    }
+
+    /// The same for a sidecar that has these Roles of the manifest.
+    pub async fn start_for(story: &str, roles: &[&str]) -> Result<Option<Self>> {
+        let Some(kubernetes) = Self::start_bare(story, roles).await? else {
             return Ok(None);
         };
         kubernetes.install().await?;
@@ -75,7 +80,7 @@ impl Kubernetes {
     }
 
     /// The same without our kind.
-    pub async fn start_bare(story: &str) -> Result<Option<Self>> {
+    pub async fn start_bare(story: &str, roles: &[&str]) -> Result<Option<Self>> {
         let Some(programs) = artefacts::kubernetes() else {
             let reason = "no API server: `python3 tests/tools/fetch.py kubernetes` says why";
             report::skipped(story, reason);
@@ -83,7 +88,7 @@ impl Kubernetes {
         };
         let manifest = artefacts::root().join("envoy/kubernetes/rbac.yaml");
         let manifest = fs::read_to_string(&manifest).context("the RBAC manifest")?;
-        let authorizer = Authorizer::start(&manifest, SIDECAR)?;
+        let authorizer = Authorizer::start(&manifest, roles, SIDECAR)?;
         let setup = Setup::new(programs, &authorizer)?;
         let kubernetes = Kubernetes {
             etcd: setup.launch_etcd()?,

@@ -57,7 +57,7 @@ async fn rg_4_it_needs_a_namespace_and_a_way_to_the_server() -> Result<()> {
 
 #[tokio::test]
 async fn rg_11_a_missing_kind_or_right_is_named() -> Result<()> {
-    let Some(kubernetes) = Kubernetes::start_bare("rg_11").await? else {
+    let Some(kubernetes) = Kubernetes::start_bare("rg_11", &["pointsman"]).await? else {
         return Ok(());
     };
     let (code, text) = fails(&kubernetes.settings()).await?;

@@ -32,10 +32,10 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
-    /// Grants the user what the Roles of the manifest say; everybody else nothing.
-    pub fn start(manifest: &str, user: &str) -> Result<Self> {
+    /// Grants the user what these Roles of the manifest say; everybody else nothing.
+    pub fn start(manifest: &str, roles: &[&str], user: &str) -> Result<Self> {
         let (port, refused) = (Port::reserve()?, Arc::default());
-        let rules = Arc::new((rules(manifest)?, user.to_owned()));
+        let rules = Arc::new((rules(manifest, roles)?, user.to_owned()));
         let listener = port.listen()?;
         let told = Arc::clone(&refused);
         let serving = tokio::spawn(async move {
@@ -78,11 +78,12 @@ impl Drop for Authorizer {
     }
 }
 
-fn rules(manifest: &str) -> Result<Vec<Rule>> {
+fn rules(manifest: &str, roles: &[&str]) -> Result<Vec<Rule>> {
     let mut rules = Vec::new();
     for part in manifest.split("\n---\n") {
         let part: Value = serde_saphyr::from_str(part).context("the RBAC manifest")?;
-        if part["kind"] != "Role" {
+        let name = part["metadata"]["name"].as_str().unwrap_or("");
+        if part["kind"] != "Role" || !roles.contains(&name) {
             continue;
         }
         for rule in part["rules"].as_array().into_iter().flatten() {
