@@ -150,7 +150,8 @@ impl Access {
                 namespace: self.namespace.clone(),
                 why: status.message.clone(),
             },
-            kube::Error::Api(status) if status.is_not_found() => {
+            // By its number: for a kind that it does not know the server finds no words of its own.
+            kube::Error::Api(status) if status.code == 404 => {
                 KubernetesStartError::NoKind { url, resource }
             }
             kube::Error::Api(status) => KubernetesStartError::Read {
