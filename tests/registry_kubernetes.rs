@@ -3,6 +3,7 @@
 //! The sidecar has the rights of `envoy/kubernetes/rbac.yaml`; a story that needs more fails.
 
 mod changes;
+mod delivery;
 mod edits;
 mod guard;
 mod outage;

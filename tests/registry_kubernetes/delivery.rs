@@ -1,0 +1,66 @@
+//! How long a change takes from the write to the first request that obeys it.
+
+use std::time::Instant;
+
+use harness::throughout;
+
+use super::*;
+
+/// Changes that are timed; the delivery paces those that follow within half a second.
+const ISOLATED: usize = 20;
+const QUIET: Duration = Duration::from_millis(600);
+/// Far above what is aimed at (100 ms), for a machine that does much else: the numbers are printed.
+const DELIVERY_MAX: Duration = Duration::from_secs(3);
+const BACKENDS: usize = 1000;
+
+/// Two backends that answer, one of them draining, among a thousand.
+fn orders(serves: &Upstream, drains: &Upstream) -> Value {
+    let mut document = registry::cluster("orders", &[serves, drains], json!({}));
+    document["backends"][1]["state"] = json!("Draining");
+    let others = (0..BACKENDS - 2).map(|i| {
+        let address = format!("10.9.{}.{}:80", i / 250, i % 250 + 1);
+        json!({"id": format!("other-{i}"), "address": address, "backup": true})
+    });
+    if let Some(backends) = document["backends"].as_array_mut() {
+        backends.extend(others);
+    }
+    document
+}
+
+#[tokio::test]
+async fn an_isolated_change_is_obeyed_soon() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let Some(story) = Story::start("an_isolated_change", &[&one, &two], &[]).await? else {
+        return Ok(());
+    };
+    story.kubernetes.put(&orders(&one, &two)).await?;
+    let mut client = story.envoy.client();
+    only(&mut client, &["one"]).await?;
+    let mut took = Vec::new();
+    for round in 0..ISOLATED {
+        let (serves, drains) = if round % 2 == 0 {
+            (&two, &one)
+        } else {
+            (&one, &two)
+        };
+        throughout(QUIET, "the change before holds", async || {
+            let response = client.get("/").await?;
+            let by = response.backend();
+            ensure!(by == Some(drains.id()), "{by:?}");
+            Ok(())
+        })
+        .await?;
+        let document = orders(serves, drains);
+        let start = Instant::now();
+        story.kubernetes.put(&document).await?;
+        while client.get("/").await?.backend() != Some(serves.id()) {
+            let id = serves.id();
+            ensure!(start.elapsed() < DELIVERY_MAX, "{id} does not serve");
+        }
+        took.push(start.elapsed());
+    }
+    took.sort();
+    let (p50, max) = (took[took.len() / 2], took[took.len() - 1]);
+    println!("write to first request obeying it, {ISOLATED} changes: p50 {p50:?}, max {max:?}");
+    story.end().await
+}
