@@ -10,6 +10,7 @@ mod failover;
 mod fed;
 mod harness_checks;
 mod hostile;
+mod jobs;
 mod monitoring;
 mod operators;
 mod policies;

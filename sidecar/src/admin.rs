@@ -7,6 +7,7 @@
 mod access;
 mod clusters;
 mod failure;
+mod jobs;
 mod overrides;
 mod readiness;
 mod reload;
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::jobs::Queue;
 use crate::metrics::{self, Metrics};
 use crate::registry::Registry;
 use crate::registry::editor::Editor;
@@ -56,6 +58,8 @@ pub struct Admin {
     pub editor: Editor,
     /// The way to have it read again.
     pub reloads: Reloads,
+    /// What is to be done later, or takes long.
+    pub queue: Queue,
 }
 
 impl Admin {
@@ -89,6 +93,8 @@ fn router(admin: Admin, local: bool) -> Router {
         .route("/admin/health/redis", get(store_health))
         .route("/v1/clusters", get(clusters::list))
         .route("/v1/overrides", get(overrides::list))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::read))
         .route("/v1/proxies", get(proxies))
         .route("/v1/config", get(config));
     if !local {
@@ -107,6 +113,12 @@ fn router(admin: Admin, local: bool) -> Router {
         )
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .route("/v1/clusters/{cluster}", document)
+        .merge(
+            Router::new()
+                .route("/v1/jobs", post(jobs::take_on))
+                .route("/v1/apply", post(jobs::apply))
+                .layer(DefaultBodyLimit::max(jobs::BODY_MAX)),
+        )
         .layer(from_fn_with_state(Arc::clone(&admin), access::may_write));
     Router::new()
         .route("/livez", get(async || "ok\n"))
@@ -133,13 +145,15 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn health(State(admin): State<Arc<Admin>>) -> Response {
     let source = admin.sources.source_status.borrow();
-    let body = store::health(&source, &admin.sources.environment);
+    let queue = *admin.sources.queue.borrow();
+    let body = store::health(&source, queue, &admin.sources.environment);
     (store::code(&source), Json(body)).into_response()
 }
 
 async fn store_health(State(admin): State<Arc<Admin>>) -> Response {
     let source = admin.sources.source_status.borrow();
-    let body = store::detail(&source, Instant::now());
+    let queue = *admin.sources.queue.borrow();
+    let body = store::detail(&source, queue, Instant::now());
     (store::code(&source), Json(body)).into_response()
 }
 

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::admin::Readiness;
 use crate::fleet::Fleet;
 use crate::health::Health;
+use crate::jobs::QueueStatus;
 use crate::metrics::Metrics;
 use crate::registry::document::SIDECAR_CLUSTER;
 use crate::registry::{Feedback, Outlets, Published, Source, SourceStatus};
@@ -48,6 +49,8 @@ struct Channels {
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     /// ADS → delivery, admin.
     proxies: watch::Sender<Proxies>,
+    /// Jobs → admin.
+    queue: watch::Sender<QueueStatus>,
 }
 
 /// Runs the sidecar until a signal, `stop`, or the failure of a stage.
@@ -82,6 +85,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         health: watch::Sender::new(health::nothing_known()),
         snapshots: watch::Sender::new(None),
         proxies: watch::Sender::default(),
+        queue: watch::Sender::default(),
     };
     let ads = Ads::new(
         channels.snapshots.subscribe(),
@@ -91,6 +95,10 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     );
     let metrics = health::metrics(&channels);
     let (place, editor) = (source.place(), source.editor());
+    let queue = health::queue(&settings.registry, &editor);
+    let jobs = queue.clone();
+    let jobs = jobs.run(channels.queue.clone(), metrics.clone(), stages.stop());
+    stages.start("jobs", jobs);
     start_stages(
         &mut stages,
         &channels,
@@ -103,6 +111,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         readiness,
         place,
         editor,
+        queue,
     };
     let extra = health::start(&mut stages, &channels, &settings, metrics, admin_stage);
     let serving = server::serve(xds_listener, stages.stop(), ads, extra);

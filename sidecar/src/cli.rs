@@ -9,6 +9,7 @@ mod client;
 mod documents;
 mod get;
 mod health;
+mod jobs;
 mod overrides;
 mod report;
 mod serve;

@@ -106,6 +106,18 @@ pub enum Event {
         /// The backend's id.
         backend: String,
     },
+    /// A job is done, all of it.
+    JobDone {
+        /// Its id.
+        job: String,
+    },
+    /// A job cannot be done.
+    JobFailed {
+        /// Its id.
+        job: String,
+        /// The store's words, without passwords.
+        reason: String,
+    },
 }
 
 /// What makes a backend healthy again.
@@ -128,7 +140,7 @@ impl Recovery {
 
 impl Event {
     /// The names of all events.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 14] = [
         "backend_unhealthy",
         "backend_healthy",
         "cluster_half_healthy",
@@ -141,6 +153,8 @@ impl Event {
         "override_set",
         "override_cleared",
         "override_expired",
+        "job_done",
+        "job_failed",
     ];
 
     /// Its name in logs.
@@ -158,6 +172,8 @@ impl Event {
             Event::OverrideSet { .. } => "override_set",
             Event::OverrideCleared { .. } => "override_cleared",
             Event::OverrideExpired { .. } => "override_expired",
+            Event::JobDone { .. } => "job_done",
+            Event::JobFailed { .. } => "job_failed",
         }
     }
 
@@ -227,6 +243,10 @@ impl Event {
             Event::OverrideSet { .. }
             | Event::OverrideCleared { .. }
             | Event::OverrideExpired { .. } => self.log_override(),
+            Event::JobDone { job } => info!(event, job, "a job is done"),
+            Event::JobFailed { job, reason } => {
+                error!(event, job, reason, "a job cannot be done");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`cli`] is what an operator types, [`settings`] what a process is told,
 //! [`app`] starts the stages; [`registry`] reads what is wanted, [`xds`] sends it to Envoy,
-//! [`fleet`] is what the proxies report back.
+//! [`fleet`] is what the proxies report back, [`jobs`] is what is to be done later.
 
 mod admin;
 mod app;
@@ -12,6 +12,7 @@ mod event;
 mod exchange;
 mod fleet;
 mod health;
+mod jobs;
 mod metrics;
 mod registry;
 mod settings;

@@ -138,7 +138,9 @@ impl Metrics {
             | Event::RegistryGuardReleased { .. }
             | Event::OverrideSet { .. }
             | Event::OverrideCleared { .. }
-            | Event::OverrideExpired { .. } => return,
+            | Event::OverrideExpired { .. }
+            | Event::JobDone { .. }
+            | Event::JobFailed { .. } => return,
         };
         let cluster = Arc::clone(cluster);
         self.counters

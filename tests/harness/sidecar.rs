@@ -170,7 +170,10 @@ impl Sidecar {
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse()?);
         }
-        Client::new(self.admin_address()).send(request).await
+        let response = Client::new(self.admin_address()).send(request).await?;
+        secrets::ensure_none(&self.setup.secrets, &response.text())
+            .with_context(|| path.to_owned())?;
+        Ok(response)
     }
 
     /// `/status`; fails on anything but 200 with JSON.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::store;
 use crate::fleet::{Fleet, NodeReport};
 use crate::health::Health;
+use crate::jobs::QueueStatus;
 use crate::registry::{Published, Registry, SourceStatus};
 use crate::xds::{Progress, Proxies, Proxy};
 
@@ -33,6 +34,8 @@ pub struct Sources {
     pub fleet: watch::Receiver<Fleet>,
     /// What the xDS streams say.
     pub proxies: watch::Receiver<Proxies>,
+    /// How the queue of jobs is doing.
+    pub queue: watch::Receiver<QueueStatus>,
 }
 
 impl Sources {

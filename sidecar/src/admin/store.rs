@@ -1,11 +1,12 @@
-//! `/health` and `/admin/health/redis`: how the registry's store is doing. What this build does not
-//! have, such as a queue in Redis, is absent from the answers.
+//! `/health` and `/admin/health/redis`: how the registry's store is doing, and what else is kept in
+//! it: counters and the queue of jobs.
 
 use axum::http::StatusCode;
 use pointsman_filter::config::duration;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use crate::jobs::QueueStatus;
 use crate::registry::{Home, SourceStatus, Store};
 
 /// 503 while the store is out of reach.
@@ -17,7 +18,7 @@ pub fn code(source: &SourceStatus) -> StatusCode {
 }
 
 /// For load balancers and monitors.
-pub fn health(source: &SourceStatus, environment: &str) -> Value {
+pub fn health(source: &SourceStatus, queue: QueueStatus, environment: &str) -> Value {
     let status = match source.store {
         Store::Memory | Store::Up => "healthy",
         Store::Down => "unhealthy",
@@ -27,6 +28,7 @@ pub fn health(source: &SourceStatus, environment: &str) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "environment": environment,
         "redis": {"status": redis(source), "backend": backend(source.home)},
+        "queue": jobs(queue),
     });
     if source.home == Home::Kubernetes {
         health["kubernetes"] = json!({"status": connection(source.store)});
@@ -35,11 +37,12 @@ pub fn health(source: &SourceStatus, environment: &str) -> Value {
 }
 
 /// For operators.
-pub fn detail(source: &SourceStatus, now: Instant) -> Value {
+pub fn detail(source: &SourceStatus, queue: QueueStatus, now: Instant) -> Value {
     json!({
         "demo_mode": source.store == Store::Memory,
         "counter_backend": counters(source),
         "redis": {"status": redis(source)},
+        "queue_service": jobs(queue),
         "registry": registry(source, now),
     })
 }
@@ -81,6 +84,20 @@ fn counters(source: &SourceStatus) -> Value {
             "status": connection(source.store),
             "totals": source.counters,
         }),
+    }
+}
+
+/// The queue of jobs; the depth counts those that wait and those under way.
+fn jobs(queue: QueueStatus) -> Value {
+    match queue {
+        QueueStatus::Disabled => json!({"status": "disabled"}),
+        QueueStatus::Memory(depth) => {
+            json!({"status": "disabled", "backend": "memory", "queue_depth": depth})
+        }
+        QueueStatus::Up(depth) => {
+            json!({"status": "connected", "backend": "redis", "queue_depth": depth})
+        }
+        QueueStatus::Down => json!({"status": "disconnected", "backend": "redis"}),
     }
 }
 

@@ -19,6 +19,7 @@ use axum::http::header::AUTHORIZATION;
 use super::*;
 use crate::fleet::{Fleet, NodeReport};
 use crate::health::{Failure, Health, Outcome};
+use crate::jobs::QueueStatus;
 use crate::metrics::Gauges;
 use crate::registry::overrides::Overrides;
 use crate::registry::{Registry, Rejected, SourceStatus};
@@ -65,6 +66,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
         health: health.subscribe(),
         fleet: fleet.subscribe(),
         proxies: watch::Sender::new(proxies()).subscribe(),
+        queue: watch::Sender::new(QueueStatus::Up(3)).subscribe(),
     };
     let gauges = Gauges {
         registry: registry.subscribe(),
@@ -82,6 +84,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
         access: access(Some("word")),
         editor: live::editor_of_nothing(),
         reloads,
+        queue: Queue::Disabled,
     };
     router(admin, local)
 }

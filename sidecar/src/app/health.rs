@@ -2,17 +2,20 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use pointsman_filter::identity;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::Channels;
 use super::stages::Stages;
 use crate::admin::{self, Access, Admin, Readiness, Reloads, Sources};
 use crate::exchange::{self, Exchange};
 use crate::health::{Health, Prober};
+use crate::jobs::{MemoryQueue, Queue, RedisQueue};
 use crate::metrics::{Gauges, Metrics};
 use crate::registry::editor::Editor;
-use crate::settings::Settings;
+use crate::settings::{RegistrySettings, Settings};
 
 /// Nothing known of any backend, in an incarnation of its own.
 pub fn nothing_known() -> Health {
@@ -29,6 +32,26 @@ pub struct AdminStage {
     pub place: String,
     /// The way to change it.
     pub editor: Editor,
+    /// What is to be done later.
+    pub queue: Queue,
+}
+
+/// The queue of jobs that the registry's store allows.
+pub fn queue(settings: &RegistrySettings, editor: &Editor) -> Queue {
+    match settings {
+        RegistrySettings::Demo(_) => {
+            warn!(
+                event = "demo_mode",
+                "DEMO_MODE: the queue of jobs is in memory; what waits there ends with the process"
+            );
+            Queue::Memory(MemoryQueue::new(editor.clone()))
+        }
+        RegistrySettings::Redis(redis) => {
+            let queue = RedisQueue::new(redis, identity::hex(random()));
+            Queue::Redis(Box::new(queue))
+        }
+        RegistrySettings::Kubernetes(_) => Queue::Disabled,
+    }
 }
 
 /// Every metric, reading its gauges from the stages.
@@ -70,6 +93,7 @@ pub fn start(
         readiness,
         place,
         editor,
+        queue,
     } = admin;
     let admin = Admin {
         sources: Sources {
@@ -81,6 +105,7 @@ pub fn start(
             health: channels.health.subscribe(),
             fleet: channels.fleet.subscribe(),
             proxies: channels.proxies.subscribe(),
+            queue: channels.queue.subscribe(),
         },
         metrics: metrics.clone(),
         readiness,
@@ -90,6 +115,7 @@ pub fn start(
         },
         editor,
         reloads: Reloads::new(channels.reloads.clone(), channels.registry.borrow().clone()),
+        queue,
     };
     stages.start("admin", admin::serve(listener, admin, stages.stop()));
     exchange::router(Exchange {

@@ -11,6 +11,7 @@ use similar::TextDiff;
 use super::AdminFlags;
 use super::client::{Answer, Client, ClientError, path};
 use super::documents;
+use super::jobs;
 use super::report::Report;
 
 /// What to write.
@@ -22,6 +23,10 @@ pub struct ApplyFlags {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Leave the writing to the sidecars, under this name, and wait for it: thousands of documents
+    /// that are all written once, whoever dies meanwhile
+    #[arg(long, value_name = "ID", conflicts_with = "dry_run")]
+    job: Option<String>,
     #[command(flatten)]
     admin: AdminFlags,
 }
@@ -50,6 +55,10 @@ pub async fn run(flags: &ApplyFlags) -> Result<Report, ClientError> {
         });
     }
     let mut client = Client::open(&flags.admin).await?;
+    if let Some(id) = &flags.job {
+        let documents = found.documents.into_values().collect();
+        return jobs::apply(&mut client, id, documents).await;
+    }
     let mut report = Report::default();
     for (name, document) in &found.documents {
         let applied = apply(&mut client, name, document, flags.dry_run).await;

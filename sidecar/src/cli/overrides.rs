@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::AdminFlags;
 use super::client::{Client, ClientError, path};
+use super::jobs;
 use super::report::Report;
 
 /// A word on a backend.
@@ -24,6 +25,9 @@ pub struct SayFlags {
     /// For how long, such as 30s, 10m or 2h; until it is taken back if absent
     #[arg(long = "for", value_name = "DURATION")]
     lasts: Option<String>,
+    /// Not now but after so long, whoever is running then: a job
+    #[arg(long = "in", value_name = "DURATION")]
+    delay: Option<String>,
     #[command(flatten)]
     admin: AdminFlags,
 }
@@ -35,6 +39,9 @@ pub struct TakeBackFlags {
     cluster: String,
     /// The backend's id
     backend: String,
+    /// Not now but after so long, whoever is running then: a job
+    #[arg(long = "in", value_name = "DURATION")]
+    delay: Option<String>,
     #[command(flatten)]
     admin: AdminFlags,
 }
@@ -51,19 +58,42 @@ pub async fn say(flags: &SayFlags, act: &str) -> Result<Report, ClientError> {
             body.insert(field.to_owned(), text.as_str().into());
         }
     }
-    ask(&flags.admin, &flags.cluster, &flags.backend, act, body).await
+    let SayFlags {
+        cluster, backend, ..
+    } = flags;
+    match &flags.delay {
+        Some(delay) => jobs::later(&flags.admin, &job(cluster, backend, act, delay, body)).await,
+        None => ask(&flags.admin, cluster, backend, act, body).await,
+    }
 }
 
 /// Takes it back.
 pub async fn take_back(flags: &TakeBackFlags) -> Result<Report, ClientError> {
-    ask(
-        &flags.admin,
-        &flags.cluster,
-        &flags.backend,
-        "uncordon",
-        Map::new(),
-    )
-    .await
+    let TakeBackFlags {
+        cluster, backend, ..
+    } = flags;
+    let (act, body) = ("uncordon", Map::new());
+    match &flags.delay {
+        Some(delay) => jobs::later(&flags.admin, &job(cluster, backend, act, delay, body)).await,
+        None => ask(&flags.admin, cluster, backend, act, body).await,
+    }
+}
+
+fn job(
+    cluster: &str,
+    backend: &str,
+    act: &str,
+    delay: &str,
+    mut body: Map<String, Value>,
+) -> Value {
+    let fields = [
+        ("act", act),
+        ("cluster", cluster),
+        ("backend", backend),
+        ("in", delay),
+    ];
+    body.extend(fields.map(|(field, text)| (field.to_owned(), text.into())));
+    Value::Object(body)
 }
 
 async fn ask(

@@ -58,8 +58,8 @@ pub struct ServeFlags {
     /// [env: KUBECONFIG=]
     #[arg(long, value_name = "PATHS")]
     kubeconfig: Option<OsString>,
-    /// How long the sidecar that writes statuses may be silent before another one does [env:
-    /// POINTSMAN_LEASE_DURATION=] [default: 15s]
+    /// How long a sidecar may be silent before another one goes on with its jobs, or writes the
+    /// statuses in Kubernetes [env: POINTSMAN_LEASE_DURATION=] [default: 15s]
     #[arg(long, value_name = "DURATION")]
     lease_duration: Option<OsString>,
     /// How often the whole registry is read again [env: POINTSMAN_RECONCILE_INTERVAL=] [default:

@@ -58,6 +58,8 @@ pub struct RedisSettings {
     pub reconcile_interval: Duration,
     /// How long a loss of more than half of the backends waits for its confirmation; zero: no wait.
     pub guard_delay: Duration,
+    /// How long a sidecar may be silent before others take over what it had begun.
+    pub lease_duration: Duration,
 }
 
 /// What the Kubernetes registry needs.
@@ -143,11 +145,13 @@ impl Reader<'_> {
         let second = Duration::from_secs(1);
         let reconcile_interval = self.duration(RECONCILE_INTERVAL, RECONCILE_DEFAULT, second);
         let guard_delay = self.duration(GUARD_DELAY, GUARD_DEFAULT, Duration::ZERO);
+        let lease_duration = self.duration(LEASE_DURATION, LEASE_DEFAULT, second);
         Some(RedisSettings {
             url: url?,
             root,
             reconcile_interval,
             guard_delay,
+            lease_duration,
         })
     }
 

@@ -76,12 +76,14 @@ impl Live {
                 health: health.subscribe(),
                 fleet: watch::Sender::default().subscribe(),
                 proxies: watch::Sender::default().subscribe(),
+                queue: watch::Sender::default().subscribe(),
             },
             metrics: metrics.clone(),
             readiness: Readiness::default(),
             access: access(token),
             editor: Editor::Demo(demo.editor()),
             reloads: Reloads::new(wishes.clone(), Some(demo.registry())),
+            queue: Queue::Disabled,
         };
         let outlets = Outlets {
             published: registry,

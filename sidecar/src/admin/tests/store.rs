@@ -28,7 +28,8 @@ async fn a_store_that_is_away_is_503_and_ready() {
     };
     let [health, detail, status] = answers(source).await;
     let expected = json!({"status": "unhealthy", "version": env!("CARGO_PKG_VERSION"),
-        "environment": "test", "redis": {"status": "disconnected", "backend": "redis"}});
+        "environment": "test", "redis": {"status": "disconnected", "backend": "redis"},
+        "queue": {"status": "connected", "backend": "redis", "queue_depth": 3}});
     assert_eq!(health, (503, expected));
     assert_eq!(detail.0, 503);
     assert_eq!(detail.1["demo_mode"], false);

@@ -56,6 +56,11 @@ impl Layout {
         format!("{}:counters", self.root)
     }
 
+    /// A key of the queue of jobs.
+    pub fn queue(&self, name: &str) -> String {
+        format!("{}:{name}", self.root)
+    }
+
     /// What a key means; `None`: it is not part of the registry.
     pub fn parse(&self, key: &[u8]) -> Option<Key> {
         let below = key.strip_prefix(self.root.as_bytes())?;
@@ -143,6 +148,9 @@ mod tests {
             "{pm}",
             "{pm}:lease:a",
             "{pm}:counters",
+            "{pm}:jobs",
+            "{pm}:jobs:timed",
+            "{pm}:job:a",
             "{pm}:jobs",
             "{pm}:jobs:timed",
             "{pm}:job:a",

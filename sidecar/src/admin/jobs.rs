@@ -1,0 +1,87 @@
+//! Work that is to be done later, or takes long, over HTTP: taken on, listed, looked up.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use pointsman_filter::identity;
+use serde_json::{Map, Value};
+
+use super::Admin;
+use super::failure::Failure;
+use crate::jobs::{JobsError, Progress};
+
+/// Longest request, bytes: thousands of documents.
+pub const BODY_MAX: usize = 64 << 20;
+
+/// Takes a job on; under an id that is known already nothing is done again.
+pub async fn take_on(
+    State(admin): State<Arc<Admin>>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    accepted(&admin, &json(&body)?).await
+}
+
+/// Takes on the writing of many documents: a list of them, or a container as a registry file is one.
+pub async fn apply(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<Map<String, Value>>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    let mut body = json(&body)?;
+    let documents = match body.get_mut("clusters") {
+        Some(clusters) => clusters.take(),
+        None => body,
+    };
+    let mut job = serde_json::json!({"act": "apply", "documents": documents});
+    for (name, value) in query {
+        job[name] = value;
+    }
+    accepted(&admin, &job).await
+}
+
+/// The newest jobs.
+pub async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Failure> {
+    let jobs = admin.queue.list().await?;
+    let jobs: Vec<Value> = jobs.iter().map(Progress::to_value).collect();
+    Ok(Json(serde_json::json!({"jobs": jobs})))
+}
+
+/// One job.
+pub async fn read(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let job = admin.queue.get(&id).await?;
+    let job = job.ok_or_else(|| Failure::missing(format!("there is no job {id}")))?;
+    Ok(Json(job.to_value()))
+}
+
+async fn accepted(admin: &Admin, body: &Value) -> Result<(StatusCode, Json<Value>), Failure> {
+    let job = admin.queue.take_on(body, &some_id()).await?;
+    Ok((StatusCode::ACCEPTED, Json(job.to_value())))
+}
+
+fn json(body: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(body).map_err(|why| Failure::request(format!("must be JSON: {why}")))
+}
+
+/// A name that no other job has: the standard library seeds its hashers at random.
+fn some_id() -> String {
+    identity::hex(RandomState::new().build_hasher().finish())
+}
+
+impl From<JobsError> for Failure {
+    fn from(error: JobsError) -> Self {
+        let status = match error {
+            JobsError::Wrong(errors) => return errors.into(),
+            JobsError::Disabled => StatusCode::NOT_IMPLEMENTED,
+            JobsError::Full | JobsError::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            JobsError::Refused(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Failure::new(status, error.to_string())
+    }
+}

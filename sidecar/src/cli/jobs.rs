@@ -1,0 +1,52 @@
+//! What a command leaves to the sidecars: a job, taken on and perhaps waited for.
+
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::AdminFlags;
+use super::client::{Client, ClientError, path};
+use super::report::Report;
+
+/// How often a job that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Has a word said, or taken back, later.
+pub async fn later(admin: &AdminFlags, job: &Value) -> Result<Report, ClientError> {
+    let mut client = Client::open(admin).await?;
+    let to = path(&["v1", "jobs"]);
+    let answer = client.ask(Method::POST, &to, None, Some(job)).await?;
+    let id = answer.body["id"].as_str().unwrap_or("?");
+    Ok(Report::done(format!("job {id} taken on\n")))
+}
+
+/// Has documents written under the name of a job, and waits until all of them are.
+pub async fn apply(
+    client: &mut Client,
+    id: &str,
+    documents: Vec<Value>,
+) -> Result<Report, ClientError> {
+    let job = json!({"id": id, "act": "apply", "documents": documents});
+    let to = path(&["v1", "jobs"]);
+    client.ask(Method::POST, &to, None, Some(&job)).await?;
+    let to = path(&["v1", "jobs", id]);
+    loop {
+        let job = client.ask(Method::GET, &to, None, None).await?.body;
+        let (done, total) = (&job["done"], &job["total"]);
+        match job["state"].as_str() {
+            Some("Done") => {
+                return Ok(Report::done(format!(
+                    "job {id}: {done} of {total} written\n"
+                )));
+            }
+            Some("Failed") => {
+                let why = job["error"].as_str().unwrap_or("it says not why");
+                let error = format!("job {id}: {done} of {total} written, then: {why}");
+                return Ok(Report::failed(error));
+            }
+            _ => sleep(LOOK).await,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Work that outlives the process that took it on: words at a given time, many documents at once.
+//!
+//! A job is taken on once, under its id. Its steps are done one after the other, and each is written
+//! together with the note that it is done: whoever goes on after a death neither leaves one out nor
+//! does one twice. In demo mode jobs are in memory and end with the process.
+
+mod memory;
+mod redis;
+mod request;
+
+use pointsman_filter::config::ConfigErrors;
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::registry::editor::Draft;
+use crate::registry::overrides::Override;
+pub use memory::MemoryQueue;
+pub use redis::RedisQueue;
+
+/// Most jobs that wait or are under way.
+pub const DEPTH_MAX: u64 = 10_000;
+/// Most jobs that a list names, the newest first.
+pub const LISTED_MAX: usize = 100;
+
+/// Something to be done.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its name: taken on again under the same one, it is the same job.
+    pub id: String,
+    /// From when, ms of the store's clock; zero: at once.
+    pub at: u64,
+    /// What.
+    pub act: Act,
+}
+
+/// What a job does.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Says a word on a backend, or takes it back.
+    Say {
+        /// Its cluster.
+        cluster: String,
+        /// Its id.
+        backend: String,
+        /// The word; absent: it is taken back.
+        word: Option<Override>,
+    },
+    /// Writes documents, whatever stood there.
+    Apply(Vec<Draft>),
+}
+
+impl Act {
+    /// How many steps it has.
+    pub fn total(&self) -> usize {
+        match self {
+            Act::Say { .. } => 1,
+            Act::Apply(documents) => documents.len(),
+        }
+    }
+
+    /// What it does, without the documents.
+    pub fn summary(&self) -> Value {
+        match self {
+            Act::Say {
+                cluster,
+                backend,
+                word,
+            } => {
+                let word = word.as_ref().map(Override::to_value);
+                json!({"act": "say", "cluster": cluster, "backend": backend, "word": word})
+            }
+            Act::Apply(_) => json!({"act": "apply"}),
+        }
+    }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its time or its turn has not come.
+    Waiting,
+    /// Some of it is done.
+    Running,
+    /// All of it is.
+    Done,
+    /// The store refused a step.
+    Failed,
+}
+
+impl State {
+    const ALL: [State; 4] = [State::Waiting, State::Running, State::Done, State::Failed];
+
+    /// Its name, as users see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Waiting => "Waiting",
+            State::Running => "Running",
+            State::Done => "Done",
+            State::Failed => "Failed",
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What is known of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Its name.
+    pub id: String,
+    /// What it does.
+    pub summary: Value,
+    /// How far it is.
+    pub state: State,
+    /// Steps that are done.
+    pub done: u64,
+    /// All of its steps.
+    pub total: u64,
+    /// When it was taken on, ms of the store's clock.
+    pub created: u64,
+    /// From when it is done; zero: at once.
+    pub at: u64,
+    /// When it was done or failed.
+    pub finished: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Progress {
+    /// As users see it.
+    pub fn to_value(&self) -> Value {
+        let mut map = Map::new();
+        let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
+        put("id", self.id.as_str().into());
+        for (name, value) in self.summary.as_object().into_iter().flatten() {
+            put(name, value.clone());
+        }
+        put("state", self.state.name().into());
+        put("done", self.done.into());
+        put("total", self.total.into());
+        put("createdAt", self.created.into());
+        if self.at > 0 {
+            put("at", self.at.into());
+        }
+        if let Some(finished) = self.finished {
+            put("finishedAt", finished.into());
+        }
+        if let Some(error) = &self.error {
+            put("error", error.as_str().into());
+        }
+        Value::Object(map)
+    }
+}
+
+/// Why a job was not taken on, or is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobsError {
+    /// What was asked for is wrong.
+    #[error("{0}")]
+    Wrong(ConfigErrors),
+    /// There is no queue.
+    #[error("this registry has no queue of jobs; a word's own expiry works without one")]
+    Disabled,
+    /// Too many wait.
+    #[error("{DEPTH_MAX} jobs wait already, try again later")]
+    Full,
+    /// The store is out of reach.
+    #[error("the queue's store is out of reach: {0}")]
+    Unreachable(String),
+    /// The store answers and refuses.
+    #[error("the queue cannot be used: {0}")]
+    Refused(String),
+}
+
+/// How the queue is doing, for those who ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueStatus {
+    /// There is none.
+    #[default]
+    Disabled,
+    /// In memory, with so many jobs that wait or are under way.
+    Memory(u64),
+    /// In Redis.
+    Up(u64),
+    /// In Redis, which is out of reach or refuses.
+    Down,
+}
+
+/// Where jobs are kept.
+#[derive(Clone)]
+pub enum Queue {
+    /// Nowhere: the registry's store has no place for them.
+    Disabled,
+    /// In memory.
+    Memory(MemoryQueue),
+    /// In Redis.
+    Redis(Box<RedisQueue>),
+}
+
+impl Queue {
+    /// Takes on what the body of a request asks for, if nobody has under its id; `id` is the one
+    /// of a job that names none.
+    pub async fn take_on(&self, body: &Value, id: &str) -> Result<Progress, JobsError> {
+        let now = match self {
+            Queue::Disabled => return Err(JobsError::Disabled),
+            Queue::Memory(memory) => memory.now(),
+            Queue::Redis(redis) => redis.now().await?,
+        };
+        let job = request::read(body, id, now).map_err(JobsError::Wrong)?;
+        match self {
+            Queue::Disabled => return Err(JobsError::Disabled),
+            Queue::Memory(memory) => memory.add(job.clone())?,
+            Queue::Redis(redis) => redis.add(&job).await?,
+        }
+        let known = self.get(&job.id).await?;
+        known.ok_or_else(|| JobsError::Refused("the job is gone already".to_owned()))
+    }
+
+    /// What is known of a job.
+    pub async fn get(&self, id: &str) -> Result<Option<Progress>, JobsError> {
+        match self {
+            Queue::Disabled => Err(JobsError::Disabled),
+            Queue::Memory(memory) => Ok(memory.get(id)),
+            Queue::Redis(redis) => redis.get(id).await,
+        }
+    }
+
+    /// The newest jobs.
+    pub async fn list(&self) -> Result<Vec<Progress>, JobsError> {
+        match self {
+            Queue::Disabled => Err(JobsError::Disabled),
+            Queue::Memory(memory) => Ok(memory.list()),
+            Queue::Redis(redis) => redis.list().await,
+        }
+    }
+
+    /// Does the jobs, one at a time, until told to stop.
+    pub async fn run(
+        self,
+        status: watch::Sender<QueueStatus>,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let working = async {
+            match &self {
+                Queue::Disabled => std::future::pending().await,
+                Queue::Memory(memory) => memory.work(&status, &metrics).await,
+                Queue::Redis(redis) => redis.work(&status, &metrics).await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = working => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,285 @@
+//! Jobs outlive the sidecar that took them on (RM-10).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::client::{Client, Response};
+use harness::redis::Reply;
+use harness::sidecar::operate;
+use harness::{Bootstrap, Envoy, Redis, Registry, Sidecar, Upstream, eventually, registry};
+use hyper::Method;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(20);
+/// How long a sidecar may be silent before others go on with its jobs.
+const LEASE: (&str, &str) = ("POINTSMAN_LEASE_DURATION", "1s");
+/// Enough that a sidecar can be killed in the middle.
+const MANY: usize = 5000;
+
+async fn start(redis: &Redis) -> Result<Sidecar> {
+    let lease = (LEASE.0.to_owned(), LEASE.1.to_owned());
+    Sidecar::start_on_store(redis.settings().into_iter().chain([lease])).await
+}
+
+async fn post(sidecar: &Sidecar, path: &str, body: &Value) -> Result<Response> {
+    sidecar.ask(Method::POST, path, &[], body).await
+}
+
+/// Takes a job on and gives its id.
+async fn take_on(sidecar: &Sidecar, body: Value) -> Result<String> {
+    let response = post(sidecar, "/v1/jobs", &body).await?;
+    ensure!(response.status == 202, "{}", response.text());
+    let job = response.json()?;
+    Ok(job["id"].as_str().context("no id")?.to_owned())
+}
+
+async fn job(sidecar: &Sidecar, id: &str) -> Result<Value> {
+    let response = sidecar.get(&format!("/v1/jobs/{id}")).await?;
+    ensure!(response.status == 200, "{}", response.text());
+    response.json()
+}
+
+async fn done(sidecar: &Sidecar, id: &str) -> Result<Value> {
+    eventually(SOON, &format!("job {id} to be done"), async || {
+        let job = job(sidecar, id).await?;
+        ensure!(job["state"] == "Done", "{job}");
+        Ok(job)
+    })
+    .await
+}
+
+async fn depth(sidecar: &Sidecar, depth: u64) -> Result<()> {
+    eventually(SOON, &format!("{depth} jobs"), async || {
+        let health = sidecar.get("/health").await?.json()?;
+        ensure!(health["queue"]["queue_depth"] == depth, "{health}");
+        Ok(())
+    })
+    .await
+}
+
+/// How often Redis has run a command since the count was reset.
+async fn calls(redis: &Redis, command: &str) -> Result<u64> {
+    let Reply::Text(info) = redis.ask(&["INFO", "commandstats"]).await? else {
+        anyhow::bail!("INFO is no text");
+    };
+    let prefix = format!("cmdstat_{command}:calls=");
+    let found = info.lines().find_map(|line| line.strip_prefix(&prefix));
+    let count = found.and_then(|rest| rest.split(',').next());
+    Ok(count.unwrap_or("0").parse()?)
+}
+
+fn documents(count: usize) -> Vec<Value> {
+    let address = |i: usize| format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
+    let document = |i| json!({"name": format!("c{i}"), "backends": [{"address": address(i)}]});
+    (0..count).map(document).collect()
+}
+
+/// Waits until exactly these answer.
+async fn only(client: &mut Client, ids: &[&str]) -> Result<()> {
+    let ids: BTreeSet<&str> = ids.iter().copied().collect();
+    eventually(SOON, &format!("exactly {ids:?} to answer"), async || {
+        let mut seen = BTreeSet::new();
+        for _ in 0..40 {
+            let response = client.get("/").await?;
+            seen.insert(response.backend().context("no backend")?.to_owned());
+        }
+        ensure!(
+            seen.iter().map(String::as_str).eq(ids.iter().copied()),
+            "{seen:?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn rm_10_a_word_is_said_at_its_time_and_ends_at_its_time() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let redis = Redis::start().await?;
+    redis
+        .put(&registry::cluster("orders", &[&one, &two], json!({})))
+        .await?;
+    let mut sidecar = start(&redis).await?;
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    let mut client = envoy.client();
+    only(&mut client, &["one", "two"]).await?;
+    let cordon = json!({
+        "act": "cordon", "cluster": "orders", "backend": "one", "reason": "disk", "in": "3s",
+        "expiresIn": "3s",
+    });
+    let id = take_on(&sidecar, cordon).await?;
+    depth(&sidecar, 1).await?;
+    let waiting = job(&sidecar, &id).await?;
+    assert_eq!(
+        (&waiting["state"], &waiting["done"]),
+        (&json!("Waiting"), &json!(0))
+    );
+    // Whoever took it on dies before its time comes.
+    sidecar.kill();
+    sidecar.restart().await?;
+    only(&mut client, &["two"]).await?;
+    done(&sidecar, &id).await?;
+    depth(&sidecar, 0).await?;
+    only(&mut client, &["one", "two"]).await
+}
+
+#[tokio::test]
+async fn rm_10_killed_in_the_middle_nothing_is_lost_and_nothing_done_twice() -> Result<()> {
+    let redis = Redis::start().await?;
+    let mut sidecar = start(&redis).await?;
+    redis.ask(&["CONFIG", "RESETSTAT"]).await?;
+    let response = post(&sidecar, "/v1/apply?id=many", &json!(documents(MANY))).await?;
+    ensure!(response.status == 202, "{}", response.text());
+    let done_so_far = async || -> Result<usize> {
+        match redis.ask(&["HGET", "pointsman:job:many", "done"]).await? {
+            Reply::Text(done) => Ok(done.parse()?),
+            other => anyhow::bail!("done: {other:?}"),
+        }
+    };
+    eventually(SOON, "some of it to be done", async || {
+        ensure!(done_so_far().await? > 0, "nothing yet");
+        Ok(())
+    })
+    .await?;
+    sidecar.kill();
+    let half = done_so_far().await?;
+    ensure!(half < MANY, "it was done before the sidecar died");
+
+    sidecar.restart().await?;
+    let job = done(&sidecar, "many").await?;
+    assert_eq!((&job["done"], &job["total"]), (&json!(MANY), &json!(MANY)));
+    println!("killed after {half} of {MANY} documents");
+    let Reply::List(keys) = redis.ask(&["KEYS", "pointsman:cluster:*"]).await? else {
+        anyhow::bail!("KEYS is no list");
+    };
+    assert_eq!(keys.len(), MANY);
+    // Each was written once, before the death or after it.
+    let written = u64::try_from(MANY)?;
+    assert_eq!(calls(&redis, "set").await?, written);
+    // The same job again is no other job.
+    let response = post(&sidecar, "/v1/apply?id=many", &json!(documents(1))).await?;
+    assert_eq!(response.json()?["state"], "Done");
+    depth(&sidecar, 0).await?;
+    assert_eq!(calls(&redis, "set").await?, written);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rm_10_two_sidecars_share_the_jobs_and_do_each_once() -> Result<()> {
+    const JOBS: usize = 40;
+    let one = Upstream::new("one")?;
+    let redis = Redis::start().await?;
+    redis
+        .put(&registry::cluster("orders", &[&one], json!({})))
+        .await?;
+    let sidecars = [start(&redis).await?, start(&redis).await?];
+    redis.ask(&["CONFIG", "RESETSTAT"]).await?;
+    for number in 0..JOBS {
+        let said = json!({
+            "id": format!("j{number}"), "act": "drain", "cluster": "later",
+            "backend": format!("b{number}"),
+        });
+        // Every second one is asked for twice.
+        for sidecar in sidecars.iter().skip(number % 2) {
+            take_on(sidecar, said.clone()).await?;
+        }
+    }
+    for number in 0..JOBS {
+        done(&sidecars[0], &format!("j{number}")).await?;
+    }
+    let Reply::Number(words) = redis.ask(&["HLEN", "pointsman:override:later"]).await? else {
+        anyhow::bail!("HLEN is no number");
+    };
+    assert_eq!(usize::try_from(words)?, JOBS);
+    eventually(SOON, "each to be counted once by one of them", async || {
+        let detail = sidecars[0].get("/admin/health/redis").await?.json()?;
+        let count = &detail["counter_backend"]["totals"]["job_done"];
+        ensure!(*count == JOBS, "{count}");
+        Ok(())
+    })
+    .await?;
+    depth(&sidecars[1], 0).await
+}
+
+#[tokio::test]
+async fn rm_10_what_is_wrong_is_refused_before_it_is_taken_on() -> Result<()> {
+    let redis = Redis::start().await?;
+    let sidecar = start(&redis).await?;
+    let bad = json!([{"name": "a"}, {"name": "b", "weight": 1}]);
+    let response = post(&sidecar, "/v1/apply", &bad).await?;
+    assert_eq!(response.status, 422);
+    let errors = &response.json()?["errors"];
+    assert_eq!(errors[0]["path"], "clusters.b.weight");
+    let response = post(&sidecar, "/v1/jobs", &json!({"act": "dance"})).await?;
+    assert_eq!(response.status, 422);
+    assert_eq!(sidecar.get("/v1/jobs/none").await?.status, 404);
+    let jobs = sidecar.get("/v1/jobs").await?.json()?;
+    assert_eq!(jobs, json!({"jobs": []}));
+    // While the store is away nothing is taken on, and that is said.
+    redis.kill();
+    let response = post(&sidecar, "/v1/apply", &json!([{"name": "a"}])).await?;
+    assert_eq!(response.status, 503);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rm_10_operators_have_jobs_done_from_their_shell() -> Result<()> {
+    let redis = Redis::start().await?;
+    let sidecar = start(&redis).await?;
+    let file = json!({"schema": 1, "clusters": documents(300)}).to_string();
+    let applied = operate(&sidecar, &["apply", "-f", "-", "--job", "release-1"], &file).await?;
+    assert_eq!((applied.code, applied.errors.as_str()), (0, ""));
+    assert_eq!(applied.out, "job release-1: 300 of 300 written\n");
+    let drain = ["drain", "c1", "10.0.0.2:80", "--in", "300ms", "--for", "1h"];
+    let taken_on = operate(&sidecar, &drain, "").await?;
+    assert_eq!(taken_on.code, 0, "{}", taken_on.errors);
+    eventually(SOON, "the word to be said", async || {
+        let said = redis
+            .ask(&["HGET", "pointsman:override:c1", "10.0.0.2:80"])
+            .await?;
+        ensure!(
+            matches!(&said, Reply::Text(word) if word.contains("Draining")),
+            "{said:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    let wrong = operate(&sidecar, &["uncordon", "c1", "b", "--in", "soon"], "").await?;
+    assert_eq!(wrong.code, 1);
+    ensure!(
+        wrong.errors.contains("job.in: must be a duration"),
+        "{}",
+        wrong.errors
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn rm_4_in_demo_mode_jobs_are_in_memory() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let registry = Registry::new(vec![registry::cluster("orders", &[&one], json!({}))])?;
+    let mut sidecar = Sidecar::start(&registry).await?;
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    let mut client = envoy.client();
+    only(&mut client, &["one"]).await?;
+    let documents = json!([registry::cluster("orders", &[&two], json!({}))]);
+    let response = post(&sidecar, "/v1/apply?id=x", &documents).await?;
+    ensure!(response.status == 202, "{}", response.text());
+    done(&sidecar, "x").await?;
+    only(&mut client, &["two"]).await?;
+    let health = sidecar.get("/health").await?.json()?;
+    let queue = json!({"status": "disabled", "backend": "memory", "queue_depth": 0});
+    assert_eq!(health["queue"], queue);
+    // One warning for each part that is in memory.
+    let warnings = sidecar.process().log();
+    let warnings = warnings.lines().filter(|line| line.contains("DEMO_MODE"));
+    assert_eq!(warnings.count(), 2);
+    // What waits is gone with the process.
+    let later =
+        json!({"id": "y", "act": "drain", "cluster": "orders", "backend": "two", "in": "1h"});
+    take_on(&sidecar, later).await?;
+    sidecar.restart().await?;
+    assert_eq!(sidecar.get("/v1/jobs/y").await?.status, 404);
+    Ok(())
+}
