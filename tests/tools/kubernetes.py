@@ -6,11 +6,12 @@ them `k8s.io/apiextensions-apiserver` builds in some two minutes; no Go module i
 
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 
+import debian
+import sid
 import toolbox
 from toolbox import FetchError, say
 
@@ -19,8 +20,6 @@ COMMANDS = ["etcd", "kubectl"]
 PACKAGES = ["golang-k8s-apiextensions-apiserver-dev", "etcd-server", "kubectl"]
 # A library does not depend on its compiler: this one, or what Debian takes by default.
 COMPILERS = ["golang-1.27-go", "golang-go"]
-KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-SOURCES = pathlib.Path("/etc/apt")
 # Archives, sources and the build's own cache, all gone when it is through.
 ROOM_BYTES = 6 * 1000**3
 
@@ -38,8 +37,6 @@ def fetch() -> pathlib.Path:
 
 
 def _make(place: pathlib.Path) -> None:
-    if not shutil.which("apt-get") or not KEYRING.exists():
-        raise FetchError("the API server is built from Debian's sources, and this machine is none")
     work = place.with_name("kubernetes-build")
     shutil.rmtree(work, ignore_errors=True)
     free = shutil.disk_usage(place.parent).free
@@ -60,29 +57,16 @@ def _make(place: pathlib.Path) -> None:
 def _unpack(work: pathlib.Path) -> None:
     """Downloads the packages and all they need, and unpacks what is wanted of them."""
     say("kubernetes: fetching the sources from Debian sid (0.5 GB, once)")
-    for folder in ("lists/partial", "archives/partial", "root"):
-        (work / folder).mkdir(parents=True)
-    # Neither the machine's suites nor what it has installed: both would disturb a newer suite.
-    (work / "status").touch()
-    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} sid main\n")
-    apt = [
-        "apt-get",
-        "-o", f"Dir::Etc::sourcelist={work / 'sources.list'}",
-        "-o", "Dir::Etc::sourceparts=/dev/null", "-o", "Dir::Etc::preferencesparts=/dev/null",
-        "-o", f"Dir::State::status={work / 'status'}",
-        "-o", f"Dir::State::lists={work / 'lists'}",
-        "-o", f"Dir::Cache={work}", "-o", f"Dir::Cache::archives={work / 'archives'}",
-        "-o", "Debug::NoLocking=true", "-o", "APT::Sandbox::User=",
-    ]
-    _run([*apt, "update"], "apt-get update of Debian sid")
+    (work / "root").mkdir(parents=True)
+    apt = sid.update("the API server's source", work)
     install = [*apt, "install", "--no-install-recommends", "-y", "--download-only", *PACKAGES]
     try:
-        _run([*install, COMPILERS[0]], f"apt-get download of {COMPILERS[0]}")
+        debian.run([*install, COMPILERS[0]], f"apt-get download of {COMPILERS[0]}")
     except FetchError:
-        _run([*install, COMPILERS[1]], f"apt-get download of {COMPILERS[1]}")
-    for archive in sorted((work / "archives").glob("*.deb")):
+        debian.run([*install, COMPILERS[1]], f"apt-get download of {COMPILERS[1]}")
+    for archive in sorted((work / "cache/archives").glob("*.deb")):
         if archive.name.startswith(("golang-", "etcd-server", "kubectl")):
-            _run(["dpkg", "-x", str(archive), str(work / "root")], f"dpkg -x {archive.name}")
+            debian.run(["dpkg", "-x", str(archive), str(work / "root")], f"dpkg -x {archive.name}")
         archive.unlink()
 
 
@@ -94,7 +78,7 @@ def _build(work: pathlib.Path) -> None:
         raise FetchError("the archives of Debian sid hold no Go compiler")
     env = {
         "PATH": os.environ["PATH"], "HOME": str(work), "GOROOT": str(compilers[-1]),
-        "GOPATH": str(root / "share/gocode"), "GOCACHE": str(work / "cache"),
+        "GOPATH": str(root / "share/gocode"), "GOCACHE": str(work / "go-cache"),
         # The sources as they are in the folder, and nothing from anywhere else.
         "GO111MODULE": "off", "GOTOOLCHAIN": "local", "GOPROXY": "off", "CGO_ENABLED": "0",
     }
@@ -105,26 +89,3 @@ def _build(work: pathlib.Path) -> None:
     done = subprocess.run(build, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if done.returncode != 0:
         raise FetchError(f"the build of {SERVER} failed, Go's own words are above")
-
-
-def _run(args: list[str], what: str) -> None:
-    """Runs a command quietly; of its words only the last error line reaches the person."""
-    done = subprocess.run(
-        args, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
-    )
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise FetchError(f"{what}: {(lines or ['no reason'])[-1]}")
-
-
-def _mirror() -> str:
-    """Where this machine gets Debian from, by its own sources."""
-    for file in [SOURCES / "sources.list", *sorted((SOURCES / "sources.list.d").glob("*"))]:
-        if not file.is_file():
-            continue
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            found = re.search(r"https?://\S*/debian/?(?=\s|$)", line)
-            if found and line.startswith(("deb ", "URIs:")):
-                return found.group(0)
-    return "http://deb.debian.org/debian"

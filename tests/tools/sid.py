@@ -25,12 +25,22 @@ def unpack(package: str, member: str) -> pathlib.Path:
 
 
 def _download(package: str, place: pathlib.Path) -> None:
-    if not shutil.which("apt-get") or not KEYRING.exists():
-        raise FetchError(f"{package} is taken from Debian, and this machine is none")
     say(f"{package}: unpacking the package of Debian sid into {place / package}")
+    apt = update(package, place)
     archives = place / "archives"
     shutil.rmtree(archives, ignore_errors=True)
-    for folder in (place / "lists/partial", place / "cache", archives):
+    archives.mkdir()
+    debian.run([*apt, "download", package], f"apt-get download of {package}", folder=archives)
+    for archive in sorted(archives.glob("*.deb")):
+        debian.run(["dpkg", "-x", str(archive), str(place / package)], f"dpkg -x {archive.name}")
+    shutil.rmtree(archives)
+
+
+def update(wanted: str, place: pathlib.Path) -> list[str]:
+    """An apt-get that knows sid alone and lives in this folder, its lists fetched just now."""
+    if not shutil.which("apt-get") or not KEYRING.exists():
+        raise FetchError(f"{wanted} is taken from Debian, and this machine is none")
+    for folder in (place / "lists/partial", place / "cache/archives/partial"):
         folder.mkdir(parents=True, exist_ok=True)
     (place / "status").touch()
     (place / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} sid main\n")
@@ -45,10 +55,7 @@ def _download(package: str, place: pathlib.Path) -> None:
         "-o", "Debug::NoLocking=true", "-o", "APT::Sandbox::User=",
     ]
     debian.run([*apt, "update"], "apt-get update of Debian sid")
-    debian.run([*apt, "download", package], f"apt-get download of {package}", folder=archives)
-    for archive in sorted(archives.glob("*.deb")):
-        debian.run(["dpkg", "-x", str(archive), str(place / package)], f"dpkg -x {archive.name}")
-    shutil.rmtree(archives)
+    return apt
 
 
 def mirror() -> str:
