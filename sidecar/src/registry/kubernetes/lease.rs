@@ -12,7 +12,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::access::{Access, words};
+use super::access::Access;
 
 /// The Lease's name.
 const NAME: &str = "pointsman-status";
@@ -22,13 +22,16 @@ pub struct Lease {
     api: Api<Record>,
     identity: String,
     duration: Duration,
-    /// Another one's Lease as it was seen first, and when: its version.
-    seen: Option<(String, Instant)>,
+    sight: Sight,
     /// Until when it is ours.
     held_until: Option<Instant>,
     /// There are no Leases here, which was said already.
     lawless: bool,
 }
+
+/// Another one's Lease as it was seen first, and when: its version.
+#[derive(Debug, Default)]
+struct Sight(Option<(String, Instant)>);
 
 /// What a look at the Lease asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +51,7 @@ impl Lease {
             api: Api::namespaced(access.client.clone(), &access.namespace),
             identity,
             duration,
-            seen: None,
+            sight: Sight::default(),
             held_until: None,
             lawless: false,
         }
@@ -68,7 +71,7 @@ impl Lease {
     pub async fn renew(&mut self) {
         let begun = Instant::now();
         let written = match self.api.get_opt(NAME).await {
-            Ok(record) => match self.judge(record.as_ref(), begun) {
+            Ok(record) => match self.sight.judge(record.as_ref(), &self.identity, begun) {
                 Move::Leave => {
                     self.held_until = None;
                     return;
@@ -95,50 +98,22 @@ impl Lease {
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                 self.held_until = None;
             }
-            Err(error @ kube::Error::Api(_)) => self.give_up(&error),
-            // Out of reach: what was held runs out by itself.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403..=405) => {
+                self.give_up(&status.message);
+            }
+            // In trouble or out of reach: what was held runs out by itself.
             Err(_) => {}
         }
     }
 
     /// Without Leases (no right to them, no such kind) each sidecar writes: as good as it was with
     /// one sidecar, and harmless with several.
-    fn give_up(&mut self, error: &kube::Error) {
+    fn give_up(&mut self, why: &str) {
         if !std::mem::replace(&mut self.lawless, true) {
-            let why = words(error);
             warn!(
                 event = "lease_unavailable",
                 "the Lease {NAME} cannot be used, so every sidecar writes statuses: {why}"
             );
-        }
-    }
-
-    fn judge(&mut self, record: Option<&Record>, now: Instant) -> Move {
-        let Some(record) = record else {
-            self.seen = None;
-            return Move::Create;
-        };
-        let spec = record.spec.as_ref();
-        let holder = spec
-            .and_then(|it| it.holder_identity.as_deref())
-            .unwrap_or("");
-        if holder.is_empty() || holder == self.identity {
-            self.seen = None;
-            return Move::Take;
-        }
-        let version = record.metadata.resource_version.clone().unwrap_or_default();
-        let said = spec.and_then(|it| it.lease_duration_seconds);
-        let said = said.and_then(|it| u64::try_from(it).ok());
-        let lasts = said.map_or(self.duration, Duration::from_secs);
-        match &self.seen {
-            Some((seen, since)) if *seen == version => match now >= *since + lasts {
-                true => Move::Take,
-                false => Move::Leave,
-            },
-            _ => {
-                self.seen = Some((version, now));
-                Move::Leave
-            }
         }
     }
 
@@ -168,5 +143,69 @@ impl Lease {
                 ..LeaseSpec::default()
             }),
         }
+    }
+}
+
+impl Sight {
+    fn judge(&mut self, record: Option<&Record>, identity: &str, now: Instant) -> Move {
+        let Some(record) = record else {
+            self.0 = None;
+            return Move::Create;
+        };
+        let spec = record.spec.as_ref();
+        let holder = spec
+            .and_then(|it| it.holder_identity.as_deref())
+            .unwrap_or("");
+        if holder.is_empty() || holder == identity {
+            self.0 = None;
+            return Move::Take;
+        }
+        let version = record.metadata.resource_version.clone().unwrap_or_default();
+        let said = spec.and_then(|it| it.lease_duration_seconds);
+        let said = said.and_then(|it| u64::try_from(it).ok());
+        let lasts = Duration::from_secs(said.unwrap_or(0));
+        match &self.0 {
+            Some((seen, since)) if *seen == version => match now >= *since + lasts {
+                true => Move::Take,
+                false => Move::Leave,
+            },
+            _ => {
+                self.0 = Some((version, now));
+                Move::Leave
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn held(holder: &str, version: &str) -> Record {
+        let record = json!({
+            "metadata": {"name": NAME, "resourceVersion": version},
+            "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15},
+        });
+        serde_json::from_value(record).expect("a Lease")
+    }
+
+    #[test]
+    fn rg_16_a_lease_is_taken_when_nobody_has_it_or_its_holder_is_silent() {
+        let (mut sight, start) = (Sight::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(sight.judge(None, "me", at(0)), Move::Create);
+        assert_eq!(sight.judge(Some(&held("", "1")), "me", at(0)), Move::Take);
+        assert_eq!(sight.judge(Some(&held("me", "1")), "me", at(0)), Move::Take);
+        // Seen for the first time, whatever its times say: it counts from now.
+        let other = held("other", "2");
+        assert_eq!(sight.judge(Some(&other), "me", at(1)), Move::Leave);
+        assert_eq!(sight.judge(Some(&other), "me", at(15)), Move::Leave);
+        // It was renewed: the wait begins again.
+        let renewed = held("other", "3");
+        assert_eq!(sight.judge(Some(&renewed), "me", at(16)), Move::Leave);
+        assert_eq!(sight.judge(Some(&renewed), "me", at(30)), Move::Leave);
+        assert_eq!(sight.judge(Some(&renewed), "me", at(31)), Move::Take);
     }
 }
