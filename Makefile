@@ -9,6 +9,10 @@ DIST := target/dist
 WASM := wasm32-unknown-unknown
 # Workers compile the module at every start, and every proxy downloads it.
 WASM_LIMIT_BYTES := 400000
+# Always selected together: Cargo unites the features of what is selected, so with every other
+# selection it would compile all dependencies once more.
+RELEASE := cargo build --release -p pointsman -p e2e
+TESTS := cargo test -p pointsman-filter -p pointsman -p e2e --no-fail-fast
 PYTHON := PYTHONDONTWRITEBYTECODE=1 python3
 FETCH := $(PYTHON) tests/tools/fetch.py
 DEBIAN := $(PYTHON) tests/tools/debian.py
@@ -32,7 +36,7 @@ wasm: tools-wasm
 	@install -C -m 644 $(TARGET)/$(WASM)/wasm/pointsman_filter.wasm $(DIST)/pointsman.wasm
 
 binary:
-	@cargo build -p pointsman --release
+	@$(RELEASE) --bin pointsman
 	@mkdir -p $(DIST)
 	@install -C -m 755 $(TARGET)/release/pointsman $(DIST)/pointsman
 
@@ -59,8 +63,7 @@ test-tools: ## test the scripts of tests/tools
 	@$(PYTHON) -m unittest discover --start-directory tests/tools --pattern '*_test.py'
 
 test-unit: ## test the crates on this machine
-	cargo test --workspace --exclude e2e --exclude test-modules --exclude noop-module \
-		--no-fail-fast
+	$(TESTS) --lib --bins --test parsers --test properties --test simulation
 
 # Never with -q: the runner does not know it.
 test-wasm: tools-wasm ## test the routing core on wasm32 under Node
@@ -74,7 +77,7 @@ test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API s
 	kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
 	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool"; \
 	export KUBERNETES="$$kubernetes" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
-	set -x; cargo test -p e2e --no-fail-fast
+	set -x; $(TESTS) --test e2e
 
 test-compose: ## run the images and envoy/docker-compose.yaml on this machine's Docker engine
 	@$(PYTHON) tests/tools/compose_stories.py
@@ -105,7 +108,8 @@ bench: build noop-module ## the figures, side by side, in target/bench; QUICK=1 
 	export ENVOY="$$envoy" VALGRIND="$$valgrind" REDIS_SERVER="$$redis"; \
 	export KUBERNETES="$$kubernetes"; \
 	export POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
-	export QUICK="$(QUICK)"; cargo run --quiet --release -p e2e --bin bench
+	export QUICK="$(QUICK)"; $(RELEASE) --quiet --bin pointsman --bin bench && \
+	exec "$(TARGET)/release/bench"
 
 clean: ## remove what was built; fetched tools stay in .tools
 	cargo clean
