@@ -11,6 +11,7 @@ mod fed;
 mod harness_checks;
 mod hostile;
 mod jobs;
+mod manifests;
 mod monitoring;
 mod operators;
 mod policies;
