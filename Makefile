@@ -63,7 +63,8 @@ test-tools: ## test the scripts of tests/tools
 	@$(PYTHON) -m unittest discover --start-directory tests/tools --pattern '*_test.py'
 
 test-unit: ## test the crates on this machine
-	$(TESTS) --lib --bins --test parsers --test properties --test simulation
+	$(TESTS) --lib --bins --test manifests --test parsers --test properties \
+		--test simulation
 
 # Never with -q: the runner does not know it.
 test-wasm: tools-wasm ## test the routing core on wasm32 under Node
