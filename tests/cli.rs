@@ -1,12 +1,15 @@
 //! The command line as an operator types it, on a running sidecar.
 
 mod readme;
+mod timed;
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use harness::sidecar::{Ended, operate, run};
-use harness::{Redis, Registry, Sidecar, Upstream, artefacts, registry};
+use harness::{
+    Bootstrap, Envoy, Redis, Registry, Sidecar, Upstream, artefacts, eventually, registry,
+};
 use serde_json::{Value, json};
 
 /// A sidecar on a file with the cluster `orders` over one backend.
@@ -86,7 +89,7 @@ async fn apply_get_and_delete() -> Result<()> {
     let text = done(&sidecar, &["get", "cluster", "shop", "-o", "yaml"], "").await?;
     let again = done(&sidecar, &["apply", "-f", "-"], &text).await?;
     assert_eq!(again, "cluster shop unchanged\n");
-    for what in ["clusters", "proxies", "config", "overrides"] {
+    for what in ["clusters", "proxies", "config", "overrides", "jobs"] {
         let text = done(&sidecar, &["get", what, "-o", "json"], "").await?;
         let _: Value = serde_json::from_str(&text).context(what)?;
         done(&sidecar, &["get", what], "").await?;

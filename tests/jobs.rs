@@ -53,6 +53,9 @@ async fn depth(sidecar: &Sidecar, depth: u64) -> Result<()> {
     eventually(SOON, &format!("{depth} jobs"), async || {
         let health = sidecar.get("/health").await?.json()?;
         ensure!(health["queue"]["queue_depth"] == depth, "{health}");
+        let metrics = sidecar.metrics().await?;
+        let line = format!("pointsman_jobs_queue_depth {depth}\n");
+        ensure!(metrics.contains(&line), "no {line}");
         Ok(())
     })
     .await
@@ -245,6 +248,19 @@ async fn rm_10_operators_have_jobs_done_from_their_shell() -> Result<()> {
         Ok(())
     })
     .await?;
+    let table = operate(&sidecar, &["get", "jobs"], "").await?.out;
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let applied = ["release-1", "apply", "-", "-", "Done", "300/300", "-", "-"];
+    ensure!(lines.iter().any(|line| *line == applied), "{table}");
+    let one = operate(&sidecar, &["get", "jobs", "release-1", "-o", "json"], "").await?;
+    let one: Value = serde_json::from_str(&one.out)?;
+    assert_eq!(one, job(&sidecar, "release-1").await?);
+    let none = operate(&sidecar, &["get", "jobs", "none"], "").await?;
+    assert_eq!(none.code, 1);
+    ensure!(none.errors.contains("there is no job none"), "{none:?}");
     let wrong = operate(&sidecar, &["uncordon", "c1", "b", "--in", "soon"], "").await?;
     assert_eq!(wrong.code, 1);
     ensure!(

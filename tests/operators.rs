@@ -3,6 +3,7 @@
 
 mod documents;
 mod reload;
+mod waits;
 mod words;
 
 use std::time::Duration;

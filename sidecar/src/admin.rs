@@ -5,6 +5,7 @@
 //! hold what probes send along, need the token wherever one is set.
 
 mod access;
+mod backends;
 mod clusters;
 mod failure;
 mod jobs;
@@ -60,6 +61,8 @@ pub struct Admin {
     pub reloads: Reloads,
     /// What is to be done later, or takes long.
     pub queue: Queue,
+    /// Ends every wait.
+    pub stop: CancellationToken,
 }
 
 impl Admin {
@@ -92,6 +95,10 @@ fn router(admin: Admin, local: bool) -> Router {
         .route("/status", get(status_json))
         .route("/admin/health/redis", get(store_health))
         .route("/v1/clusters", get(clusters::list))
+        .route(
+            "/v1/clusters/{cluster}/backends/{backend}",
+            get(backends::read),
+        )
         .route("/v1/overrides", get(overrides::list))
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::read))

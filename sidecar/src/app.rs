@@ -49,7 +49,7 @@ struct Channels {
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     /// ADS → delivery, admin.
     proxies: watch::Sender<Proxies>,
-    /// Jobs → admin.
+    /// Jobs → admin, metrics.
     queue: watch::Sender<QueueStatus>,
 }
 
@@ -96,6 +96,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let metrics = health::metrics(&channels);
     let (place, editor) = (source.place(), source.editor());
     let queue = health::queue(&settings.registry, &editor);
+    channels.queue.send_replace(queue.status());
     let jobs = queue.clone();
     let jobs = jobs.run(channels.queue.clone(), metrics.clone(), stages.stop());
     stages.start("jobs", jobs);

@@ -1,5 +1,5 @@
 //! The command line: what an operator types, and the exit code that answers it: 0 done, 1 failed,
-//! 2 wrong usage.
+//! 2 wrong usage, 3 time was up.
 //!
 //! `serve` is the sidecar itself. All but `validate` and `completions` ask the admin API of a running
 //! one.
@@ -7,13 +7,16 @@
 mod apply;
 mod client;
 mod documents;
+mod format;
 mod get;
 mod health;
 mod jobs;
+mod moment;
 mod overrides;
 mod report;
 mod serve;
 mod validate;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,7 +51,7 @@ enum Command {
     Apply(apply::ApplyFlags),
     /// Delete clusters from the registry
     Delete(apply::DeleteFlags),
-    /// Show clusters, one cluster, proxies, the configuration served, or operators' words
+    /// Show clusters, one cluster, proxies, the configuration served, operators' words, or jobs
     Get(get::GetFlags),
     /// Take a backend out: no new request, whatever probes and documents say
     Cordon(overrides::SayFlags),

@@ -12,6 +12,28 @@ pub struct Fleet {
     pub nodes: BTreeMap<String, NodeReport>,
 }
 
+/// How far a change has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Every worker that reports obeys it.
+    Everywhere,
+    /// Some do not yet.
+    Behind,
+    /// Nobody reports.
+    Unknown,
+}
+
+impl Reach {
+    /// Its name, as users see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reach::Everywhere => "Everywhere",
+            Reach::Behind => "Behind",
+            Reach::Unknown => "Unknown",
+        }
+    }
+}
+
 /// One proxy's last report.
 #[derive(Debug, Clone)]
 pub struct NodeReport {

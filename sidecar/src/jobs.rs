@@ -184,10 +184,23 @@ pub enum QueueStatus {
     Disabled,
     /// In memory, with so many jobs that wait or are under way.
     Memory(u64),
+    /// In Redis, which was not asked yet.
+    Unread,
     /// In Redis.
     Up(u64),
     /// In Redis, which is out of reach or refuses.
     Down,
+}
+
+impl QueueStatus {
+    /// How many jobs wait or are under way; unknown where there is no queue or it is out of reach.
+    pub fn depth(self) -> Option<u64> {
+        match self {
+            QueueStatus::Memory(depth) | QueueStatus::Up(depth) => Some(depth),
+            QueueStatus::Unread => Some(0),
+            QueueStatus::Disabled | QueueStatus::Down => None,
+        }
+    }
 }
 
 /// Where jobs are kept.
@@ -202,6 +215,15 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// How it is doing before anybody has looked.
+    pub fn status(&self) -> QueueStatus {
+        match self {
+            Queue::Disabled => QueueStatus::Disabled,
+            Queue::Memory(_) => QueueStatus::Memory(0),
+            Queue::Redis(_) => QueueStatus::Unread,
+        }
+    }
+
     /// Takes on what the body of a request asks for, if nobody has under its id; `id` is the one
     /// of a job that names none.
     pub async fn take_on(&self, body: &Value, id: &str) -> Result<Progress, JobsError> {

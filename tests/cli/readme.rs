@@ -26,6 +26,9 @@ async fn the_commands_of_the_readme_work() -> Result<()> {
     std::fs::write(&file, sample)?;
     let file = file.display().to_string();
     let (sidecar, registry, _one) = sidecar(&[]).await?;
+    // Somebody must obey for a drain that waits to end.
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    envoy.client().get("/").await?;
     let lines = readme.lines().filter(|line| line.starts_with("pointsman "));
     let mut ran = 0;
     for line in lines {
@@ -53,6 +56,6 @@ async fn the_commands_of_the_readme_work() -> Result<()> {
         }
         ran += 1;
     }
-    ensure!(ran >= 11, "{ran} commands");
+    ensure!(ran >= 14, "{ran} commands");
     Ok(())
 }

@@ -97,7 +97,9 @@ fn jobs(queue: QueueStatus) -> Value {
         QueueStatus::Up(depth) => {
             json!({"status": "connected", "backend": "redis", "queue_depth": depth})
         }
-        QueueStatus::Down => json!({"status": "disconnected", "backend": "redis"}),
+        QueueStatus::Unread | QueueStatus::Down => {
+            json!({"status": "disconnected", "backend": "redis"})
+        }
     }
 }
 

@@ -74,6 +74,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
         health: health.subscribe(),
         fleet: fleet.subscribe(),
         proxies: sources.proxies.clone(),
+        queue: sources.queue.clone(),
     };
     let metrics = Metrics::new(gauges);
     let reloads = Reloads::new(watch::Sender::default(), None);
@@ -85,6 +86,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
         editor: live::editor_of_nothing(),
         reloads,
         queue: Queue::Disabled,
+        stop: CancellationToken::new(),
     };
     router(admin, local)
 }
@@ -205,6 +207,7 @@ async fn on_a_wider_listener_reading_needs_the_token() {
         "/metrics",
         "/admin/health/redis",
         "/v1/clusters",
+        "/v1/clusters/orders/backends/a",
         "/v1/overrides",
         "/v1/proxies",
         "/v1/config",

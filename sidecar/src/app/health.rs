@@ -62,6 +62,7 @@ pub fn metrics(channels: &Channels) -> Metrics {
         health: channels.health.subscribe(),
         fleet: channels.fleet.subscribe(),
         proxies: channels.proxies.subscribe(),
+        queue: channels.queue.subscribe(),
     })
 }
 
@@ -116,6 +117,7 @@ pub fn start(
         editor,
         reloads: Reloads::new(channels.reloads.clone(), channels.registry.borrow().clone()),
         queue,
+        stop: stages.stop(),
     };
     stages.start("admin", admin::serve(listener, admin, stages.stop()));
     exchange::router(Exchange {

@@ -2,13 +2,13 @@
 
 mod tables;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use clap::{Args, Subcommand, ValueEnum};
-use serde_json::Value;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::AdminFlags;
 use super::client::{Client, ClientError, path};
+use super::format::{Format, yaml};
+use super::moment::now;
 use super::report::Report;
 
 /// What to show, and how.
@@ -38,13 +38,11 @@ enum What {
     Config,
     /// The operators' words in force
     Overrides,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-    Yaml,
+    /// The newest jobs: what is to be done later, or takes long
+    Jobs {
+        /// Only this one, however old it is
+        id: Option<String>,
+    },
 }
 
 /// Asks and prints.
@@ -59,7 +57,7 @@ pub async fn run(flags: &GetFlags) -> Result<Report, ClientError> {
                 .filter_map(|bad| bad["error"].as_str())
                 .map(|error| format!("rejected: {error}"))
                 .collect();
-            print(&body, flags.output, tables::clusters)
+            flags.output.print(&body, tables::clusters)
         }
         What::Cluster { name } if table => {
             let body = client.get("/v1/clusters").await?.body;
@@ -70,19 +68,29 @@ pub async fn run(flags: &GetFlags) -> Result<Report, ClientError> {
         }
         What::Cluster { name } => {
             let body = client.get(&path(&["v1", "clusters", name])).await?.body;
-            print(&body, flags.output, yaml)
+            flags.output.print(&body, yaml)
         }
         What::Proxies => {
             let body = client.get("/v1/proxies").await?.body;
-            print(&body, flags.output, tables::proxies)
+            flags.output.print(&body, tables::proxies)
         }
         What::Config => {
             let body = client.get("/v1/config").await?.body;
-            print(&body, flags.output, yaml)
+            flags.output.print(&body, yaml)
         }
         What::Overrides => {
             let body = client.get("/v1/overrides").await?.body;
-            print(&body, flags.output, |body| tables::overrides(body, now()))
+            let table = |body: &Value| tables::overrides(body, now());
+            flags.output.print(&body, table)
+        }
+        What::Jobs { id: None } => {
+            let body = client.get("/v1/jobs").await?.body;
+            flags.output.print(&body, |body| tables::jobs(body, now()))
+        }
+        What::Jobs { id: Some(id) } => {
+            let body = client.get(&path(&["v1", "jobs", id])).await?.body;
+            let table = |job: &Value| tables::jobs(&json!({"jobs": [job]}), now());
+            flags.output.print(&body, table)
         }
     };
     Ok(Report {
@@ -92,29 +100,6 @@ pub async fn run(flags: &GetFlags) -> Result<Report, ClientError> {
     })
 }
 
-fn print(value: &Value, format: Format, table: impl Fn(&Value) -> String) -> String {
-    match format {
-        Format::Json => json(value),
-        Format::Yaml => yaml(value),
-        Format::Table => table(value),
-    }
-}
-
-fn json(value: &Value) -> String {
-    format!("{value:#}\n")
-}
-
-fn yaml(value: &Value) -> String {
-    serde_saphyr::to_string(value).unwrap_or_else(|_| json(value))
-}
-
 fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value[field].as_array().into_iter().flatten()
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }

@@ -1,21 +1,25 @@
 //! `pointsman cordon`, `drain` and `uncordon`.
 
+use std::time::Duration;
+
 use clap::Args;
 use hyper::Method;
+use pointsman_filter::config::duration;
 use serde_json::{Map, Value};
 
 use super::AdminFlags;
 use super::client::{Client, ClientError, path};
+use super::format::Format;
 use super::jobs;
+use super::moment::{Moment, now};
 use super::report::Report;
+use super::wait;
 
 /// A word on a backend.
 #[derive(Args)]
 pub struct SayFlags {
-    /// The cluster's name
-    cluster: String,
-    /// The backend's id
-    backend: String,
+    #[command(flatten)]
+    target: Target,
     /// Why; shown wherever the backend is
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -25,25 +29,59 @@ pub struct SayFlags {
     /// For how long, such as 30s, 10m or 2h; until it is taken back if absent
     #[arg(long = "for", value_name = "DURATION")]
     lasts: Option<String>,
-    /// Not now but after so long, whoever is running then: a job
-    #[arg(long = "in", value_name = "DURATION")]
-    delay: Option<String>,
-    #[command(flatten)]
-    admin: AdminFlags,
+    /// Until when: as for --at
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, conflicts_with = "lasts")]
+    until: Option<Moment>,
+    /// Return once no proxy sends it a new request
+    ///
+    /// That is: every worker of every proxy that this sidecar knows (connected to it, or heard of
+    /// within 30s) has reported, after the word was served, that it runs a registry in which the
+    /// backend is out. Requests that began before may still run there; the sidecar does not count
+    /// them, but each Envoy logs event=backend_drained once its last one has ended. Exit code 3 if
+    /// that takes longer than --timeout, or no proxy reports.
+    #[arg(long, conflicts_with_all = ["delay", "at"])]
+    wait: bool,
+    /// How long --wait waits
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "1m",
+        value_parser = patience,
+        requires = "wait"
+    )]
+    timeout: Duration,
 }
 
 /// The end of one.
 #[derive(Args)]
 pub struct TakeBackFlags {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// On what, when, and how to tell of it.
+#[derive(Args)]
+struct Target {
     /// The cluster's name
     cluster: String,
     /// The backend's id
     backend: String,
     /// Not now but after so long, whoever is running then: a job
-    #[arg(long = "in", value_name = "DURATION")]
+    #[arg(long = "in", value_name = "DURATION", conflicts_with = "at")]
     delay: Option<String>,
+    /// Not now but at this time: a job. A date and time such as 2026-11-21T22:00:00Z, or the next
+    /// such time of day in UTC: 22:00 or 22:00:30
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    at: Option<Moment>,
+    /// How to print what was done
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
     #[command(flatten)]
     admin: AdminFlags,
+}
+
+fn patience(text: &str) -> Result<Duration, &'static str> {
+    duration::parse(text).ok_or("must be a duration such as 30s, 10m or 2h")
 }
 
 /// Says a word.
@@ -58,68 +96,104 @@ pub async fn say(flags: &SayFlags, act: &str) -> Result<Report, ClientError> {
             body.insert(field.to_owned(), text.as_str().into());
         }
     }
-    let SayFlags {
-        cluster, backend, ..
-    } = flags;
-    match &flags.delay {
-        Some(delay) => jobs::later(&flags.admin, &job(cluster, backend, act, delay, body)).await,
-        None => ask(&flags.admin, cluster, backend, act, body).await,
+    if let Some(until) = flags.until {
+        let Some(end) = until.after(now()) else {
+            return Ok(Report::failed("--until: has passed already"));
+        };
+        body.insert("expiresAt".to_owned(), end.into());
     }
+    let target = &flags.target;
+    if target.is_later() {
+        return target.later(act, body).await;
+    }
+    let mut client = Client::open(&target.admin).await?;
+    let answer = target.ask(&mut client, act, body).await?;
+    let mut report = target.report(&answer);
+    if flags.wait {
+        let (cluster, backend) = (target.cluster.as_str(), target.backend.as_str());
+        let served = answer["served"] == true;
+        let waited = wait::until_out(&mut client, (cluster, backend), served, flags.timeout);
+        report = waited.await?.report((cluster, backend), target.output);
+        report.warnings.extend(warnings(target, &answer, false));
+    }
+    Ok(report)
 }
 
 /// Takes it back.
 pub async fn take_back(flags: &TakeBackFlags) -> Result<Report, ClientError> {
-    let TakeBackFlags {
-        cluster, backend, ..
-    } = flags;
-    let (act, body) = ("uncordon", Map::new());
-    match &flags.delay {
-        Some(delay) => jobs::later(&flags.admin, &job(cluster, backend, act, delay, body)).await,
-        None => ask(&flags.admin, cluster, backend, act, body).await,
+    let target = &flags.target;
+    if target.is_later() {
+        return target.later("uncordon", Map::new()).await;
+    }
+    let mut client = Client::open(&target.admin).await?;
+    let answer = target.ask(&mut client, "uncordon", Map::new()).await?;
+    Ok(target.report(&answer))
+}
+
+impl Target {
+    fn is_later(&self) -> bool {
+        self.delay.is_some() || self.at.is_some()
+    }
+
+    /// Leaves it to a job.
+    async fn later(&self, act: &str, mut body: Map<String, Value>) -> Result<Report, ClientError> {
+        let Target {
+            cluster, backend, ..
+        } = self;
+        let fields = [("act", act), ("cluster", cluster), ("backend", backend)];
+        body.extend(fields.map(|(field, text)| (field.to_owned(), text.into())));
+        if let Some(delay) = &self.delay {
+            body.insert("in".to_owned(), delay.as_str().into());
+        }
+        if let Some(at) = self.at {
+            let Some(at) = at.after(now()) else {
+                return Ok(Report::failed("--at: has passed already"));
+            };
+            body.insert("at".to_owned(), at.into());
+        }
+        jobs::later(&self.admin, &Value::Object(body), self.output).await
+    }
+
+    async fn ask(
+        &self,
+        client: &mut Client,
+        act: &str,
+        body: Map<String, Value>,
+    ) -> Result<Value, ClientError> {
+        let Target {
+            cluster, backend, ..
+        } = self;
+        let to = path(&["v1", "clusters", cluster, "backends", backend, act]);
+        let body = Value::Object(body);
+        let answer = client.ask(Method::POST, &to, None, Some(&body)).await?;
+        Ok(answer.body)
+    }
+
+    fn report(&self, answer: &Value) -> Report {
+        let Target {
+            cluster, backend, ..
+        } = self;
+        let line = |answer: &Value| {
+            let state = answer["state"].as_str().unwrap_or("free");
+            format!("backend {cluster}/{backend} {state}\n")
+        };
+        Report {
+            out: self.output.print(answer, line),
+            warnings: warnings(self, answer, true),
+            ..Report::default()
+        }
     }
 }
 
-fn job(
-    cluster: &str,
-    backend: &str,
-    act: &str,
-    delay: &str,
-    mut body: Map<String, Value>,
-) -> Value {
-    let fields = [
-        ("act", act),
-        ("cluster", cluster),
-        ("backend", backend),
-        ("in", delay),
+/// What an operator might not expect; `now`: it is told right after the writing.
+fn warnings(target: &Target, answer: &Value, now: bool) -> Vec<String> {
+    let absent = "there is no such backend now; the word holds once it comes";
+    let late = "written, but not served yet";
+    let told = [
+        (answer["present"] == false, absent),
+        (now && answer["served"] == false, late),
     ];
-    body.extend(fields.map(|(field, text)| (field.to_owned(), text.into())));
-    Value::Object(body)
-}
-
-async fn ask(
-    admin: &AdminFlags,
-    cluster: &str,
-    backend: &str,
-    act: &str,
-    body: Map<String, Value>,
-) -> Result<Report, ClientError> {
-    let mut client = Client::open(admin).await?;
-    let to = path(&["v1", "clusters", cluster, "backends", backend, act]);
-    let body = Value::Object(body);
-    let answer = client.ask(Method::POST, &to, None, Some(&body)).await?;
-    Ok(report(cluster, backend, &answer.body))
-}
-
-fn report(cluster: &str, backend: &str, answer: &Value) -> Report {
-    let state = answer["state"].as_str().unwrap_or("free");
-    let mut report = Report::done(format!("backend {cluster}/{backend} {state}\n"));
-    if answer["present"] == false {
-        let why = "there is no such backend now; the word holds once it comes";
-        report.warnings.push(format!("{cluster}/{backend}: {why}"));
-    }
-    if answer["served"] == false {
-        let why = "written, but not served yet";
-        report.warnings.push(format!("{cluster}/{backend}: {why}"));
-    }
-    report
+    let place = format!("{}/{}", target.cluster, target.backend);
+    let told = told.into_iter().filter(|(is, _)| *is);
+    told.map(|(_, why)| format!("{place}: {why}")).collect()
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
+const LATE: u8 = 3;
 
 /// What a command has to say at its end: nothing wrong, or what is.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// For stderr, a line each; any makes the command a failure.
     pub errors: Vec<String>,
+    /// The failure is that time was up.
+    pub late: bool,
 }
 
 impl Report {
@@ -37,7 +40,11 @@ impl Report {
 
     /// Writes it and gives the exit code.
     pub fn finish(&self) -> ExitCode {
-        let code = if self.errors.is_empty() { DONE } else { FAILED };
+        let code = match self.errors.is_empty() {
+            true => DONE,
+            false if self.late => LATE,
+            false => FAILED,
+        };
         let lines = self.warnings.iter().chain(&self.errors);
         let errors: String = lines.map(|line| format!("{line}\n")).collect();
         write(code, &self.out, &errors)

@@ -51,6 +51,7 @@ impl Stage {
                 health: health.subscribe(),
                 fleet: fleet.subscribe(),
                 proxies: watch::Sender::new(Proxies::default()).subscribe(),
+                queue: watch::Sender::default().subscribe(),
             }),
             stop: stop.clone(),
         });

@@ -37,6 +37,7 @@ impl Stage {
             health: health.subscribe(),
             fleet: watch::Sender::new(Fleet::default()).subscribe(),
             proxies: watch::Sender::new(Proxies::default()).subscribe(),
+            queue: watch::Sender::default().subscribe(),
         });
         let prober = Prober {
             registry: registry.subscribe(),

@@ -73,6 +73,9 @@ fn say(object: &Map<String, Value>, state: Option<&str>, from: u64) -> Result<Ac
                 }
             }
             if let Some(end) = moment(object, ("expiresAt", "expiresIn"), from)? {
+                if end <= from {
+                    return Err(error("job.expiresAt", "must be later than it begins"));
+                }
                 word["expiresAt"] = end.into();
             }
             Some(Override::read("job", &word)?)
@@ -198,6 +201,10 @@ mod tests {
             (json!({"act": "cordon", "at": "noon"}), "job.at"),
             (json!({"act": "cordon", "in": "soon"}), "job.in"),
             (json!({"id": "a/b", "act": "cordon"}), "job.id"),
+            (
+                json!({"act": "cordon", "cluster": "a", "backend": "b", "at": 9, "expiresAt": 9}),
+                "job.expiresAt",
+            ),
         ] {
             let error = read(&body, "x", NOW).unwrap_err();
             assert_eq!(error.0[0].path, place, "{body}");

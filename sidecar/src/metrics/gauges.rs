@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::fleet::Fleet;
 use crate::health::{ClusterView, Health};
+use crate::jobs::QueueStatus;
 use crate::registry::{Published, SourceStatus, Store};
 use crate::xds::{Kind, Proxies};
 
@@ -26,6 +27,8 @@ pub struct Gauges {
     pub fleet: watch::Receiver<Fleet>,
     /// What the xDS streams say.
     pub proxies: watch::Receiver<Proxies>,
+    /// How the queue of jobs is doing.
+    pub queue: watch::Receiver<QueueStatus>,
 }
 
 impl Collector for Gauges {
@@ -38,7 +41,8 @@ impl Collector for Gauges {
         self.encode_source(encoder)?;
         self.encode_clusters(encoder)?;
         self.encode_backends(encoder)?;
-        self.encode_proxies(encoder)
+        self.encode_proxies(encoder)?;
+        self.encode_queue(encoder)
     }
 }
 
@@ -106,6 +110,16 @@ impl Gauges {
         let series = kinds.map(|kind| ([("type", kind.name())], refusing(kind)));
         let help = "Open xDS streams whose proxy refused the last resources of a type";
         gauge(encoder, "xds_refusing_streams", help, series)
+    }
+
+    /// Absent where there is no queue, and while nobody knows.
+    fn encode_queue(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(depth) = self.queue.borrow().depth() else {
+            return Ok(());
+        };
+        let depth = usize::try_from(depth).unwrap_or(usize::MAX);
+        let help = "Jobs that wait or are under way";
+        single(encoder, "jobs_queue_depth", help, depth)
     }
 }
 

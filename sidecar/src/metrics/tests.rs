@@ -6,15 +6,21 @@ use super::*;
 use crate::event::Recovery;
 use crate::fleet::Fleet;
 use crate::health::{Health, Obstacle};
+use crate::jobs::QueueStatus;
 use crate::xds::Proxies;
 
 fn metrics() -> Metrics {
+    metrics_beside(QueueStatus::Disabled)
+}
+
+fn metrics_beside(queue: QueueStatus) -> Metrics {
     Metrics::new(Gauges {
         registry: watch::Sender::new(None).subscribe(),
         source: watch::Sender::default().subscribe(),
         health: watch::Sender::new(Health::new(1, 2)).subscribe(),
         fleet: watch::Sender::new(Fleet::default()).subscribe(),
         proxies: watch::Sender::new(Proxies::default()).subscribe(),
+        queue: watch::Sender::new(queue).subscribe(),
     })
 }
 
@@ -113,4 +119,22 @@ fn the_text_is_openmetrics() {
     assert!(text.ends_with("# EOF\n"));
     assert!(text.contains("pointsman_fleet_nodes 0\n"), "{text}");
     assert!(text.contains("pointsman_build_info{version="), "{text}");
+}
+
+#[test]
+fn the_depth_of_the_queue_is_told_where_there_is_one_and_it_is_known() {
+    for (queue, depth) in [
+        (QueueStatus::Disabled, None),
+        (QueueStatus::Memory(0), Some(0)),
+        (QueueStatus::Unread, Some(0)),
+        (QueueStatus::Up(7), Some(7)),
+        (QueueStatus::Down, None),
+    ] {
+        let text = text(&metrics_beside(queue));
+        let line = text
+            .lines()
+            .find(|it| it.starts_with("pointsman_jobs_queue_depth"));
+        let expected = depth.map(|depth: u64| format!("pointsman_jobs_queue_depth {depth}"));
+        assert_eq!(line, expected.as_deref(), "{queue:?}");
+    }
 }

@@ -64,6 +64,7 @@ impl Live {
             health: health.subscribe(),
             fleet: watch::Sender::default().subscribe(),
             proxies: watch::Sender::default().subscribe(),
+            queue: watch::Sender::default().subscribe(),
         };
         let metrics = Metrics::new(gauges);
         let admin = Admin {
@@ -84,6 +85,7 @@ impl Live {
             editor: Editor::Demo(demo.editor()),
             reloads: Reloads::new(wishes.clone(), Some(demo.registry())),
             queue: Queue::Disabled,
+            stop: CancellationToken::new(),
         };
         let outlets = Outlets {
             published: registry,

@@ -86,21 +86,61 @@ pub fn overrides(body: &Value, now: u64) -> String {
     ];
     let mut table = table(&head);
     for word in list(body, "overrides") {
-        let ends = word["expiresAt"].as_u64().map(|end| {
-            let left = Duration::from_millis(end.saturating_sub(now));
-            duration::print(Duration::from_secs(left.as_secs()))
-        });
         table.add_row([
             text(&word["cluster"]),
             text(&word["backend"]),
             text(&word["state"]),
             text(&word["reason"]),
             text(&word["actor"]),
-            ends.unwrap_or_else(|| "-".to_owned()),
+            left(&word["expiresAt"], now),
             text(&word["present"]),
         ]);
     }
     finish(&table)
+}
+
+/// Every job and how far it is, at `now`, ms since 1970.
+pub fn jobs(body: &Value, now: u64) -> String {
+    let head = [
+        "JOB",
+        "ACT",
+        "CLUSTER",
+        "BACKEND",
+        "STATE",
+        "DONE",
+        "STARTS IN",
+        "ERROR",
+    ];
+    let mut table = table(&head);
+    for job in list(body, "jobs") {
+        let act = match (job["act"].as_str(), job["word"]["state"].as_str()) {
+            (Some("say"), Some("Cordoned")) => "cordon",
+            (Some("say"), Some("Draining")) => "drain",
+            (Some("say"), _) => "uncordon",
+            (act, _) => act.unwrap_or("-"),
+        };
+        let waits = job["state"] == "Waiting";
+        table.add_row([
+            text(&job["id"]),
+            act.to_owned(),
+            text(&job["cluster"]),
+            text(&job["backend"]),
+            text(&job["state"]),
+            format!("{}/{}", job["done"], job["total"]),
+            left(if waits { &job["at"] } else { &Value::Null }, now),
+            text(&job["error"]),
+        ]);
+    }
+    finish(&table)
+}
+
+/// How long it is until a moment, in whole seconds.
+fn left(moment: &Value, now: u64) -> String {
+    let left = moment.as_u64().map(|moment| {
+        let left = Duration::from_millis(moment.saturating_sub(now));
+        duration::print(Duration::from_secs(left.as_secs()))
+    });
+    left.unwrap_or_else(|| "-".to_owned())
 }
 
 /// An operator's reason, else how the last probe failed.
@@ -189,5 +229,29 @@ mod tests {
             words(&shown)[1],
             ["c", "a", "Draining", "-", "-", "60s", "false"]
         );
+    }
+
+    #[test]
+    fn a_job_says_what_it_does_and_how_far_it_is() {
+        let body = json!({"jobs": [
+            {"id": "j1", "act": "say", "cluster": "c", "backend": "a",
+                "word": {"state": "Draining"}, "state": "Waiting", "done": 0, "total": 1,
+                "at": 90_500},
+            {"id": "j2", "act": "apply", "state": "Failed", "done": 50, "total": 300,
+                "error": "no"},
+            {"id": "j3", "act": "say", "cluster": "c", "backend": "a", "word": null,
+                "state": "Done", "done": 1, "total": 1, "at": 90_500}]});
+        let shown = jobs(&body, 30_000);
+        let lines = words(&shown);
+        assert_eq!(
+            lines[1],
+            ["j1", "drain", "c", "a", "Waiting", "0/1", "60s", "-"]
+        );
+        assert_eq!(
+            lines[2],
+            ["j2", "apply", "-", "-", "Failed", "50/300", "-", "no"]
+        );
+        assert_eq!(lines[3][1..5], ["uncordon", "c", "a", "Done"]);
+        assert_eq!(lines[3][6], "-", "it is over");
     }
 }

@@ -48,6 +48,7 @@ fn metrics() -> Metrics {
         health: watch::Sender::new(Health::new(1, 1)).subscribe(),
         fleet: watch::Sender::default().subscribe(),
         proxies: watch::Sender::default().subscribe(),
+        queue: watch::Sender::default().subscribe(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Reach};
 use crate::registry::Registry;
 
 /// Revisions that are remembered; a worker that runs an older one counts as behind.
@@ -17,17 +17,6 @@ pub struct Progress {
     revisions: BTreeMap<u64, u64>,
     /// Cluster → the number of the first registry that had it as it is now.
     since: BTreeMap<String, u64>,
-}
-
-/// How far a cluster has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// Every worker that reports obeys it.
-    Everywhere,
-    /// Some do not yet.
-    Behind,
-    /// Nobody reports.
-    Unknown,
 }
 
 impl Progress {

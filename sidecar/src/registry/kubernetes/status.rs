@@ -5,8 +5,8 @@ use k8s_openapi::jiff::Timestamp;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, State};
 
 use super::crd::status::{BackendClusterStatus, Counts, Impaired};
-use super::progress::Reach;
 use super::records::{Report, Verdict};
+use crate::fleet::Reach;
 use crate::health::Health;
 
 /// Most backends that are named; the others are counted.
