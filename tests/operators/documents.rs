@@ -128,6 +128,32 @@ async fn of_many_writers_no_write_is_lost() -> Result<()> {
 }
 
 #[tokio::test]
+async fn services_are_refused_where_there_are_none() -> Result<()> {
+    for home in HOMES {
+        let one = Upstream::new("one")?;
+        let document = registry::cluster("orders", &[&one], json!({}));
+        let (sidecar, _store) = start_sidecar(home, document.clone(), &[]).await?;
+        let from = json!({"backendsFrom": [{"service": {"name": "web"}}]});
+        let mut whole = document.clone();
+        whole["backendsFrom"] = from["backendsFrom"].clone();
+        let many = json!([whole]);
+        for (method, path, body) in [
+            (Method::PUT, ORDERS, &whole),
+            (Method::PATCH, ORDERS, &from),
+            (Method::POST, "/v1/apply", &many),
+        ] {
+            let refused = sidecar.ask(method, path, &[], body).await?;
+            let said = refused.json()?;
+            let errors = json!([{"path": "clusters.orders.backendsFrom",
+                "why": "is only known where the registry is kept in Kubernetes"}]);
+            assert_eq!((refused.status.as_u16(), &said["errors"]), (422, &errors));
+        }
+        assert_eq!(sidecar.get(ORDERS).await?.json()?, document, "{home:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_write_that_the_guard_holds_back_says_so() -> Result<()> {
     let one = Upstream::new("one")?;
     let many: Vec<Value> = (1..=10)

@@ -72,6 +72,19 @@ async fn rg_10_add_reweight_drain_remove_break_and_repair() -> Result<()> {
     story.end().await
 }
 
+/// A slice of the Service `web`: each pod on a port of its own is a slice of its own.
+pub fn slice(pod: &Upstream, conditions: &Value) -> Value {
+    let target = json!({"kind": "Pod", "name": pod.id()});
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": pod.id(), "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": pod.address().port(), "protocol": "TCP"}],
+        "endpoints": [{"addresses": [pod.address().ip().to_string()],
+            "conditions": conditions, "targetRef": target}],
+    })
+}
+
 #[tokio::test]
 async fn a_services_endpoints_are_backends() -> Result<()> {
     let (one, pod, old) = (
@@ -83,20 +96,8 @@ async fn a_services_endpoints_are_backends() -> Result<()> {
         return Ok(());
     };
     let mut client = story.envoy.client();
-    // Each pod on a port of its own is a slice of its own.
-    let slice = |pod: &Upstream, conditions: Value| {
-        let target = json!({"kind": "Pod", "name": pod.id()});
-        json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": pod.id(), "labels": {"kubernetes.io/service-name": "web"}},
-            "addressType": "IPv4",
-            "ports": [{"name": "http", "port": pod.address().port(), "protocol": "TCP"}],
-            "endpoints": [{"addresses": [pod.address().ip().to_string()],
-                "conditions": conditions, "targetRef": target}],
-        })
-    };
     let put = async |pod: &Upstream, conditions: Value| -> Result<()> {
-        let slice = slice(pod, conditions);
+        let slice = slice(pod, &conditions);
         story.kubernetes.apply_object(SLICES, &slice).await?.ok()?;
         Ok(())
     };

@@ -1,7 +1,10 @@
 //! Changes through the sidecar end up in objects and annotations, where kubectl finds them.
 
+use harness::kubernetes::SLICES;
+use harness::sidecar::operate;
 use hyper::Method;
 
+use super::changes::slice;
 use super::*;
 
 const ORDERS: &str = "/v1/clusters/orders";
@@ -69,6 +72,81 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
         Ok(())
     })
     .await?;
+    sidecar.stop().await?;
+    let refused = kubernetes.refused();
+    ensure!(refused.is_empty(), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn services_are_named_and_dropped_through_the_sidecar() -> Result<()> {
+    let roles = ["pointsman", "pointsman-editor"];
+    let Some(kubernetes) = Kubernetes::start_for("services_are_named", &roles).await? else {
+        return Ok(());
+    };
+    let (one, pod) = (Upstream::new("one")?, Upstream::new("pod")?);
+    let plain = registry::cluster("orders", &[&one], json!({}));
+    kubernetes.put(&plain).await?;
+    let ready = slice(&pod, &json!({"ready": true}));
+    kubernetes.apply_object(SLICES, &ready).await?.ok()?;
+    let sidecar = sidecar(&kubernetes, &[]).await?;
+    let serves = async |ids: &[&str]| {
+        eventually(SOON, &format!("{ids:?} to be served"), async || {
+            let body = sidecar.get("/v1/clusters").await?.json()?;
+            let backends = body["clusters"][0]["backends"].as_array();
+            let seen = backends.context("backends")?.iter().map(|it| &it["id"]);
+            ensure!(seen.eq(ids.iter().copied()), "{body}");
+            Ok(())
+        })
+        .await
+    };
+
+    let etag = sidecar.get(ORDERS).await?.header("etag").map(str::to_owned);
+    let from = json!([{"service": {"name": "web", "port": "http"}}]);
+    let patch = json!({"backendsFrom": from});
+    let written = sidecar.ask(Method::PATCH, ORDERS, &[], &patch).await?;
+    let body = written.json()?;
+    assert_eq!(written.status, 200, "{body}");
+    assert_eq!(
+        (&body["served"], &body["changes"]["config_updated"]),
+        (&json!(true), &json!(true)),
+        "{body}"
+    );
+    serves(&["one", "pod"]).await?;
+    assert_eq!(
+        kubernetes.get("orders").await?["spec"]["backendsFrom"],
+        from
+    );
+    let read = sidecar.get(ORDERS).await?;
+    assert_eq!(read.json()?["backendsFrom"], from);
+    ensure!(
+        read.header("etag").map(str::to_owned) != etag,
+        "the same ETag"
+    );
+    // What is printed can be applied.
+    let get = ["get", "cluster", "orders", "-o", "yaml"];
+    let text = operate(&sidecar, &get, "").await?.out;
+    let again = operate(&sidecar, &["apply", "-f", "-"], &text).await?;
+    assert_eq!(again.out, "cluster orders unchanged\n", "{again:?}");
+
+    let mut wrong = plain.clone();
+    wrong["backendsFrom"] = json!([{"service": {"port": 80}}]);
+    let refused = sidecar.ask(Method::PUT, ORDERS, &[], &wrong).await?;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    let path = refused.json()?["errors"][0]["path"].take();
+    assert_eq!(path, "clusters.orders.backendsFrom[0].service.name");
+
+    // What is put is all there is.
+    let written = sidecar.ask(Method::PUT, ORDERS, &[], &plain).await?;
+    let body = written.json()?;
+    assert_eq!(
+        (&body["served"], written.status.as_u16()),
+        (&json!(true), 200)
+    );
+    assert_eq!(body["changes"]["config_updated"], true, "{body}");
+    serves(&["one"]).await?;
+    let object = kubernetes.get("orders").await?;
+    assert_eq!(object["spec"]["backendsFrom"], Value::Null);
     sidecar.stop().await?;
     let refused = kubernetes.refused();
     ensure!(refused.is_empty(), "{refused:?}");

@@ -10,13 +10,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use pointsman_filter::config::{ClusterConfig, is_cluster_name};
+use pointsman_filter::config::is_cluster_name;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::Admin;
 use super::failure::Failure;
 use crate::registry::changes::Changes;
+use crate::registry::document::Judge;
 use crate::registry::editor::{ATTEMPTS_MAX, Document, Draft, EditError, Expect, Written};
 
 /// A body, unless it is too long.
@@ -103,14 +104,12 @@ impl Admin {
         let mut answer = Map::new();
         answer.insert("cluster".to_owned(), name.as_str().into());
         answer.insert("created".to_owned(), created.into());
-        let changes = changes(written.before.as_ref(), draft.as_ref());
+        let before = written.before.as_ref().map(value);
+        let changes = changes(before.as_ref(), draft.as_ref(), self.editor.judge());
         answer.insert("changes".to_owned(), changes.to_value());
         if dry_run {
             answer.insert("dryRun".to_owned(), true.into());
-            answer.insert(
-                "before".to_owned(),
-                written.before.as_ref().map(value).into(),
-            );
+            answer.insert("before".to_owned(), before.into());
             answer.insert(
                 "after".to_owned(),
                 draft.map(|it| it.value().clone()).into(),
@@ -140,6 +139,7 @@ impl Admin {
         expect: &Expect,
         dry_run: bool,
     ) -> Result<(Written, Option<Draft>), Failure> {
+        let judge = self.editor.judge();
         for _ in 0..ATTEMPTS_MAX {
             let before = match change {
                 Change::Patch(_) => self.editor.read(name).await?,
@@ -151,7 +151,8 @@ impl Admin {
             }
             let (draft, depends) = match (change, &before) {
                 (Change::Put(document), _) => {
-                    (Some(Draft::judge(name, document.clone())?), expect.clone())
+                    let draft = Draft::judge(name, document.clone(), judge)?;
+                    (Some(draft), expect.clone())
                 }
                 (Change::Delete, _) => (None, expect.clone()),
                 (Change::Patch(_), None) => return Err(missing(name)),
@@ -161,7 +162,7 @@ impl Admin {
                     }
                     let mut document = value(before);
                     json_patch::merge(&mut document, patch);
-                    let draft = Draft::judge(name, document)?;
+                    let draft = Draft::judge(name, document, judge)?;
                     (Some(draft), Expect::Etag(before.etag.clone()))
                 }
             };
@@ -225,10 +226,15 @@ fn value(document: &Document) -> Value {
     serde_json::from_slice(&document.text).unwrap_or_else(|_| text().into())
 }
 
-fn changes(before: Option<&Document>, after: Option<&Draft>) -> Changes {
-    let before = before.and_then(|it| ClusterConfig::parse(&value(it)).ok());
-    let after = after.map(|it| it.cluster().clone());
-    Changes::between(before.as_slice(), after.as_slice())
+fn changes(before: Option<&Value>, after: Option<&Draft>, judge: Judge) -> Changes {
+    let was = before.and_then(|it| judge(it).ok());
+    let is = after.map(|it| it.cluster().clone());
+    let mut changes = Changes::between(was.as_slice(), is.as_slice());
+    // Which backends that makes is known once Services have been looked up.
+    let services =
+        |document: Option<&Value>| document.and_then(|it| it.get("backendsFrom")).cloned();
+    changes.config_updated |= services(before) != services(after.map(Draft::value));
+    changes
 }
 
 fn quoted(etag: &str) -> String {

@@ -13,6 +13,7 @@ use super::client::{Answer, Client, ClientError, path};
 use super::documents;
 use super::jobs;
 use super::report::Report;
+use crate::registry::kubernetes;
 
 /// What to write.
 #[derive(Args)]
@@ -47,7 +48,8 @@ pub struct DeleteFlags {
 /// Writes every document of the files that differs from the registry's; nothing at all if one of
 /// them is wrong.
 pub async fn run(flags: &ApplyFlags) -> Result<Report, ClientError> {
-    let found = documents::read(&flags.files);
+    // Whether there are Services to name is for the sidecar to say.
+    let found = documents::read(&flags.files, kubernetes::judge);
     if !found.errors.is_empty() {
         return Ok(Report {
             errors: found.errors,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use pointsman_filter::config::ConfigErrors;
 use serde_json::Value;
 
-use crate::registry::document::{self, DocumentError};
+use crate::registry::document::{self, DocumentError, Judge};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -21,13 +21,13 @@ pub struct Found {
 }
 
 /// Reads all of these; `-` is stdin.
-pub fn read(paths: &[PathBuf]) -> Found {
+pub fn read(paths: &[PathBuf], judge: Judge) -> Found {
     let mut found = Found::default();
     for path in paths {
         if path.as_os_str() == "-" {
             let mut text = String::new();
             match std::io::stdin().read_to_string(&mut text) {
-                Ok(_) => found.take("-", Path::new("-.yaml"), &text),
+                Ok(_) => found.take(("-", Path::new("-.yaml")), &text, judge),
                 Err(why) => found.errors.push(format!("-: cannot be read: {why}")),
             }
             continue;
@@ -37,7 +37,7 @@ pub fn read(paths: &[PathBuf]) -> Found {
             false => Ok(vec![path.clone()]),
         };
         match files {
-            Ok(files) => files.iter().for_each(|file| found.read(file)),
+            Ok(files) => files.iter().for_each(|file| found.read(file, judge)),
             Err(why) => found
                 .errors
                 .push(format!("{}: cannot be read: {why}", path.display())),
@@ -61,15 +61,15 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 impl Found {
-    fn read(&mut self, file: &Path) {
+    fn read(&mut self, file: &Path, judge: Judge) {
         match document::read(file) {
-            Ok(text) => self.take(&file.display().to_string(), file, &text),
+            Ok(text) => self.take((&file.display().to_string(), file), &text, judge),
             Err(error) => self.errors.push(error.to_string()),
         }
     }
 
     /// Takes a text in: a container, or documents one after the other.
-    fn take(&mut self, shown: &str, file: &Path, text: &str) {
+    fn take(&mut self, (shown, file): (&str, &Path), text: &str, judge: Judge) {
         let values = match document::parse_all(file, text) {
             Ok(values) => values,
             Err(DocumentError::Syntax { format, why, .. }) => {
@@ -87,10 +87,10 @@ impl Found {
         };
         for value in values {
             if is_document(&value) {
-                self.judge(shown, value);
+                self.add(shown, value, judge);
                 continue;
             }
-            match document::list(&value) {
+            match document::list(&value, judge) {
                 Err(errors) => self.refuse(shown, &errors),
                 Ok(listing) => {
                     for bad in &listing.rejected {
@@ -98,15 +98,17 @@ impl Found {
                     }
                     if listing.rejected.is_empty() {
                         let items = value["clusters"].as_array().cloned().unwrap_or_default();
-                        items.into_iter().for_each(|item| self.judge(shown, item));
+                        items
+                            .into_iter()
+                            .for_each(|item| self.add(shown, item, judge));
                     }
                 }
             }
         }
     }
 
-    fn judge(&mut self, shown: &str, value: Value) {
-        match document::judge(&value) {
+    fn add(&mut self, shown: &str, value: Value, judge: Judge) {
+        match judge(&value) {
             Err(errors) => self.refuse(shown, &errors),
             Ok(cluster) => {
                 let name = cluster.name;
@@ -136,7 +138,7 @@ mod tests {
 
     fn taken(name: &str, text: &str) -> Found {
         let mut found = Found::default();
-        found.take(name, Path::new(name), text);
+        found.take((name, Path::new(name)), text, document::judge);
         found
     }
 

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::documents;
 use super::report::Report;
+use crate::registry::document;
 
 /// Reads and judges the files; asks nobody.
 pub fn run(files: &[PathBuf]) -> Report {
-    let found = documents::read(files);
+    let found = documents::read(files, document::judge);
     let mut report = Report {
         errors: found.errors,
         ..Report::default()

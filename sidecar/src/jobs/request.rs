@@ -6,7 +6,7 @@ use pointsman_filter::config::{ConfigErrors, duration, is_cluster_name};
 use serde_json::{Map, Value, json};
 
 use super::{Act, Job};
-use crate::registry::document::error;
+use crate::registry::document::{self, error};
 use crate::registry::editor::Draft;
 use crate::registry::overrides::Override;
 
@@ -96,7 +96,7 @@ fn apply(object: &Map<String, Value>) -> Result<Act, ConfigErrors> {
     let (mut names, mut drafts, mut errors) = (BTreeSet::new(), Vec::new(), Vec::new());
     for document in documents {
         let name = document.get("name").and_then(Value::as_str).unwrap_or("");
-        match Draft::judge(name, document.clone()) {
+        match Draft::judge(name, document.clone(), document::judge) {
             Ok(_) if !names.insert(name) => {
                 let why = "must be unique, but the name stands above";
                 errors.extend(error(&format!("clusters.{name}.name"), why).0);

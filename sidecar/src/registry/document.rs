@@ -118,7 +118,7 @@ pub fn read(path: &Path) -> Result<String, DocumentError> {
 /// Reads the text as a container `{schema: 1, clusters: [document, …]}`.
 pub fn check(path: &Path, text: &str) -> Result<Listing, DocumentError> {
     let container = parse(path, text)?;
-    list(&container).map_err(|errors| DocumentError::Container {
+    list(&container, judge).map_err(|errors| DocumentError::Container {
         file: path.display().to_string(),
         errors,
     })
@@ -128,9 +128,11 @@ pub fn check(path: &Path, text: &str) -> Result<Listing, DocumentError> {
 pub fn parse(path: &Path, text: &str) -> Result<Value, DocumentError> {
     let format = Format::of(path)?;
     let read = match format {
-        Format::Yaml => serde_saphyr::from_str(text).map_err(|e| e.to_string()),
+        Format::Yaml => {
+            serde_saphyr::from_str_with_options(text, unquoted()).map_err(|e| e.to_string())
+        }
         Format::Json => serde_json::from_str(text).map_err(|e| e.to_string()),
-        Format::Toml => toml::from_str(text).map_err(|e| e.to_string()),
+        Format::Toml => toml::from_str(text).map_err(|e| toml_error(text, &e)),
     };
     read.map_err(|why| DocumentError::Syntax {
         file: path.display().to_string(),
@@ -143,7 +145,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Value, DocumentError> {
 pub fn parse_all(path: &Path, text: &str) -> Result<Vec<Value>, DocumentError> {
     match Format::of(path)? {
         Format::Yaml => {
-            let read: Result<Vec<Value>, _> = serde_saphyr::from_multiple(text);
+            let read: Result<Vec<Value>, _> =
+                serde_saphyr::from_multiple_with_options(text, unquoted());
             read.map_err(|why| DocumentError::Syntax {
                 file: path.display().to_string(),
                 format: Format::Yaml.name(),
@@ -152,6 +155,21 @@ pub fn parse_all(path: &Path, text: &str) -> Result<Vec<Value>, DocumentError> {
         }
         Format::Json | Format::Toml => Ok(vec![parse(path, text)?]),
     }
+}
+
+/// Errors tell the place and do not quote the lines: they end up in logs and on pages, and a
+/// document may hold what probes send along.
+fn unquoted() -> serde_saphyr::Options {
+    serde_saphyr::options! { with_snippet: false }
+}
+
+/// The same for TOML, whose own words quote the line.
+fn toml_error(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("{} at line {line} column {column}", error.message())
 }
 
 /// Writes the value in the format that the file's name says.
@@ -172,7 +190,7 @@ pub fn print(path: &Path, value: &Value) -> Result<String, DocumentError> {
 }
 
 /// Reads a container's records.
-pub fn list(container: &Value) -> Result<Listing, ConfigErrors> {
+pub fn list(container: &Value, judge: Judge) -> Result<Listing, ConfigErrors> {
     let Value::Object(map) = container else {
         let why = format!("must be an object with schema: {SCHEMA} and clusters");
         return Err(error("", why));
@@ -194,14 +212,27 @@ pub fn list(container: &Value) -> Result<Listing, ConfigErrors> {
         }
     };
     match errors.is_empty() {
-        true => Ok(records(items)),
+        true => Ok(records(items, judge)),
         false => Err(ConfigErrors(errors)),
     }
 }
 
+/// What judges a cluster's document.
+pub type Judge = fn(&Value) -> Result<ClusterConfig, ConfigErrors>;
+
 /// The one judgement on a cluster's document, wherever it stands.
 pub fn judge(document: &Value) -> Result<ClusterConfig, ConfigErrors> {
-    let cluster = ClusterConfig::parse(document)?;
+    let mut parsed = ClusterConfig::parse(document);
+    if let Err(errors) = &mut parsed
+        && document.get("backendsFrom").is_some()
+    {
+        for error in &mut errors.0 {
+            if is_top_level(&error.path, document, "backendsFrom") {
+                "is only known where the registry is kept in Kubernetes".clone_into(&mut error.why);
+            }
+        }
+    }
+    let cluster = parsed?;
     if cluster.name == SIDECAR_CLUSTER {
         let place = format!("clusters.{SIDECAR_CLUSTER}.name");
         return Err(error(
@@ -212,7 +243,17 @@ pub fn judge(document: &Value) -> Result<ClusterConfig, ConfigErrors> {
     Ok(cluster)
 }
 
-fn records(items: &[Value]) -> Listing {
+/// Whether an error is about this field of the document itself.
+fn is_top_level(path: &str, document: &Value, field: &str) -> bool {
+    let name = document.get("name").and_then(Value::as_str);
+    let place = path.strip_suffix(field).and_then(|it| it.strip_suffix('.'));
+    match name {
+        Some(name) => place.and_then(|it| it.strip_prefix("clusters.")) == Some(name),
+        None => place == Some("cluster"),
+    }
+}
+
+fn records(items: &[Value], judge: Judge) -> Listing {
     let mut listing = Listing::default();
     let mut names: BTreeSet<String> = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {

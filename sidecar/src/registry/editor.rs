@@ -8,7 +8,7 @@ use pointsman_filter::identity;
 use serde_json::Value;
 
 use super::demo::DemoEditor;
-use super::document;
+use super::document::{self, Judge};
 use super::kubernetes::{self, KubernetesEditor};
 use super::overrides::Override;
 use super::redis::RedisEditor;
@@ -43,9 +43,9 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Judges a document that is to be written under this name.
-    pub fn judge(name: &str, value: Value) -> Result<Self, ConfigErrors> {
-        let cluster = document::judge(&value)?;
+    /// Judges a document that is to be written under this name; `judge` says what the store takes.
+    pub fn judge(name: &str, value: Value, judge: Judge) -> Result<Self, ConfigErrors> {
+        let cluster = judge(&value)?;
         if cluster.name != name {
             let why = format!("must be {name:?}, as the address says");
             return Err(document::error(&format!("clusters.{name}.name"), why));
@@ -130,6 +130,14 @@ pub enum Editor {
 }
 
 impl Editor {
+    /// What judges documents for this store: only Kubernetes has Services to name.
+    pub fn judge(&self) -> Judge {
+        match self {
+            Editor::Demo(_) | Editor::Redis(_) => document::judge,
+            Editor::Kubernetes(_) => kubernetes::judge,
+        }
+    }
+
     /// The document that stands under a cluster's name.
     pub async fn read(&self, cluster: &str) -> Result<Option<Document>, EditError> {
         match self {
@@ -190,9 +198,9 @@ mod tests {
 
     #[test]
     fn a_draft_is_true_to_the_schema_and_to_its_name() {
-        let draft = Draft::judge("a", json!({"name": "a"})).unwrap();
+        let draft = Draft::judge("a", json!({"name": "a"}), document::judge).unwrap();
         assert_eq!(draft.cluster().name, "a");
-        for (document, expected) in [
+        for (value, expected) in [
             (
                 json!({"name": "b"}),
                 r#"clusters.a.name: must be "a", as the address says"#,
@@ -202,12 +210,31 @@ mod tests {
                 json!({"name": "a", "x": 1}),
                 "clusters.a.x: is not a known field",
             ),
+            (
+                json!({"name": "a", "backendsFrom": [{"service": {"name": "s"}}]}),
+                "clusters.a.backendsFrom: is only known where the registry is kept in Kubernetes",
+            ),
         ] {
-            let error = Draft::judge("a", document).unwrap_err();
+            let error = Draft::judge("a", value, document::judge).unwrap_err();
             assert_eq!(error.to_string(), expected);
         }
         let taken = json!({"name": document::SIDECAR_CLUSTER});
-        assert!(Draft::judge(document::SIDECAR_CLUSTER, taken).is_err());
+        assert!(Draft::judge(document::SIDECAR_CLUSTER, taken, document::judge).is_err());
+    }
+
+    #[test]
+    fn for_kubernetes_a_draft_may_name_services_if_it_does_so_well() {
+        let from = json!([{"service": {"name": "s"}}]);
+        let value = json!({"name": "a", "backendsFrom": from});
+        let draft = Draft::judge("a", value.clone(), kubernetes::judge).unwrap();
+        assert_eq!(*draft.value(), value);
+        let value = json!({"name": "a", "x": 1, "backendsFrom": [{"service": {}}]});
+        let errors = Draft::judge("a", value, kubernetes::judge).unwrap_err();
+        let places: Vec<&str> = errors.0.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(
+            places,
+            ["clusters.a.x", "clusters.a.backendsFrom[0].service.name"]
+        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::settings::KubernetesSettings;
 use access::Access;
 pub use access::KubernetesStartError;
 pub use editor::KubernetesEditor;
+pub use object::judge;
 use progress::Progress;
 use records::{Reading, Records, Report};
 use session::{Session, SessionError};

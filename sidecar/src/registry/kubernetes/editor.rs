@@ -145,16 +145,10 @@ impl KubernetesEditor {
         let fields = spec.as_object_mut();
         if let Some(mut object) = found {
             let name = object.metadata.name.clone().unwrap_or_default();
-            if let Some(fields) = fields {
-                if fields.get("name").is_some_and(|said| *said == *name) {
-                    fields.remove("name");
-                }
-                // Not part of a document: whoever wrote it there keeps it.
-                let from = object
-                    .data
-                    .get("spec")
-                    .and_then(|it| it.get("backendsFrom"));
-                fields.extend(from.map(|from| ("backendsFrom".to_owned(), from.clone())));
+            if let Some(fields) = fields
+                && fields.get("name").is_some_and(|said| *said == *name)
+            {
+                fields.remove("name");
             }
             // With the version that was read: whoever wrote meanwhile wins.
             object.data["spec"] = spec;

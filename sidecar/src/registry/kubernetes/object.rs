@@ -100,13 +100,12 @@ impl Object {
         }
     }
 
-    /// The document that its spec is, with its name; where backends come from is no part of it.
+    /// The document that its spec is, with its name.
     pub fn text(&self) -> Value {
         let Value::Object(spec) = &self.spec else {
             return self.spec.clone();
         };
         let mut document = spec.clone();
-        document.remove("backendsFrom");
         if document.get("name").is_none_or(Value::is_null) {
             document.insert("name".to_owned(), self.name.clone().into());
         }
@@ -116,24 +115,10 @@ impl Object {
     /// Reads the spec.
     pub fn document(&self) -> Result<Document, ConfigErrors> {
         let place = self.place();
-        let Value::Object(spec) = &self.spec else {
+        if !self.spec.is_object() {
             return Err(error(&place, "must have a spec that is an object"));
-        };
-        let from = spec.get("backendsFrom").unwrap_or(&Value::Null);
-        // Both are judged, so that all that is wrong is said at once.
-        let from = read_refs(from, &format!("{place}.backendsFrom"));
-        let mut errors = from.as_ref().err().cloned();
-        match document::judge(&self.text()) {
-            Ok(cluster) if errors.is_none() => Ok(Document {
-                cluster,
-                from: from.unwrap_or_default(),
-            }),
-            Ok(_) => Err(errors.take().unwrap_or(ConfigErrors(Vec::new()))),
-            Err(mut wrong) => {
-                wrong.0.extend(errors.into_iter().flat_map(|it| it.0));
-                Err(wrong)
-            }
         }
+        Document::judge(self.text(), &place)
     }
 
     /// Reads the operators' words, by backend id.
@@ -154,6 +139,33 @@ impl Object {
         };
         Ok(words.into_iter().map(word).collect())
     }
+}
+
+impl Document {
+    /// Judges a document; `place` is where its errors are.
+    fn judge(mut document: Value, place: &str) -> Result<Self, ConfigErrors> {
+        // The one parser knows clusters, not where else their backends come from.
+        let from = document
+            .as_object_mut()
+            .and_then(|it| it.remove("backendsFrom"));
+        // Both are judged, so that all that is wrong is said at once.
+        let from = read_refs(&from.unwrap_or_default(), &format!("{place}.backendsFrom"));
+        match (document::judge(&document), from) {
+            (Ok(cluster), Ok(from)) => Ok(Document { cluster, from }),
+            (Ok(_), Err(wrong)) | (Err(wrong), Ok(_)) => Err(wrong),
+            (Err(mut wrong), Err(more)) => {
+                wrong.0.extend(more.0);
+                Err(wrong)
+            }
+        }
+    }
+}
+
+/// The judgement on a document that is to be an object: it may name Services.
+pub fn judge(document: &Value) -> Result<ClusterConfig, ConfigErrors> {
+    let name = document.get("name").and_then(Value::as_str);
+    let place = name.map_or_else(|| "cluster".to_owned(), |name| format!("clusters.{name}"));
+    Document::judge(document.clone(), &place).map(|it| it.cluster)
 }
 
 fn read_refs(value: &Value, place: &str) -> Result<Vec<ServiceRef>, ConfigErrors> {
