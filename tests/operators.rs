@@ -3,6 +3,7 @@
 
 mod documents;
 mod reload;
+mod secrets;
 mod waits;
 mod words;
 

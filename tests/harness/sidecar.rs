@@ -107,6 +107,11 @@ impl Sidecar {
         self.setup.admin.address()
     }
 
+    /// From now on this is a secret too: in no page, error or log line.
+    pub fn hide(&mut self, secret: &str) {
+        self.setup.secrets.push(secret.to_owned());
+    }
+
     /// SIGKILL.
     pub fn kill(&self) {
         self.process.kill();

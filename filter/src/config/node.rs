@@ -103,6 +103,17 @@ pub enum Path<'a> {
     Item(&'a Path<'a>, usize),
 }
 
+impl Path<'_> {
+    /// Whether what stands here may be secret: what probes send along.
+    fn is_secret(&self) -> bool {
+        match self {
+            Path::Root(_) => false,
+            Path::Field(parent, name) => matches!(*name, "headers" | "body") || parent.is_secret(),
+            Path::Item(parent, _) => parent.is_secret(),
+        }
+    }
+}
+
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -130,7 +141,8 @@ impl<'a> Object<'a> {
         report: &mut Report,
     ) -> Option<Self> {
         let Value::Object(map) = value else {
-            report.error(path, format!("must be an object, not {}", kind(value)));
+            let shown = kind_at(path, value);
+            report.error(path, format!("must be an object, not {shown}"));
             return None;
         };
         for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
@@ -163,10 +175,9 @@ impl<'a> Object<'a> {
                 None
             }
             None => {
-                report.error(
-                    &self.at(name),
-                    format!("must be a string, not {}", kind(value)),
-                );
+                let path = self.at(name);
+                let shown = kind_at(&path, value);
+                report.error(&path, format!("must be a string, not {shown}"));
                 None
             }
         }
@@ -269,13 +280,21 @@ impl<'a> Object<'a> {
                 &[]
             }
             Some(other) => {
-                report.error(
-                    &self.at(name),
-                    format!("must be a list, not {}", kind(other)),
-                );
+                let path = self.at(name);
+                let shown = kind_at(&path, other);
+                report.error(&path, format!("must be a list, not {shown}"));
                 &[]
             }
         }
+    }
+}
+
+/// What a value is, for an error at this path, which says nothing that may be secret.
+fn kind_at(path: &Path<'_>, value: &Value) -> String {
+    match value {
+        Value::String(_) if path.is_secret() => "a string".to_owned(),
+        Value::Number(_) if path.is_secret() => "a number".to_owned(),
+        value => kind(value),
     }
 }
 

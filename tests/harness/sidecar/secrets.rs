@@ -1,6 +1,8 @@
 //! Which of a sidecar's settings are secret, and the search for them.
 
 use anyhow::{Result, bail};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 /// Settings that are secret as a whole.
 const SECRETS: [&str; 3] = [
@@ -13,7 +15,8 @@ const LENGTH_MIN: usize = 6;
 /// How much of the text around a secret an error quotes.
 const AROUND: usize = 60;
 
-/// The secrets among these settings: tokens, and the password of the URL.
+/// The secrets among these settings: tokens, the password of the URL, and what filters show at the
+/// exchange.
 pub fn of(environment: &[(String, String)]) -> Vec<String> {
     let secret = |(name, value): &(String, String)| match name.as_str() {
         "REDIS_URL" => {
@@ -23,8 +26,23 @@ pub fn of(environment: &[(String, String)]) -> Vec<String> {
         }
         name => SECRETS.contains(&name).then(|| value.clone()),
     };
+    let derived = |(name, value): &(String, String)| {
+        let is_source = name == "POINTSMAN_XDS_TOKEN" && !value.is_empty();
+        is_source.then(|| exchange_token(value))
+    };
     let found = environment.iter().filter_map(secret);
+    let found = found.chain(environment.iter().filter_map(derived));
     found.filter(|it| it.len() >= LENGTH_MIN).collect()
+}
+
+/// What the sidecar derives from the xDS token for the exchange: it stands in the filters'
+/// configuration and nowhere else.
+fn exchange_token(token: &str) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(token.as_bytes());
+    let mut mac = mac.expect("HMAC takes keys of any length");
+    mac.update(b"pointsman-exchange");
+    let bytes = mac.finalize().into_bytes();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Fails when one of them stands in this text.
@@ -52,12 +70,22 @@ mod tests {
             pair("POINTSMAN_XDS_TOKEN", "abc"),
             pair("ENVIRONMENT", "test"),
         ]);
-        assert_eq!(secrets, ["geheim", "a-token"]);
+        assert_eq!(secrets[..2], ["geheim", "a-token"]);
+        // Too short to be searched for itself.
+        assert_eq!(secrets[2..], [exchange_token("abc")]);
         ensure_none(&secrets, "redis://pm:***@a").unwrap();
         let leak = ensure_none(&secrets, "at redis://pm:geheim@a").unwrap_err();
         assert_eq!(
             leak.to_string(),
             "a secret stands there, after \"at redis://pm:\""
         );
+    }
+
+    #[test]
+    fn the_exchange_token_is_the_sidecars() {
+        // Computed with another implementation.
+        let expected = "41bb5d045423be55f7009e3d075e44cb\
+                        c7de1d19a5b11ad7fcfd4129eb0a54e9";
+        assert_eq!(exchange_token("s3cret"), expected);
     }
 }
