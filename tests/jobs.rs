@@ -78,6 +78,25 @@ fn documents(count: usize) -> Vec<Value> {
     (0..count).map(document).collect()
 }
 
+/// Has [`MANY`] documents written, and returns when the first of them are.
+async fn begin_many(sidecar: &Sidecar, redis: &Redis) -> Result<()> {
+    let response = post(sidecar, "/v1/apply?id=many", &json!(documents(MANY))).await?;
+    ensure!(response.status == 202, "{}", response.text());
+    eventually(SOON, "some of it to be done", async || {
+        ensure!(done_of_many(redis).await? > 0, "nothing yet");
+        Ok(())
+    })
+    .await
+}
+
+/// How many of them Redis says are written.
+async fn done_of_many(redis: &Redis) -> Result<usize> {
+    match redis.ask(&["HGET", "pointsman:job:many", "done"]).await? {
+        Reply::Text(done) => Ok(done.parse()?),
+        other => anyhow::bail!("done: {other:?}"),
+    }
+}
+
 /// Waits until exactly these answer.
 async fn only(client: &mut Client, ids: &[&str]) -> Result<()> {
     let ids: BTreeSet<&str> = ids.iter().copied().collect();
@@ -132,21 +151,9 @@ async fn rm_10_killed_in_the_middle_nothing_is_lost_and_nothing_done_twice() -> 
     let redis = Redis::start().await?;
     let mut sidecar = start(&redis).await?;
     redis.ask(&["CONFIG", "RESETSTAT"]).await?;
-    let response = post(&sidecar, "/v1/apply?id=many", &json!(documents(MANY))).await?;
-    ensure!(response.status == 202, "{}", response.text());
-    let done_so_far = async || -> Result<usize> {
-        match redis.ask(&["HGET", "pointsman:job:many", "done"]).await? {
-            Reply::Text(done) => Ok(done.parse()?),
-            other => anyhow::bail!("done: {other:?}"),
-        }
-    };
-    eventually(SOON, "some of it to be done", async || {
-        ensure!(done_so_far().await? > 0, "nothing yet");
-        Ok(())
-    })
-    .await?;
+    begin_many(&sidecar, &redis).await?;
     sidecar.kill();
-    let half = done_so_far().await?;
+    let half = done_of_many(&redis).await?;
     ensure!(half < MANY, "it was done before the sidecar died");
 
     sidecar.restart().await?;
@@ -166,6 +173,76 @@ async fn rm_10_killed_in_the_middle_nothing_is_lost_and_nothing_done_twice() -> 
     depth(&sidecar, 0).await?;
     assert_eq!(calls(&redis, "set").await?, written);
     Ok(())
+}
+
+#[tokio::test]
+async fn rm_10_a_sidecar_that_was_only_silent_does_nothing_twice() -> Result<()> {
+    let redis = Redis::start().await?;
+    let silent = start(&redis).await?;
+    redis.ask(&["CONFIG", "RESETSTAT"]).await?;
+    begin_many(&silent, &redis).await?;
+    silent.hang().await?;
+    let half = done_of_many(&redis).await?;
+    ensure!(half < MANY, "it was done before the sidecar hung");
+    let other = start(&redis).await?;
+    done(&other, "many").await?;
+    // It goes on where it stood, and finds that others have been there.
+    silent.resume()?;
+    depth(&silent, 0).await?;
+    println!("silent after {half} of {MANY} documents");
+    assert_eq!(calls(&redis, "set").await?, u64::try_from(MANY)?);
+    eventually(SOON, "one job to be counted", async || {
+        let detail = other.get("/admin/health/redis").await?.json()?;
+        let count = &detail["counter_backend"]["totals"]["job_done"];
+        ensure!(*count == 1, "{count}");
+        Ok(())
+    })
+    .await
+}
+
+/// What a sidecar leaves behind that dies after it has said a word and before it puts the job away.
+async fn die_before_putting_away(sidecar: &Sidecar, redis: &Redis, id: &str) -> Result<()> {
+    sidecar.kill();
+    let key = format!("pointsman:job:{id}");
+    redis.ask(&["HSET", &key, "state", "Running"]).await?;
+    redis.ask(&["HDEL", &key, "finished", "error"]).await?;
+    redis.ask(&["PERSIST", &key]).await?;
+    redis
+        .ask(&["XADD", "pointsman:jobs", "*", "id", id])
+        .await?;
+    let mut read = vec!["XREADGROUP", "GROUP", "sidecars", "dead"];
+    read.extend(["STREAMS", "pointsman:jobs", ">"]);
+    redis.ask(&read).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn rm_10_a_word_that_was_said_before_a_death_is_not_said_again() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let redis = Redis::start().await?;
+    redis
+        .put(&registry::cluster("orders", &[&one], json!({})))
+        .await?;
+    let mut sidecar = start(&redis).await?;
+    let drain = json!({"id": "w", "act": "drain", "cluster": "orders", "backend": "one"});
+    take_on(&sidecar, drain).await?;
+    done(&sidecar, "w").await?;
+    let uncordon = "/v1/clusters/orders/backends/one/uncordon";
+    let response = post(&sidecar, uncordon, &Value::Null).await?;
+    assert_eq!(response.status, 200, "{}", response.text());
+
+    die_before_putting_away(&sidecar, &redis, "w").await?;
+    sidecar.restart().await?;
+    done(&sidecar, "w").await?;
+    let said = redis
+        .ask(&["HEXISTS", "pointsman:override:orders", "one"])
+        .await?;
+    assert_eq!(
+        said,
+        Reply::Number(0),
+        "an operator has taken it back since"
+    );
+    depth(&sidecar, 0).await
 }
 
 #[tokio::test]
