@@ -10,6 +10,7 @@ mod known;
 pub mod kubernetes;
 pub mod overrides;
 pub mod redis;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -244,6 +245,19 @@ pub struct Feedback {
 }
 
 impl Outlets {
+    /// Serves this registry from now on; who waits for changes is told where it is another one.
+    fn serve(&self, registry: &Arc<Registry>) {
+        self.published.send_if_modified(|published| {
+            let same = published
+                .as_ref()
+                .is_some_and(|old| Arc::ptr_eq(old, registry));
+            if !same {
+                *published = Some(Arc::clone(registry));
+            }
+            !same
+        });
+    }
+
     fn event(&self, event: &Event) {
         event.log();
         self.metrics.event(event);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::registry::Size;
+use super::{Held, Registry, Size};
+use crate::event::Event;
 
 /// What becomes of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,26 @@ impl Guard {
     /// A new connection: what was held back has to be seen for the whole delay on it.
     pub fn on_session(&mut self, now: Instant) {
         self.held_until = self.held_until.map(|_| now + self.delay);
+    }
+
+    /// Judges what was read against what is served: what there is to tell, and what is held back.
+    pub fn rule(
+        &mut self,
+        served: &Registry,
+        found: &Registry,
+        full: bool,
+    ) -> (Vec<Event>, Option<Held>) {
+        let (served, found) = (served.size(), found.size());
+        match self.judge(found, full, Instant::now()) {
+            Ruling::Serve => (Vec::new(), None),
+            Ruling::Release { confirmed } => {
+                (vec![Event::RegistryGuardReleased { confirmed }], None)
+            }
+            Ruling::Hold { news } => {
+                let event = news.then_some(Event::RegistryGuardHeld { served, found });
+                (event.into_iter().collect(), Some(Held { served, found }))
+            }
+        }
     }
 
     /// Judges a reading of this size; `full`: all was read anew, not only what changed.

@@ -23,10 +23,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pointsman_filter::config::ExchangeConfig;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
-use super::guard::{Guard, Ruling};
+use super::guard::Guard;
+use super::sessions::{self, Sessions};
 use super::{Feedback, Held, Outlets, Registry, SourceStatus, Store, log_rejected};
 use crate::event::Event;
 use crate::settings::KubernetesSettings;
@@ -59,6 +60,8 @@ pub struct Kubernetes {
     /// When time alone changes something, ms since 1970.
     due: Option<u64>,
     first: Option<Session>,
+    /// For who writes the statuses.
+    view: watch::Sender<View>,
     listings: u64,
     /// The last wish for a full reading that was granted.
     reloaded: u64,
@@ -88,13 +91,19 @@ impl Kubernetes {
     ) -> Result<Self, KubernetesStartError> {
         let access = Access::of(&settings).await?;
         access.check().await?;
-        let empty = Registry::new(super::Listing::default(), exchange.clone());
+        let empty = Arc::new(Registry::new(super::Listing::default(), exchange.clone()));
         let mut kubernetes = Kubernetes {
             guard: Guard::new(settings.guard_delay),
             settings,
             exchange,
             records: Records::default(),
-            last: Arc::new(empty),
+            view: watch::Sender::new(View {
+                registry: Arc::clone(&empty),
+                reports: Vec::new(),
+                progress: Progress::default(),
+                listings: 0,
+            }),
+            last: empty,
             progress: Progress::default(),
             reports: Vec::new(),
             due: None,
@@ -131,73 +140,21 @@ impl Kubernetes {
 
     /// Keeps the outlets in step with the store, and the store told of what became of its objects,
     /// for as long as it is polled.
-    pub async fn run(self, outlets: Outlets, feedback: Feedback) {
-        let (view, views) = watch::channel(self.view());
+    pub async fn run(mut self, outlets: Outlets, feedback: Feedback) {
+        self.view.send_replace(self.view());
+        let views = self.view.subscribe();
         let writer = Writer::new(&self.access, self.settings.lease_duration, views, feedback);
-        tokio::join!(self.keep(outlets, view), writer.run());
-    }
-
-    async fn keep(mut self, outlets: Outlets, view: watch::Sender<View>) {
-        let mut session = self.first.take();
-        let mut pause = PAUSES.0;
-        let mut lost = false;
-        let mut reloads = outlets.reloads.clone();
-        loop {
-            // A new session reads everything: it grants what was wished until here.
-            let wish = *reloads.borrow_and_update();
-            let error = match session.take() {
-                Some(mut session) => {
-                    if std::mem::take(&mut lost) {
-                        outlets.event(&Event::RegistryRestored);
-                    }
-                    let began = Instant::now();
-                    let Err(error) = self.follow(&mut session, &outlets, &view).await;
-                    // Who ends each session at once is asked less and less often.
-                    if began.elapsed() > PAUSES.1 {
-                        pause = PAUSES.0;
-                    }
-                    error
-                }
-                None => match self.begin().await {
-                    Ok(new) => {
-                        self.guard.on_session(Instant::now());
-                        self.reloaded = wish;
-                        session = Some(new);
-                        continue;
-                    }
-                    Err(error) => error,
-                },
-            };
-            let why = error.to_string();
-            outlets.status.send_modify(|status| {
-                status.store = Store::Down;
-                status.error = Some(format!("{}: {why}", self.place()));
-                status.reloaded = wish;
-            });
-            if !std::mem::replace(&mut lost, true) {
-                outlets.event(&Event::RegistryLost { reason: why });
-            }
-            tokio::select! {
-                () = sleep(pause) => pause = (pause * 2).min(PAUSES.1),
-                Ok(()) = reloads.changed() => {}
-            }
+        if let Some(first) = self.first.take() {
+            tokio::join!(sessions::run(self, first, outlets), writer.run());
         }
     }
 
-    async fn begin(&mut self) -> Result<Session, SessionError> {
-        let session = Session::begin(&self.access, &mut self.records).await?;
-        self.listings += 1;
-        Ok(session)
-    }
-
-    /// Follows the changes until the session ends, which is always an error.
-    async fn follow(
+    async fn keep_up(
         &mut self,
         session: &mut Session,
         outlets: &Outlets,
-        view: &watch::Sender<View>,
     ) -> Result<Infallible, SessionError> {
-        self.publish(session, outlets, view, true);
+        self.publish(session, outlets, true);
         let mut full = false;
         // From when news are to be read; `None`: there are none.
         let mut ready: Option<Instant> = None;
@@ -208,7 +165,7 @@ impl Kubernetes {
             // What came to need the endpoints of a Service is not served without them.
             let ripe = ready.filter(|_| session.settled());
             if ripe.is_some_and(|ripe| ripe <= Instant::now()) {
-                self.publish(session, outlets, view, full);
+                self.publish(session, outlets, full);
                 (ready, full) = (None, false);
                 breath = Instant::now() + BREATH;
                 continue;
@@ -261,13 +218,7 @@ impl Kubernetes {
     }
 
     /// Serves what the records make now, and says what became of them.
-    fn publish(
-        &mut self,
-        session: &Session,
-        outlets: &Outlets,
-        view: &watch::Sender<View>,
-        full: bool,
-    ) {
+    fn publish(&mut self, session: &Session, outlets: &Outlets, full: bool) {
         let (events, held) = self.settle(session, full);
         outlets.status.send_replace(SourceStatus {
             error: None,
@@ -279,18 +230,9 @@ impl Kubernetes {
             reloaded: self.reloaded,
             ..SourceStatus::default()
         });
-        let news = |published: &mut super::Published| {
-            let same = published
-                .as_ref()
-                .is_some_and(|old| Arc::ptr_eq(old, &self.last));
-            if !same {
-                *published = Some(Arc::clone(&self.last));
-            }
-            !same
-        };
-        outlets.published.send_if_modified(news);
+        outlets.serve(&self.last);
         outlets.events(&events);
-        view.send_replace(self.view());
+        self.view.send_replace(self.view());
     }
 
     fn view(&self) -> View {
@@ -311,19 +253,12 @@ impl Kubernetes {
         } = self.records.read(now(), session.blind());
         self.due = due;
         let next = Registry::new(listing, self.exchange.clone());
-        let (served, found) = (self.last.size(), next.size());
-        let ruling = self.guard.judge(found, full, Instant::now());
-        let event = match ruling {
-            Ruling::Serve => None,
-            Ruling::Release { confirmed } => Some(Event::RegistryGuardReleased { confirmed }),
-            Ruling::Hold { news } => {
-                let event = news.then_some(Event::RegistryGuardHeld { served, found });
-                return (event.into_iter().collect(), Some(Held { served, found }));
-            }
-        };
+        let (mut events, held) = self.guard.rule(&self.last, &next, full);
+        if held.is_some() {
+            return (events, held);
+        }
         self.reports = reports;
         log_rejected(&self.last.rejected, &next.rejected);
-        let mut events: Vec<Event> = event.into_iter().collect();
         events.extend(self.last.overrides.news(&next.overrides, now()));
         if next != *self.last {
             next.log_changed();
@@ -331,6 +266,40 @@ impl Kubernetes {
             self.last = Arc::new(next);
         }
         (events, None)
+    }
+}
+
+impl Sessions for Kubernetes {
+    type Session = Session;
+    type Error = SessionError;
+
+    const PAUSES: (Duration, Duration) = PAUSES;
+
+    async fn begin(&mut self) -> Result<Session, SessionError> {
+        let session = Session::begin(&self.access, &mut self.records).await?;
+        self.listings += 1;
+        self.guard.on_session(Instant::now());
+        Ok(session)
+    }
+
+    fn grant(&mut self, wish: u64) {
+        self.reloaded = wish;
+    }
+
+    async fn follow(
+        &mut self,
+        mut session: Session,
+        outlets: &Outlets,
+    ) -> Result<Infallible, SessionError> {
+        self.keep_up(&mut session, outlets).await
+    }
+
+    fn place(&self) -> String {
+        Kubernetes::place(self)
+    }
+
+    fn why(&self, error: &SessionError) -> String {
+        error.to_string()
     }
 }
 

@@ -24,10 +24,11 @@ use std::time::Duration;
 
 use pointsman_filter::config::ExchangeConfig;
 use redis::{ErrorKind, RedisError};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::info;
 
-use super::guard::{Guard, Ruling};
+use super::guard::Guard;
+use super::sessions::{self, Sessions};
 use super::{Held, Outlets, Registry, Store, log_rejected};
 use crate::event::Event;
 use crate::settings::{RedisSettings, RedisUrl};
@@ -109,7 +110,7 @@ impl Redis {
             url: url.clone(),
             why: why(&error),
         };
-        let mut session = redis.begin(connection).await.map_err(unreadable)?;
+        let mut session = redis.begin_on(connection).await.map_err(unreadable)?;
         redis.settle(&session, true);
         info!(event = "registry_connected", "registry ✓ (Redis at {url})");
         let counted = redis.count_from(&mut session, &[]).await;
@@ -137,55 +138,13 @@ impl Redis {
 
     /// Keeps the outlets in step with the store for as long as it is polled.
     pub async fn run(mut self, outlets: Outlets) {
-        let mut session = self.first.take();
-        let mut pause = PAUSES.0;
-        let mut lost = false;
-        let mut reloads = outlets.reloads.clone();
-        loop {
-            // A new session reads everything: it grants what was wished until here.
-            let wish = *reloads.borrow_and_update();
-            let error = match session.take() {
-                Some(mut session) => {
-                    pause = PAUSES.0;
-                    if std::mem::take(&mut lost) {
-                        outlets.event(&Event::RegistryRestored);
-                    }
-                    let Err(error) = self.follow(&mut session, &outlets).await;
-                    self.away.since = session.store_time();
-                    error
-                }
-                None => match self.reconnect().await {
-                    Ok(new) => {
-                        session = Some(new);
-                        self.reloaded = wish;
-                        continue;
-                    }
-                    Err(error) => error,
-                },
-            };
-            let why = self.settings.url.redact(&error.to_string());
-            outlets.status.send_modify(|status| {
-                status.store = Store::Down;
-                status.error = Some(format!("Redis at {}: {why}", self.settings.url));
-                status.reloaded = wish;
-            });
-            if !std::mem::replace(&mut lost, true) {
-                outlets.event(&Event::RegistryLost { reason: why });
-            }
-            tokio::select! {
-                () = sleep(pause) => pause = (pause * 2).min(PAUSES.1),
-                Ok(()) = reloads.changed() => {}
-            }
+        if let Some(first) = self.first.take() {
+            sessions::run(self, first, outlets).await;
         }
     }
 
-    async fn reconnect(&mut self) -> Result<Session, RedisError> {
-        let connection = Connection::open(&self.settings, &self.layout).await?;
-        self.begin(connection).await
-    }
-
     /// First the notices, then the reading: no change can fall between the two.
-    async fn begin(&mut self, mut connection: Connection) -> Result<Session, RedisError> {
+    async fn begin_on(&mut self, mut connection: Connection) -> Result<Session, RedisError> {
         connection.track().await?;
         let began = connection.time().await?;
         let mut session = Session::new(connection, began);
@@ -212,8 +171,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Follows the changes until the session ends, which is always an error.
-    async fn follow(
+    async fn keep_up(
         &mut self,
         session: &mut Session,
         outlets: &Outlets,
@@ -304,16 +262,7 @@ impl Redis {
         full: bool,
     ) -> Result<(), RedisError> {
         let (events, held) = self.settle(session, full);
-        let news = |published: &mut super::Published| {
-            let same = published
-                .as_ref()
-                .is_some_and(|old| Arc::ptr_eq(old, &self.last));
-            if !same {
-                *published = Some(Arc::clone(&self.last));
-            }
-            !same
-        };
-        outlets.published.send_if_modified(news);
+        outlets.serve(&self.last);
         outlets.status.send_replace(super::SourceStatus {
             error: None,
             store: Store::Up,
@@ -340,22 +289,14 @@ impl Redis {
         self.due = due;
         self.gone = gone;
         let next = Registry::new(listing, self.exchange.clone());
-        let (served, found) = (self.last.size(), next.size());
-        let ruling = self.guard.judge(found, full, Instant::now());
-        let held = Held { served, found };
-        let event = match ruling {
-            Ruling::Serve => None,
-            Ruling::Release { confirmed } => Some(Event::RegistryGuardReleased { confirmed }),
-            Ruling::Hold { news } => {
-                let event = news.then_some(Event::RegistryGuardHeld { served, found });
-                return (event.into_iter().collect(), Some(held));
-            }
-        };
+        let (mut events, held) = self.guard.rule(&self.last, &next, full);
+        if held.is_some() {
+            return (events, held);
+        }
         self.obsolete.extend(self.written.keys().cloned());
         self.obsolete.retain(|name| !reports.contains_key(name));
         self.wanted = reports;
         log_rejected(&self.last.rejected, &next.rejected);
-        let mut events: Vec<Event> = event.into_iter().collect();
         events.extend(
             self.last
                 .overrides
@@ -366,5 +307,39 @@ impl Redis {
             self.last = Arc::new(next);
         }
         (events, None)
+    }
+}
+
+impl Sessions for Redis {
+    type Session = Session;
+    type Error = RedisError;
+
+    const PAUSES: (Duration, Duration) = PAUSES;
+
+    async fn begin(&mut self) -> Result<Session, RedisError> {
+        let connection = Connection::open(&self.settings, &self.layout).await?;
+        self.begin_on(connection).await
+    }
+
+    fn grant(&mut self, wish: u64) {
+        self.reloaded = wish;
+    }
+
+    async fn follow(
+        &mut self,
+        mut session: Session,
+        outlets: &Outlets,
+    ) -> Result<Infallible, RedisError> {
+        let ended = self.keep_up(&mut session, outlets).await;
+        self.away.since = session.store_time();
+        ended
+    }
+
+    fn place(&self) -> String {
+        format!("Redis at {}", self.settings.url)
+    }
+
+    fn why(&self, error: &RedisError) -> String {
+        self.settings.url.redact(&error.to_string())
     }
 }
