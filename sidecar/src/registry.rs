@@ -11,6 +11,7 @@ pub mod kubernetes;
 pub mod overrides;
 pub mod redis;
 mod sessions;
+mod swap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use super::document::{self, Judge};
 use super::kubernetes::{self, KubernetesEditor};
 use super::overrides::Override;
 use super::redis::RedisEditor;
+use super::swap::Swap;
 
 /// A cluster's document as it stands in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,16 +1,18 @@
 //! Writes to the demo registry's two files.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
 use super::files::{Files, replace};
-use super::looks::look;
+use super::looks::{Stamp, look};
 use super::now;
 use crate::registry::document;
-use crate::registry::editor::{ATTEMPTS_MAX, Document, EditError, Expect, Written};
+use crate::registry::editor::{Document, EditError};
 use crate::registry::overrides::Override;
+use crate::registry::swap::{Seen, Swap, Swapped};
 
 /// The way to change the demo registry. Clones take turns.
 #[derive(Clone)]
@@ -28,25 +30,6 @@ impl DemoEditor {
         }
     }
 
-    /// The document of a cluster.
-    pub async fn read(&self, cluster: &str) -> Result<Option<Document>, EditError> {
-        let cluster = cluster.to_owned();
-        let read = move |files: &Files| Ok(find(&container(files)?, &cluster));
-        self.blocking(read).await
-    }
-
-    /// Writes a document, or deletes it. Comments and the order of keys are not kept.
-    pub async fn replace(
-        &self,
-        cluster: &str,
-        next: Option<&Value>,
-        expect: &Expect,
-    ) -> Result<Written, EditError> {
-        let (cluster, next, expect) = (cluster.to_owned(), next.cloned(), expect.clone());
-        self.blocking(move |files| replace_document(files, &cluster, next.as_ref(), &expect))
-            .await
-    }
-
     /// Puts a word on a backend, or takes it back.
     pub async fn say(
         &self,
@@ -56,7 +39,9 @@ impl DemoEditor {
     ) -> Result<(), EditError> {
         let (cluster, backend) = (cluster.to_owned(), backend.to_owned());
         let word = word.cloned();
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         self.blocking(move |files| {
+            let _turn = turn;
             let mut words = files.read_overrides().map_err(|why| refused(&why))?;
             words.expire(now());
             match word {
@@ -73,41 +58,60 @@ impl DemoEditor {
         &self,
         act: impl FnOnce(&Files) -> Result<T, EditError> + Send + 'static,
     ) -> Result<T, EditError> {
-        let editor = self.clone();
-        let act = move || {
-            let _turn = editor.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            act(&editor.files)
-        };
-        spawn_blocking(act)
+        let files = Arc::clone(&self.files);
+        spawn_blocking(move || act(&files))
             .await
             .unwrap_or_else(|why| Err(refused(&why)))
     }
 }
 
-fn replace_document(
-    files: &Files,
-    cluster: &str,
-    next: Option<&Value>,
-    expect: &Expect,
-) -> Result<Written, EditError> {
-    for _ in 0..ATTEMPTS_MAX {
-        let stamp = look(&files.documents);
-        let mut container = container(files)?;
-        let before = find(&container, cluster);
-        if !expect.admits(before.as_ref()) {
-            return Err(EditError::Unexpected(before.map(|it| it.etag)));
-        }
-        put(&mut container, cluster, next);
-        let text = document::print(&files.documents, &container).map_err(|why| refused(&why))?;
-        // Who edits the file by hand takes no turn.
-        if look(&files.documents) != stamp {
-            continue;
-        }
-        replace(&files.documents, &text).map_err(|why| unwritable(&files.documents, &why))?;
-        let etag = next.map(|next| Document::new(next.to_string().into_bytes()).etag);
-        return Ok(Written { before, etag });
+/// The documents' file as it was read. Whoever holds it has the turn.
+pub struct Read {
+    _turn: OwnedMutexGuard<()>,
+    stamp: Option<Stamp>,
+    container: Value,
+}
+
+impl Swap for DemoEditor {
+    type Mark = Read;
+
+    async fn look(&self, cluster: &str) -> Result<Seen<Read>, EditError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let cluster = cluster.to_owned();
+        self.blocking(move |files| {
+            let mark = Read {
+                _turn: turn,
+                stamp: look(&files.documents),
+                container: container(files)?,
+            };
+            let document = find(&mark.container, &cluster);
+            Ok(Seen { document, mark })
+        })
+        .await
     }
-    Err(EditError::Busy)
+
+    /// Comments and the order of keys are not kept.
+    async fn swap(
+        &self,
+        cluster: &str,
+        mut mark: Read,
+        next: Option<&Value>,
+    ) -> Result<Swapped, EditError> {
+        let (cluster, next) = (cluster.to_owned(), next.cloned());
+        self.blocking(move |files| {
+            let path = &files.documents;
+            put(&mut mark.container, &cluster, next.as_ref());
+            let text = document::print(path, &mark.container).map_err(|why| refused(&why))?;
+            // Who edits the file by hand takes no turn.
+            if look(path) != mark.stamp {
+                return Ok(Swapped::Overtaken);
+            }
+            replace(path, &text).map_err(|why| unwritable(path, &why))?;
+            let etag = next.map(|next| Document::new(next.to_string().into_bytes()).etag);
+            Ok(Swapped::Done(etag))
+        })
+        .await
+    }
 }
 
 fn container(files: &Files) -> Result<Value, EditError> {

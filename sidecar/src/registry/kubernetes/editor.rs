@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use super::access::{Access, words};
 use super::crd;
 use super::object::Object;
-use crate::registry::editor::{ATTEMPTS_MAX, Document, EditError, Expect, Written};
+use crate::registry::editor::{ATTEMPTS_MAX, Document, EditError};
 use crate::registry::overrides::Override;
+use crate::registry::swap::{Seen, Swap, Swapped};
 
 /// Who says the operators' words, in the objects' `managedFields`.
 const MANAGER: &str = "pointsman-overrides";
@@ -43,49 +44,6 @@ impl KubernetesEditor {
             objects: objects.clone(),
             place: format!("Kubernetes at {url}, namespace {namespace}"),
         }
-    }
-
-    /// The document of the object that has this name.
-    pub async fn read(&self, cluster: &str) -> Result<Option<Document>, EditError> {
-        let found = self
-            .find(cluster)
-            .await
-            .map_err(|error| self.error(&error))?;
-        Ok(found.as_ref().map(document))
-    }
-
-    /// Writes a document, or deletes it.
-    pub async fn replace(
-        &self,
-        cluster: &str,
-        next: Option<&Value>,
-        expect: &Expect,
-    ) -> Result<Written, EditError> {
-        for _ in 0..ATTEMPTS_MAX {
-            let found = self
-                .find(cluster)
-                .await
-                .map_err(|error| self.error(&error))?;
-            let before = found.as_ref().map(document);
-            if !expect.admits(before.as_ref()) {
-                return Err(EditError::Unexpected(before.map(|it| it.etag)));
-            }
-            let written = match (found, next) {
-                (None, None) => Ok(None),
-                (Some(found), None) => self.delete(&found).await.map(|()| None),
-                (found, Some(next)) => self.put(cluster, found, next).await.map(Some),
-            };
-            match written {
-                Ok(after) => {
-                    let etag = after.as_ref().map(|it| document(it).etag);
-                    return Ok(Written { before, etag });
-                }
-                // Somebody was faster: look again at what stands there now.
-                Err(error) if is_race(&error) => {}
-                Err(error) => return Err(self.error(&error)),
-            }
-        }
-        Err(EditError::Busy)
     }
 
     /// Puts a word on a backend, or takes it back; what has ended goes with it.
@@ -214,6 +172,36 @@ impl KubernetesEditor {
         match error {
             kube::Error::Api(_) => EditError::Refused(why),
             _ => EditError::Unreachable(why),
+        }
+    }
+}
+
+impl Swap for KubernetesEditor {
+    /// The object, with its version.
+    type Mark = Option<DynamicObject>;
+
+    async fn look(&self, cluster: &str) -> Result<Seen<Option<DynamicObject>>, EditError> {
+        let found = self.find(cluster).await;
+        let mark = found.map_err(|error| self.error(&error))?;
+        let document = mark.as_ref().map(document);
+        Ok(Seen { document, mark })
+    }
+
+    async fn swap(
+        &self,
+        cluster: &str,
+        mark: Option<DynamicObject>,
+        next: Option<&Value>,
+    ) -> Result<Swapped, EditError> {
+        let written = match (mark, next) {
+            (None, None) => Ok(None),
+            (Some(found), None) => self.delete(&found).await.map(|()| None),
+            (found, Some(next)) => self.put(cluster, found, next).await.map(Some),
+        };
+        match written {
+            Ok(after) => Ok(Swapped::Done(after.as_ref().map(|it| document(it).etag))),
+            Err(error) if is_race(&error) => Ok(Swapped::Overtaken),
+            Err(error) => Err(self.error(&error)),
         }
     }
 }

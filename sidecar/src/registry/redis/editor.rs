@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::connection::Connection;
 use super::layout::Layout;
 use super::record::Raw;
-use crate::registry::editor::{ATTEMPTS_MAX, Document, EditError, Expect, Written, etag};
+use crate::registry::editor::{Document, EditError, etag};
 use crate::registry::overrides::Override;
+use crate::registry::swap::{Seen, Swap, Swapped};
 use crate::settings::RedisSettings;
 
 /// The way to change the registry in Redis. Clones share one connection.
@@ -28,40 +29,6 @@ impl RedisEditor {
             layout,
             kept: Arc::default(),
         }
-    }
-
-    /// The document that stands under a cluster's key.
-    pub async fn read(&self, cluster: &str) -> Result<Option<Document>, EditError> {
-        let mut connection = self.connection().await?;
-        let read = connection.document(cluster).await;
-        document(cluster, self.done(connection, read)?)
-    }
-
-    /// Writes a document, or deletes it.
-    pub async fn replace(
-        &self,
-        cluster: &str,
-        next: Option<&Value>,
-        expect: &Expect,
-    ) -> Result<Written, EditError> {
-        let text = next.map(Value::to_string);
-        let after = text.as_deref().unwrap_or_default().as_bytes();
-        for _ in 0..ATTEMPTS_MAX {
-            let before = self.read(cluster).await?;
-            if !expect.admits(before.as_ref()) {
-                return Err(EditError::Unexpected(before.map(|it| it.etag)));
-            }
-            let held = before.as_ref().map(|it| it.text.as_slice());
-            let mut connection = self.connection().await?;
-            let swapped = connection
-                .swap(cluster, held.unwrap_or_default(), after)
-                .await;
-            if self.done(connection, swapped)? {
-                let etag = text.as_ref().map(|text| etag(text.as_bytes()));
-                return Ok(Written { before, etag });
-            }
-        }
-        Err(EditError::Busy)
     }
 
     /// Redis time, ms.
@@ -130,6 +97,38 @@ impl RedisEditor {
     fn why(&self, error: &RedisError) -> String {
         let why = self.settings.url.redact(&error.to_string());
         format!("Redis at {}: {why}", self.settings.url)
+    }
+}
+
+impl Swap for RedisEditor {
+    /// The text.
+    type Mark = Vec<u8>;
+
+    async fn look(&self, cluster: &str) -> Result<Seen<Vec<u8>>, EditError> {
+        let mut connection = self.connection().await?;
+        let read = connection.document(cluster).await;
+        let document = document(cluster, self.done(connection, read)?)?;
+        let mark = document.as_ref().map(|it| it.text.clone());
+        Ok(Seen {
+            document,
+            mark: mark.unwrap_or_default(),
+        })
+    }
+
+    async fn swap(
+        &self,
+        cluster: &str,
+        mark: Vec<u8>,
+        next: Option<&Value>,
+    ) -> Result<Swapped, EditError> {
+        let text = next.map(Value::to_string);
+        let after = text.as_deref().unwrap_or_default().as_bytes();
+        let mut connection = self.connection().await?;
+        let swapped = connection.swap(cluster, &mark, after).await;
+        Ok(match self.done(connection, swapped)? {
+            true => Swapped::Done(text.map(|text| etag(text.as_bytes()))),
+            false => Swapped::Overtaken,
+        })
     }
 }
 

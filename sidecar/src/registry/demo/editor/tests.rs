@@ -7,6 +7,7 @@ use pointsman_filter::config::State;
 use serde_json::json;
 
 use super::*;
+use crate::registry::editor::Expect;
 use crate::registry::overrides::Overrides;
 
 /// A file of this name with the clusters `a` (one backend) and `b`.
