@@ -56,33 +56,6 @@ impl Story {
         Ok(Some(story))
     }
 
-    /// Waits for `/health` to say this.
-    async fn health(&self, status: u16) -> Result<Value> {
-        eventually(SOON, &format!("/health to say {status}"), async || {
-            let response = self.sidecar.get("/health").await?;
-            ensure!(
-                response.status == status,
-                "{} {}",
-                response.status,
-                response.text()
-            );
-            response.json()
-        })
-        .await
-    }
-
-    /// Waits for a number in `/metrics`.
-    async fn event(&self, name: &str, count: u64) -> Result<()> {
-        let line = format!("pointsman_events_total{{event=\"{name}\"}} {count}");
-        eventually(SOON, &line, async || {
-            let metrics = self.sidecar.metrics().await?;
-            let found: Vec<&str> = metrics.lines().filter(|it| it.contains(name)).collect();
-            ensure!(found.contains(&line.as_str()), "{found:?}");
-            Ok(())
-        })
-        .await
-    }
-
     /// Waits until an object's condition is this, and gives it.
     async fn condition(&self, object: &str, kind: &str, reason: &str) -> Result<Value> {
         condition(&self.kubernetes, object, kind, reason).await

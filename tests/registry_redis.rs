@@ -60,33 +60,6 @@ impl Story {
         served_by(&mut self.envoy.client(), ids).await
     }
 
-    /// Waits for `/health` to say this.
-    async fn health(&self, status: u16) -> Result<Value> {
-        eventually(SOON, &format!("/health to say {status}"), async || {
-            let response = self.sidecar.get("/health").await?;
-            ensure!(
-                response.status == status,
-                "{} {}",
-                response.status,
-                response.text()
-            );
-            response.json()
-        })
-        .await
-    }
-
-    /// Waits for a number in `/metrics`.
-    async fn event(&self, name: &str, count: u64) -> Result<()> {
-        let line = format!("pointsman_events_total{{event=\"{name}\"}} {count}");
-        eventually(SOON, &line, async || {
-            let metrics = self.sidecar.metrics().await?;
-            let found: Vec<&str> = metrics.lines().filter(|it| it.contains(name)).collect();
-            ensure!(found.contains(&line.as_str()), "{found:?}");
-            Ok(())
-        })
-        .await
-    }
-
     /// Waits for a field of what the sidecar wrote about a cluster.
     async fn status_field(&self, cluster: &str, field: &str, part: &str) -> Result<()> {
         self.status_field_at(&self.redis, cluster, field, part)

@@ -24,6 +24,7 @@ use crate::wait::eventually;
 
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 const STOP_DEADLINE: Duration = Duration::from_secs(40);
+const SAID_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A running `pointsman serve` over a [`Registry`]; dropping it kills it, and panics when its log
 /// holds a secret.
@@ -203,6 +204,30 @@ impl Sidecar {
             response.text()
         );
         Ok(response.text())
+    }
+
+    /// Waits for `/health` to say this, and gives what it says.
+    pub async fn health(&self, status: u16) -> Result<Value> {
+        let what = format!("/health to say {status}");
+        eventually(SAID_DEADLINE, &what, async || {
+            let response = self.get("/health").await?;
+            let (said, text) = (response.status, response.text());
+            ensure!(said == status, "{said} {text}");
+            response.json()
+        })
+        .await
+    }
+
+    /// Waits until an event was counted so often.
+    pub async fn event(&self, name: &str, count: u64) -> Result<()> {
+        let line = format!("pointsman_events_total{{event=\"{name}\"}} {count}");
+        eventually(SAID_DEADLINE, &line, async || {
+            let metrics = self.metrics().await?;
+            let found: Vec<&str> = metrics.lines().filter(|it| it.contains(name)).collect();
+            ensure!(found.contains(&line.as_str()), "{found:?}");
+            Ok(())
+        })
+        .await
     }
 
     async fn ready(&self) -> Result<()> {

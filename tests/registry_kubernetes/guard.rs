@@ -17,7 +17,7 @@ async fn a_mass_delete_is_held_back_until_it_is_made_good() -> Result<()> {
         .per_second(200)
         .start();
     story.kubernetes.delete_all().await?;
-    story.event("registry_guard_held", 1).await?;
+    story.sidecar.event("registry_guard_held", 1).await?;
     throughout(WHILE, "the last good registry served", async || {
         ensure!(
             story.clusters().await? == ["orders"],
@@ -31,7 +31,7 @@ async fn a_mass_delete_is_held_back_until_it_is_made_good() -> Result<()> {
     assert_eq!(status["registry"]["store"]["held"], held);
     let document = registry::cluster("orders", &[&one, &two], json!({}));
     story.kubernetes.put(&document).await?;
-    story.event("registry_guard_released", 1).await?;
+    story.sidecar.event("registry_guard_released", 1).await?;
     load.stop().await?.ensure_clean()
 }
 
@@ -43,7 +43,7 @@ async fn a_confirmed_delete_goes_through() -> Result<()> {
         return Ok(());
     };
     story.kubernetes.delete_all().await?;
-    story.event("registry_guard_held", 1).await?;
+    story.sidecar.event("registry_guard_held", 1).await?;
     story.serves(&[]).await?;
-    story.event("registry_guard_released", 1).await
+    story.sidecar.event("registry_guard_released", 1).await
 }

@@ -14,7 +14,7 @@ async fn rg_24_killed_and_restarted_under_load() -> Result<()> {
     let Some(mut story) = Story::start("killed_and_restarted", &[&one], &[]).await? else {
         return Ok(());
     };
-    let health = story.health(200).await?;
+    let health = story.sidecar.health(200).await?;
     let redis = json!({"status": "disabled", "backend": "kubernetes"});
     assert_eq!(health["redis"], redis);
     let load = Load::new(story.envoy.address(), u64::MAX)
@@ -22,7 +22,7 @@ async fn rg_24_killed_and_restarted_under_load() -> Result<()> {
         .start();
 
     story.kubernetes.kill();
-    let health = story.health(503).await?;
+    let health = story.sidecar.health(503).await?;
     assert_eq!(health["kubernetes"]["status"], "disconnected");
     throughout(
         WHILE,
@@ -42,10 +42,10 @@ async fn rg_24_killed_and_restarted_under_load() -> Result<()> {
     // Written before the sidecar is back, or after: either way it arrives.
     let document = registry::cluster("orders", &[&one, &two], json!({}));
     story.kubernetes.put(&document).await?;
-    story.health(200).await?;
+    story.sidecar.health(200).await?;
     only(&mut story.envoy.client(), &["one", "two"]).await?;
-    story.event("registry_lost", 1).await?;
-    story.event("registry_restored", 1).await?;
+    story.sidecar.event("registry_lost", 1).await?;
+    story.sidecar.event("registry_restored", 1).await?;
     // Notices come on the new watch too.
     let late = registry::cluster("late", &[&one], json!({}));
     story.kubernetes.put(&late).await?;
@@ -91,7 +91,7 @@ async fn our_kind_is_deleted_and_made_again_while_running() -> Result<()> {
         .per_second(100)
         .start();
     story.kubernetes.uninstall().await?;
-    story.health(503).await?;
+    story.sidecar.health(503).await?;
     let status = story.sidecar.status().await?;
     let error = status["registry"]["error"].as_str().context("no error")?;
     ensure!(error.contains("404"), "{error}");
@@ -100,10 +100,10 @@ async fn our_kind_is_deleted_and_made_again_while_running() -> Result<()> {
         "the registry is gone"
     );
     story.kubernetes.install().await?;
-    story.health(200).await?;
+    story.sidecar.health(200).await?;
     let document = registry::cluster("orders", &[&one], json!({}));
     story.kubernetes.put(&document).await?;
-    story.event("registry_guard_released", 1).await?;
+    story.sidecar.event("registry_guard_released", 1).await?;
     story.condition("orders", "Accepted", "Accepted").await?;
     load.stop().await?.ensure_clean()
 }

@@ -32,10 +32,10 @@ async fn the_password_is_seen_nowhere() -> Result<()> {
         .ask(&["CONFIG", "SET", "requirepass", "another-geheim"])
         .await?;
     story.redis.kill();
-    story.health(503).await?;
+    story.sidecar.health(503).await?;
     text.push_str(&said(&story.sidecar).await?);
     story.redis.restart().await?;
-    story.health(200).await?;
+    story.sidecar.health(200).await?;
     text.push_str(&said(&story.sidecar).await?);
     ensure!(text.contains("redis://:***@"), "the place is not named");
     ensure!(
@@ -81,7 +81,7 @@ async fn a_user_with_the_least_rights_is_enough() -> Result<()> {
         .put(&registry::cluster("later", &[&one], json!({})))
         .await?;
     story.backends("later", &["one"]).await?;
-    story.health(200).await?;
+    story.sidecar.health(200).await?;
     let told = story
         .sidecar
         .process()
@@ -140,7 +140,7 @@ async fn over_tls_the_certificate_is_checked() -> Result<()> {
 
     let trusted = [("REDIS_URL", url.as_str()), ("SSL_CERT_FILE", &cert)];
     let story = Story::start(redis, &[&one], &trusted).await?;
-    let health = story.health(200).await?;
+    let health = story.sidecar.health(200).await?;
     assert_eq!(health["redis"]["status"], "connected");
     ensure!(!said(&story.sidecar).await?.contains(PASSWORD));
     Ok(())

@@ -17,11 +17,11 @@ async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
         .per_second(200)
         .start();
     story.redis.kill();
-    story.health(503).await?;
+    story.sidecar.health(503).await?;
     story.redis.forget()?;
     story.redis.restart().await?;
-    story.health(200).await?;
-    story.event("registry_guard_held", 1).await?;
+    story.sidecar.health(200).await?;
+    story.sidecar.event("registry_guard_held", 1).await?;
     throughout(WHILE, "the last good registry served", async || {
         ensure!(story.clusters().await? == 1, "the registry is gone");
         Ok(())
@@ -35,7 +35,7 @@ async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
         .redis
         .put(&registry::cluster("orders", &[&one, &two], json!({})))
         .await?;
-    story.event("registry_guard_released", 1).await?;
+    story.sidecar.event("registry_guard_released", 1).await?;
     load.stop().await?.ensure_clean()
 }
 
@@ -49,7 +49,7 @@ async fn a_flush_is_held_back_and_a_confirmed_delete_goes_through() -> Result<()
         .await?;
     story.backends("other", &["one", "two"]).await?;
     story.redis.ask(&["FLUSHDB"]).await?;
-    story.event("registry_guard_held", 1).await?;
+    story.sidecar.event("registry_guard_held", 1).await?;
     // Nobody brings it back: it was meant.
     eventually(SOON, "the delete to go through", async || {
         let clusters = story.clusters().await?;
@@ -57,7 +57,7 @@ async fn a_flush_is_held_back_and_a_confirmed_delete_goes_through() -> Result<()
         Ok(())
     })
     .await?;
-    story.event("registry_guard_released", 1).await
+    story.sidecar.event("registry_guard_released", 1).await
 }
 
 #[tokio::test]
@@ -80,13 +80,13 @@ async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
         .per_second(200)
         .start();
     story.redis.kill();
-    story.health(503).await?;
+    story.sidecar.health(503).await?;
     let tenth = document(1).to_string();
     let write = ["SET", "pointsman:cluster:orders", &tenth];
     story.redis.ask_elsewhere(&write).await?;
     story.redis.restart().await?;
-    story.health(200).await?;
-    story.event("registry_guard_held", 1).await?;
+    story.sidecar.health(200).await?;
+    story.sidecar.event("registry_guard_held", 1).await?;
     let status = story.sidecar.status().await?;
     let held = json!({"servedBackends": 10, "foundBackends": 1});
     assert_eq!(status["registry"]["store"]["held"], held);
@@ -95,7 +95,7 @@ async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
     })
     .await?;
     story.redis.put(&document(9)).await?;
-    story.event("registry_guard_released", 1).await?;
+    story.sidecar.event("registry_guard_released", 1).await?;
     story.backends("orders", &ids[..9]).await?;
     load.stop().await?.ensure_clean()
 }

@@ -11,7 +11,7 @@ const OUTAGE: Duration = Duration::from_secs(30);
 async fn killed_and_restarted_under_load() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let mut story = Story::start(Redis::start().await?, &[&one], &[]).await?;
-    let health = story.health(200).await?;
+    let health = story.sidecar.health(200).await?;
     assert_eq!(
         health["redis"],
         json!({"status": "connected", "backend": "redis"})
@@ -21,7 +21,7 @@ async fn killed_and_restarted_under_load() -> Result<()> {
         .start();
 
     story.redis.kill();
-    let health = story.health(503).await?;
+    let health = story.sidecar.health(503).await?;
     assert_eq!(health["status"], "unhealthy");
     assert_eq!(health["redis"]["status"], "disconnected");
     assert_eq!(story.sidecar.get("/admin/health/redis").await?.status, 503);
@@ -43,10 +43,10 @@ async fn killed_and_restarted_under_load() -> Result<()> {
         .ask_elsewhere(&["SET", "pointsman:cluster:orders", &document])
         .await?;
     story.redis.restart().await?;
-    story.health(200).await?;
+    story.sidecar.health(200).await?;
     story.served_by_one_of(&["two"]).await?;
-    story.event("registry_lost", 1).await?;
-    story.event("registry_restored", 1).await?;
+    story.sidecar.event("registry_lost", 1).await?;
+    story.sidecar.event("registry_restored", 1).await?;
     // Notices come on the new connection too.
     story
         .redis
@@ -61,10 +61,10 @@ async fn a_hung_server_is_noticed_and_taken_up_again() -> Result<()> {
     let one = Upstream::new("one")?;
     let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
     story.redis.hang().await?;
-    story.health(503).await?;
+    story.sidecar.health(503).await?;
     story.served_by_one_of(&["one"]).await?;
     story.redis.resume()?;
-    story.health(200).await?;
+    story.sidecar.health(200).await?;
     story
         .redis
         .put(&registry::cluster("late", &[&one], json!({})))

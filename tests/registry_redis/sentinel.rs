@@ -69,7 +69,7 @@ async fn a_dead_master_is_followed_to_the_next_under_load() -> Result<()> {
 
     story.redis.kill();
     promoted(&sentinel, &replica).await?;
-    story.health(200).await?;
+    story.sidecar.health(200).await?;
     replica
         .put(&registry::cluster("orders", &[&one, &two], json!({})))
         .await?;
