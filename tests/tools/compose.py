@@ -137,6 +137,11 @@ class Project:
         """Asks Redis."""
         return docker.run("docker", "exec", self.container("redis"), "redis-cli", *words)
 
+    def pointsman(self, *words: str, document: str = "") -> str:
+        """Runs the command line in the sidecar's container, which has its address and token."""
+        return docker.run("docker", "exec", "--interactive", self.container("sidecar"),
+                          "pointsman", *words, source=document)
+
     def logs(self) -> str:
         """The last words of every service."""
         return self.call("logs", "--tail", "8")

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 
+import compiled
 import compose
 import docker
 import stand_ins
@@ -18,6 +19,7 @@ from compose_load import Load, outside
 from docker import DockerError
 from toolbox import FetchError
 
+NAME = "pointsman-demo"
 ORDERS = ("orders-1", "orders-2", "orders-3")
 KEY = "pointsman:cluster:orders"
 OVERRIDES = "pointsman:override:orders"
@@ -44,6 +46,8 @@ def redis(project: Project, *words: str) -> None:
 
 def tell(project: Project) -> None:
     """The whole story."""
+    print("`docker compose` stands for `docker compose --project-name"
+          f" {NAME} --file envoy/docker-compose.yaml`.\n")
     print("Building the images, starting Redis, the sidecar, two Envoys and three backends …",
           flush=True)
     started = time.monotonic()
@@ -80,30 +84,42 @@ def drain(project: Project) -> None:
 
 
 def reweight(project: Project) -> None:
-    """A new document: a third of the weight for one backend."""
-    print("\n3. A new document: orders-3 gets a tenth of the others' weight.")
-    document = json.loads(project.redis("GET", KEY))
+    """A new document by the sidecar's command line, and the old one by Redis's."""
+    before = project.redis("GET", KEY)
+    document = json.loads(before)
     for backend in document["backends"]:
         backend["weight"] = 10 if backend["id"] == "orders-3" else 100
-    redis(project, "SET", KEY, json.dumps(document))
-
-    def served() -> None:
-        now = compose.status()
-        weights = {it["id"]: it["weight"] for it in now["clusters"][0]["backends"]}
-        expect(weights["orders-3"] == 10, f"{weights}")
-        newest = [now["registry"]["revision"]]
-        expect(all(it["revisions"] == newest for it in now["proxies"]), f"{now['proxies']}")
-
-    eventually("the new weights on every worker", served)
+    print("\n3. A new document: orders-3 gets a tenth of the others' weight.")
+    print("   $ docker compose exec -T sidecar pointsman get cluster orders -o json > orders.json")
+    print("   … with weight 10 for orders-3 and 100 for the others in orders.json:")
+    print("   $ docker compose exec -T sidecar pointsman apply -f - < orders.json", flush=True)
+    for line in project.pointsman("apply", "-f", "-", document=json.dumps(document)).splitlines():
+        print(f"   {line}")
+    eventually("the new weights on every worker", lambda: weight_served(10))
     with Load(project, outside) as load:
         load.more(300)
     show(load)
     expect(load.by("orders-3") * 4 < load.by("orders-1"), "the weight is not obeyed")
+    print("\n4. The first document again, this time written straight to Redis.")
+    redis(project, "SET", KEY, before)
+    eventually("the old weights on every worker", lambda: weight_served(100))
+    with Load(project, outside) as load:
+        load.more(300)
+    show(load)
+
+
+def weight_served(wanted: int) -> None:
+    """Fails unless every worker has a document with this weight for orders-3."""
+    now = compose.status()
+    weights = {it["id"]: it["weight"] for it in now["clusters"][0]["backends"]}
+    expect(weights["orders-3"] == wanted, f"{weights}")
+    newest = [now["registry"]["revision"]]
+    expect(all(it["revisions"] == newest for it in now["proxies"]), f"{now['proxies']}")
 
 
 def stop_a_backend(project: Project) -> None:
     """A backend goes away and returns."""
-    print("\n4. orders-1 is stopped and started again.\n   $ docker compose stop orders-1",
+    print("\n5. orders-1 is stopped and started again.\n   $ docker compose stop orders-1",
           flush=True)
     with Load(project, outside) as load:
         project.stop("orders-1")
@@ -116,16 +132,16 @@ def stop_a_backend(project: Project) -> None:
 
 def stop_redis(project: Project) -> None:
     """The store goes away and returns."""
-    print("\n5. Redis is stopped and started again.\n   $ docker compose stop redis", flush=True)
+    print("\n6. Redis is stopped and started again.\n   $ docker compose stop redis", flush=True)
     with Load(project, outside) as load:
         project.stop("redis")
         eventually("/health to say 503", lambda: health(503))
-        print(f"   /health: {compose.admin('/health')}", flush=True)
+        print("   /health says 503; requests go on with the last registry.", flush=True)
         load.more(200)
         print("   $ docker compose start redis", flush=True)
         project.start("redis")
         eventually("/health to say 200", lambda: health(200))
-        print(f"   /health: {compose.admin('/health')}", flush=True)
+        print("   /health says 200.", flush=True)
     show(load)
 
 
@@ -138,7 +154,7 @@ def health(wanted: int) -> None:
 def look(project: Project) -> None:
     """Where to look."""
     now = compose.status()
-    print("\n6. Where to look.")
+    print("\n7. Where to look.")
     print("   $ curl -H 'authorization: Bearer demo-admin-token' http://127.0.0.1:18080/status")
     for proxy in now["proxies"]:
         print(f"   {proxy['node']}: {proxy['workers']} workers run revision"
@@ -161,25 +177,27 @@ def main() -> int:
     keep = bool(os.environ.get("KEEP"))
     try:
         if os.environ.get("STAND_INS"):
-            images.provide(stand_ins.RUST, stand_ins.ENVOY, stand_ins.REDIS)
+            compiled.lend(images)
+            images.provide(stand_ins.ENVOY, stand_ins.REDIS)
         try:
             tool = compose.new()
         except FetchError:
             tool = compose.old()
-        project = Project(tool, "pointsman-demo")
+        project = Project(tool, NAME)
         tell(project)
         print("\nAll as it should be: not one request failed.")
     except (Unmet, DockerError, FetchError) as error:
         print(f"\nThe demo FAILED: {error}", file=sys.stderr)
         return 1
     finally:
+        images.restore()
         if project and not keep:
             project.down()
         if not keep:
             images.remove()
     if keep:
         print("\nEverything keeps running: http://127.0.0.1:10000/ and http://127.0.0.1:10001/")
-        print("docker compose --project-name pointsman-demo --file envoy/docker-compose.yaml"
+        print(f"docker compose --project-name {NAME} --file envoy/docker-compose.yaml"
               " down --volumes   # ends it")
     return 0
 

@@ -8,12 +8,14 @@ the engine lacks are replaced by stand-ins (stand_ins.py). Everything that was m
 at the end. Prints one line per story, in the words of `cargo test`, and what was counted.
 """
 
+import json
 import os
 import signal
 import sys
 import time
 import typing
 
+import compiled
 import compose
 import docker
 import stand_ins
@@ -23,7 +25,8 @@ from docker import DockerError
 from toolbox import PROJECT, FetchError, say
 
 BACKENDS = ("orders-1", "orders-2", "orders-3")
-IMAGES = ("pointsman", "pointsman-envoy")
+SIDECAR = "pointsman"
+IMAGES = (SIDECAR, "pointsman-envoy")
 BUILD_STAGE = "pointsman-build-stage"
 BUILD_LABEL = "dev.pointsman.stage=build"
 MODULE = "pointsman-module"
@@ -85,6 +88,24 @@ class Stories:
             load.spares("orders-3")
             self.project.redis("DEL", OVERRIDES)
             load.serves("orders-1")
+            load.serves("orders-3")
+        return load.clean()
+
+    def a_document_applied_by_the_sidecars_own_image_moves_traffic(self) -> str:
+        """`pointsman apply` through the admin API: one backend without weight, and back again."""
+        document = pointsman(self.project, "get", "cluster", "orders", "-o", "json")
+        changed = json.loads(document)
+        for backend in changed["backends"]:
+            backend["weight"] = 0 if backend["id"] == "orders-3" else 100
+        with Load(self.project) as load:
+            try:
+                pointsman(self.project, "apply", "-f", "-", document=json.dumps(changed), token="wrong")
+                raise Unmet("a wrong token was good enough to apply")
+            except DockerError:
+                load.serves("orders-3")
+            pointsman(self.project, "apply", "-f", "-", document=json.dumps(changed))
+            load.spares("orders-3")
+            pointsman(self.project, "apply", "-f", "-", document=document)
             load.serves("orders-3")
         return load.clean()
 
@@ -203,6 +224,16 @@ class Stories:
         return "5 ports, all on 127.0.0.1"
 
 
+def pointsman(project: Project, *words: str, document: str = "",
+              token: str = compose.ADMIN_TOKEN) -> str:
+    """Runs the command line in a container of its own beside the sidecar."""
+    return docker.run(
+        "docker", "run", "--rm", "--interactive", "--network", project.network("control"),
+        "--env", "POINTSMAN_ADMIN_ADDRESS=sidecar:18080", "--env", f"POINTSMAN_ADMIN_TOKEN={token}",
+        SIDECAR, *words, source=document,
+    )
+
+
 def expect_code(path: str, wanted: int) -> None:
     """Fails unless the admin API answers with this status."""
     code, text = compose.admin(path)
@@ -317,7 +348,9 @@ def main() -> int:
     caches = docker.caches()
     images = stand_ins.Images()
     try:
-        images.provide(stand_ins.RUST, stand_ins.ENVOY, stand_ins.REDIS)
+        compiled.lend(images)
+        images.provide(stand_ins.ENVOY, stand_ins.REDIS)
+        first = True
         for find in (compose.old, compose.new):
             try:
                 tool = find()
@@ -325,10 +358,11 @@ def main() -> int:
                 report.skip(f"compose_{find.__name__}", str(error))
                 continue
             tell_all(report, tool)
-            if find is compose.old:
+            if first:
                 report.tell("images_are_small_and_need_no_user",
                             images_are_small_and_need_no_user, None)
                 compile_only_once(images)
+            first = False
     except (DockerError, FetchError) as error:
         report.failed += 1
         print(f"  {error}\ntest compose ... FAILED", flush=True)

@@ -8,6 +8,7 @@ import threading
 import unittest
 import unittest.mock
 
+import compiled
 import sid
 import stand_ins
 from compose import Unmet
@@ -79,6 +80,45 @@ class NamesTest(unittest.TestCase):
         with unittest.mock.patch.object(stand_ins.docker, "image_id", return_value="sha256:1"):
             images.provide(*stand_ins.MAKERS)
         self.assertEqual(images.made, [])
+
+
+class CompiledTest(unittest.TestCase):
+    LOCK = """
+[[package]]
+name = "libc"
+version = "0.2.1"
+source = "registry+https://github.com/rust-lang/crates.io-index"
+
+[[package]]
+name = "pointsman-filter"
+version = "0.1.0"
+dependencies = [
+ "libc",
+]
+"""
+
+    def kept(self, *places: str) -> set[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            for place in places:
+                path = pathlib.Path(folder) / place
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            return set(compiled.outputs(pathlib.Path(folder), self.LOCK))
+
+    def test_dependencies_are_lent(self):
+        places = {f"release/{kind}" for kind in (
+            ".fingerprint/libc-1a", "build/libc-1a", "deps/liblibc-1a.rlib", "deps/libc-1a.d")}
+        self.assertEqual(self.kept(*places), places)
+
+    def test_nothing_of_the_project_s_own_crates_is_lent(self):
+        self.assertEqual(self.kept(
+            "release/.fingerprint/pointsman-filter-1a", "release/build/pointsman-filter-1a",
+            "release/deps/libpointsman_filter-1a.rlib", "release/deps/pointsman_filter-1a.d",
+            "release/deps/bench-1a", "wasm32-unknown-unknown/wasm/deps/pointsman_filter.wasm",
+        ), set())
+
+    def test_only_sources_that_the_lock_names_are_lent(self):
+        self.assertEqual(compiled.packages(self.LOCK), ({"pointsman-filter"}, {"libc-0.2.1"}))
 
 
 class MirrorTest(unittest.TestCase):

@@ -35,13 +35,14 @@ def engine_version() -> str:
     return run("docker", "version", "--format", "{{.Server.Version}}").split("+")[0]
 
 
-def run(*args: str, env: dict[str, str] | None = None, source=None, limit_s: int = LIMIT_S) -> str:
-    """Runs a command to its end and returns what it printed; `source` is its standard input."""
+def run(*args: str, env: dict[str, str] | None = None, source=None, folder=None,
+        limit_s: int = LIMIT_S) -> str:
+    """Runs a command to its end; what it printed. `source`, text or a file, is its standard input."""
+    given = {"input": source} if isinstance(source, str) else {"stdin": source or subprocess.DEVNULL}
     try:
         done = subprocess.run(
-            args, stdin=source or subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, errors="replace", timeout=limit_s,
-            env={**os.environ, **(env or {})},
+            args, **given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            errors="replace", timeout=limit_s, cwd=folder, env={**os.environ, **(env or {})},
         )
     except OSError as error:
         raise DockerError(f"{args[0]} does not run: {error.strerror}") from error

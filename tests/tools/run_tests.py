@@ -114,7 +114,7 @@ def summary(steps: list[Step]) -> str:
         else:
             text = "clean" if results.failed == 0 else "failed"
         where = f"  on {', '.join(results.components)}" if results.components else ""
-        lines.append(f"{step.kind():<6} {text}  ({step.seconds:.0f} s){where}")
+        lines.append(f"{step.kind():<7} {text}  ({step.seconds:.0f} s){where}")
     for step in steps:
         lines += [f"failed: {step.kind()}: {name}" for name in step.results.failures]
     for step in steps:

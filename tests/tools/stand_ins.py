@@ -9,8 +9,8 @@ that image is used. What is removed are stand-ins, and nothing else.
 
 import argparse
 import io
-import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -30,7 +30,7 @@ REDIS = "redis:7.4"
 # What tells a stand-in from an image that was pulled.
 LABEL = "dev.pointsman.stand-in"
 CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
-APT = "apt-get install -y --no-install-recommends"
+TRUSTED = "/etc/ssl/certs/trusted-by-the-host.crt"
 # What rustup calls its own program in CARGO_HOME/bin.
 PROXIES = ["rustup", "cargo", "rustc", "rustdoc", "cargo-fmt", "rustfmt", "cargo-clippy",
            "clippy-driver"]
@@ -41,14 +41,15 @@ class Images:
 
     def __init__(self) -> None:
         self.made: list[str] = []
-        self._moved: dict[str, str] = {}
+        self._before: dict[str, str | None] = {}
+        self._lent: list[str] = []
 
     def provide(self, *names: str) -> None:
         """Makes each name usable, and what it is made from."""
         for name in names:
             if docker.image_id(name):
                 continue
-            if name != BASE:
+            if name in (ENVOY, REDIS):
                 self.provide(BASE)
             started = time.monotonic()
             MAKERS[name](name)
@@ -56,15 +57,26 @@ class Images:
             say(f"{name}: a stand-in, made in {time.monotonic() - started:.0f} s")
 
     def move(self, name: str, image: str) -> None:
-        """Lets a stand-in's name mean another image, until `remove`."""
-        self._moved.setdefault(name, docker.image_id(name))
+        """Lets a name mean another image, until `restore`; it may have meant none."""
+        self._before.setdefault(name, docker.image_id(name))
         docker.run("docker", "tag", image, name)
+        self._lent.append(image)
+
+    def restore(self) -> None:
+        """Moves every name back, and takes away the images that they were moved to."""
+        for name, image in self._before.items():
+            if image:
+                docker.run("docker", "tag", image, name)
+            else:
+                docker.remove_image(name)
+        for image in reversed(self._lent):
+            docker.remove_image(image)
+        self._before.clear()
+        self._lent.clear()
 
     def remove(self) -> None:
-        """Takes every name away that was made by this run, and moves the others back."""
-        for name, image in self._moved.items():
-            docker.run("docker", "tag", image, name)
-        self._moved.clear()
+        """Takes every name away that was made by this run."""
+        self.restore()
         for name in reversed(self.made):
             docker.remove_image(name)
         self.made.clear()
@@ -86,61 +98,77 @@ def build(name: str, dockerfile: str, files: dict[str, pathlib.Path]) -> None:
             entry = tarfile.TarInfo("Dockerfile")
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text))
-            for place, source in files.items():
-                # What is a link here must be a file there.
-                archive.add(source.resolve(), place, filter=_for_everybody)
+            _add(archive, files)
         context.seek(0)
         docker.run("docker", "build", "--tag", name, "-", source=context)
+
+
+def _add(archive: tarfile.TarFile, files: dict[str, pathlib.Path]) -> None:
+    for place, source in files.items():
+        # What is a link here must be a file there.
+        archive.add(source.resolve(), place, filter=_for_everybody)
 
 
 def _for_everybody(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """Without a toolchain's documents, and such that any user may write, as rustup wants to."""
     entry.mode |= 0o777 if entry.isdir() or entry.mode & 0o100 else 0o666
+    entry.uid = entry.gid = 0
     return None if "/share/doc/" in entry.name else entry
 
 
-def _base(name: str) -> None:
+def _system(name: str, packages: list[str], files: dict[str, pathlib.Path], *changes: str) -> None:
+    """A Debian of one layer: the engine takes minutes to make layers of many files one by one."""
     program = debian.command("mmdebstrap")
     with tempfile.NamedTemporaryFile(suffix=".tar") as system:
         made = subprocess.run(
-            [program, "--quiet", "--variant=apt", "--include=ca-certificates,curl", "bookworm",
-             system.name],
+            [program, "--quiet", "--variant=apt", f"--include={','.join(packages)}",
+             *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "locale", "man")),
+             "bookworm", system.name],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
         )
         if made.returncode != 0:
             raise FetchError(f"mmdebstrap: {' '.join(made.stderr.split())[-300:]}")
-        imported = docker.run("docker", "import", "--change", 'CMD ["bash"]', system.name)
-    dockerfile, files = f"FROM {imported}\n", {}
-    if CERTIFICATES.exists():
-        # Machines behind a proxy of their own trust it, and so must what runs on them.
-        dockerfile += f"COPY ca-certificates.crt {CERTIFICATES}\nENV SSL_CERT_FILE={CERTIFICATES}\n"
-        files["ca-certificates.crt"] = CERTIFICATES
-    build(name, dockerfile, files)
+        with tarfile.open(system.name, mode="a") as archive:
+            _add(archive, files)
+        options = [word for change in (*changes, 'CMD ["bash"]', f"LABEL {LABEL}=true")
+                   for word in ("--change", change)]
+        docker.run("docker", "import", *options, system.name, name)
+
+
+def _base(name: str) -> None:
+    """No more than the public image has: neither certificates nor curl, manuals or translations."""
+    _system(name, [], {})
 
 
 def _rust(name: str) -> None:
-    """A machine with rustup's toolchain, a C compiler, make and Python 3."""
-    asked = subprocess.run(
-        ["rustc", "--print", "sysroot"], cwd=PROJECT, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True,
-    )
-    sysroot = pathlib.Path(asked.stdout.strip())
-    home = pathlib.Path(os.environ.get("CARGO_HOME") or pathlib.Path.home() / ".cargo")
-    rustup = home / "bin" / "rustup"
-    if asked.returncode != 0 or not rustup.exists():
-        raise FetchError("there is no rustup here to make an image with Rust from")
-    toolchain = sysroot.name
-    dockerfile = (
-        f"FROM {BASE}\n"
-        f"RUN apt-get update && {APT} gcc libc6-dev make python3\n"
-        f"COPY toolchain /usr/local/rustup/toolchains/{toolchain}\n"
-        "COPY cargo /usr/local/cargo/bin\n"
-        "ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo"
-        " PATH=/usr/local/cargo/bin:$PATH\n"
-        f"RUN rustup default {toolchain} && chmod a+rwx /usr/local/cargo /usr/local/rustup/*\n"
-    )
-    files = {"toolchain": sysroot} | {f"cargo/{proxy}": rustup for proxy in PROXIES}
-    build(name, dockerfile, files)
+    rust(name, {})
+
+
+def rust(name: str, more: dict[str, pathlib.Path], *changes: str) -> None:
+    """A machine with rustup's toolchain, a C compiler, make and Python 3; and more files."""
+    toolchain = _rust_says("rustup", "show", "active-toolchain").split()[0]
+    rustup = shutil.which("rustup")
+    files = {
+        f"./usr/local/rustup/toolchains/{toolchain}":
+            pathlib.Path(_rust_says("rustc", "--print", "sysroot")),
+        **{f"./usr/local/cargo/bin/{proxy}": pathlib.Path(rustup) for proxy in PROXIES},
+    }
+    changes = ("ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo"
+               " PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+               *changes)
+    if CERTIFICATES.exists():
+        # Machines behind a proxy of their own trust it, and so must what runs on them.
+        files[f".{TRUSTED}"] = CERTIFICATES
+        changes += (f"ENV SSL_CERT_FILE={TRUSTED}",)
+    _system(name, ["ca-certificates", "gcc", "libc6-dev", "make", "python3"], files | more, *changes)
+
+
+def _rust_says(*command: str) -> str:
+    """What Rust's own commands print about the toolchain that the project pins."""
+    try:
+        return docker.run(*command, folder=PROJECT)
+    except DockerError as error:
+        raise FetchError(f"there is no rustup here to make an image from: {error}") from error
 
 
 def _envoy(name: str) -> None:
@@ -153,7 +181,8 @@ def _envoy(name: str) -> None:
 
 def _redis(name: str) -> None:
     dockerfile = (
-        f"FROM {BASE}\nRUN apt-get update && {APT} redis-server\n"
+        f"FROM {BASE}\nRUN apt-get update && apt-get install -y --no-install-recommends redis-server"
+        " && rm -rf /var/lib/apt/lists/*\n"
         'WORKDIR /data\nCMD ["redis-server"]\n'
     )
     build(name, dockerfile, {})
