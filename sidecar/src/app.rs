@@ -105,7 +105,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         &channels,
         source,
         &metrics,
-        Delivery::new(code),
+        Delivery::new(code, settings.change_interval),
     );
     let admin_stage = AdminStage {
         listener: admin_listener,

@@ -73,6 +73,8 @@ pub struct Settings {
     pub module: Module,
     /// How long verdicts hold when the sidecar is silent.
     pub verdict_ttl: Duration,
+    /// Least time between two changes of what proxies are sent.
+    pub change_interval: Duration,
     /// How long shutting down may take.
     pub shutdown_grace: Duration,
     /// Where to write the bound addresses.
@@ -110,6 +112,7 @@ const ADMIN_TOKEN: Name = name("POINTSMAN_ADMIN_TOKEN", "--admin-token");
 const RELOAD_ALLOWED_IP: Name = name("RELOAD_ALLOWED_IP", "--reload-allowed-ip");
 const MODULE: Name = name("POINTSMAN_WASM", "--wasm");
 const VERDICT_TTL: Name = name("POINTSMAN_VERDICT_TTL", "--verdict-ttl");
+const CHANGE_INTERVAL: Name = name("POINTSMAN_CHANGE_INTERVAL", "--change-interval");
 const SHUTDOWN_GRACE: Name = name("POINTSMAN_SHUTDOWN_GRACE", "--shutdown-grace");
 const PORTS_FILE: Name = name("POINTSMAN_PORTS_FILE", "--ports-file");
 
@@ -144,6 +147,11 @@ impl Settings {
         let reload_allowed_ip = reader.reload_allowed_ip();
         let module = reader.module(beside);
         let verdict_ttl = reader.duration(VERDICT_TTL, THIRTY_SECONDS, Duration::from_secs(1));
+        let change_interval = reader.duration(
+            CHANGE_INTERVAL,
+            Duration::from_millis(500),
+            Duration::from_millis(10),
+        );
         let shutdown_grace = reader.duration(SHUTDOWN_GRACE, THIRTY_SECONDS, Duration::ZERO);
         let ports_file = reader.text(PORTS_FILE).map(|(_, path)| path.into());
         let (Some(registry), Some(module), []) = (registry, module, reader.errors.as_slice())
@@ -160,6 +168,7 @@ impl Settings {
             reload_allowed_ip,
             module,
             verdict_ttl,
+            change_interval,
             shutdown_grace,
             ports_file,
         })

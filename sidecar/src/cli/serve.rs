@@ -97,6 +97,10 @@ pub struct ServeFlags {
     /// 30s]
     #[arg(long, value_name = "DURATION")]
     verdict_ttl: Option<OsString>,
+    /// Least time between two changes that proxies are sent [env: POINTSMAN_CHANGE_INTERVAL=]
+    /// [default: 500ms]
+    #[arg(long, value_name = "DURATION")]
+    change_interval: Option<OsString>,
     /// How long shutting down may take [env: POINTSMAN_SHUTDOWN_GRACE=] [default: 30s]
     #[arg(long, value_name = "DURATION")]
     shutdown_grace: Option<OsString>,
@@ -130,6 +134,7 @@ impl ServeFlags {
             "--reload-allowed-ip" => &self.reload_allowed_ip,
             "--wasm" => &self.wasm,
             "--verdict-ttl" => &self.verdict_ttl,
+            "--change-interval" => &self.change_interval,
             "--shutdown-grace" => &self.shutdown_grace,
             "--ports-file" => &self.ports_file,
             _ => return None,

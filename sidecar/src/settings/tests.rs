@@ -60,6 +60,7 @@ fn flags_win_and_empty_is_unset() {
         ("--admin-token", "word"),
         ("--admin-listen", "0.0.0.0:0"),
         ("POINTSMAN_VERDICT_TTL", "2m"),
+        ("POINTSMAN_CHANGE_INTERVAL", "2s"),
         ("--shutdown-grace", "0s"),
     ]);
     let settings = parse(&given).ok().unwrap();
@@ -72,6 +73,7 @@ fn flags_win_and_empty_is_unset() {
     assert!(settings.xds_token.is_none());
     assert_eq!(settings.admin_token.unwrap().reveal(), "word");
     assert_eq!(settings.verdict_ttl, Duration::from_secs(120));
+    assert_eq!(settings.change_interval, Duration::from_secs(2));
     assert_eq!(settings.shutdown_grace, Duration::ZERO);
 }
 
@@ -151,6 +153,11 @@ fn each_error_names_who_what_and_the_choices() {
             "--verdict-ttl",
             "500ms",
             "--verdict-ttl: must be a duration such as 500ms or 30s, 1s to 86400s, not \"500ms\"",
+        ),
+        (
+            "--change-interval",
+            "0s",
+            "--change-interval: must be a duration such as 500ms or 30s, 10ms to 86400s, not \"0s\"",
         ),
         (
             "POINTSMAN_SHUTDOWN_GRACE",

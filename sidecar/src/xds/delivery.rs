@@ -50,13 +50,13 @@ struct Leaving {
 }
 
 impl Delivery {
-    /// Nothing is served yet.
-    pub fn new(code: Code) -> Self {
+    /// Nothing is served yet. `interval`: the least time between two changes.
+    pub fn new(code: Code, interval: Duration) -> Self {
         Delivery {
             code,
             wanted: None,
             served: None,
-            pace: Pace::default(),
+            pace: Pace::new(interval),
             sequence: 0,
             revisions: BTreeMap::new(),
             leaving_endpoints: BTreeMap::new(),

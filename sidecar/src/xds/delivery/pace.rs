@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Least time between two changes. Envoy keeps a little memory and spends some milliseconds for
-/// each, for ever.
-pub const INTERVAL: Duration = Duration::from_millis(500);
-
 /// The pace of one series of changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pace {
+    interval: Duration,
     last: Option<Instant>,
 }
 
 impl Pace {
+    /// Least time between two changes: each costs every worker some milliseconds.
+    pub fn new(interval: Duration) -> Self {
+        Pace {
+            interval,
+            last: None,
+        }
+    }
+
     /// Whether a change may leave now; if so, it has.
     pub fn admit(&mut self, now: Instant) -> bool {
         let due = self.next().is_none_or(|next| now >= next);
@@ -26,7 +31,7 @@ impl Pace {
 
     /// When the next change may leave; `None`: at any time.
     pub fn next(&self) -> Option<Instant> {
-        self.last.map(|last| last + INTERVAL)
+        self.last.map(|last| last + self.interval)
     }
 }
 
@@ -36,8 +41,9 @@ mod tests {
 
     #[test]
     fn the_first_leaves_at_once_and_the_next_wait() {
+        const INTERVAL: Duration = Duration::from_millis(500);
         let start = Instant::now();
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(INTERVAL);
         assert!(pace.admit(start));
         assert!(!pace.admit(start + Duration::from_millis(1)));
         assert!(!pace.admit(start + Duration::from_millis(499)));

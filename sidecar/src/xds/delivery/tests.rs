@@ -12,6 +12,9 @@ use serde_json::json;
 use super::*;
 use crate::registry::Listing;
 
+/// Least time between two changes.
+const INTERVAL: Duration = Duration::from_millis(500);
+
 /// A registry of `name:port,port` words.
 fn registry(words: &str) -> Arc<Registry> {
     let clusters = words.split_whitespace().map(|word| {
@@ -83,7 +86,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         Scene {
-            delivery: Delivery::new(Code::Path("f.wasm".to_owned())),
+            delivery: Delivery::new(Code::Path("f.wasm".to_owned()), INTERVAL),
             now: Instant::now(),
             report: None,
             connected: true,
@@ -267,7 +270,7 @@ async fn the_stage_publishes_and_ends() {
     let mut served = snapshots.subscribe();
     let stop = CancellationToken::new();
     let stage = tokio::spawn(run(
-        Delivery::new(Code::Path("f.wasm".to_owned())),
+        Delivery::new(Code::Path("f.wasm".to_owned()), INTERVAL),
         published.subscribe(),
         fleet.subscribe(),
         proxies.subscribe(),
@@ -281,7 +284,7 @@ async fn the_stage_publishes_and_ends() {
         let is = |s: &Option<Arc<Snapshot>>| s.as_ref().is_some_and(|s| words(s) == seen);
         served.wait_for(is).await.unwrap();
     }
-    assert!(start.elapsed() >= 2 * pace::INTERVAL && start.elapsed() < 3 * pace::INTERVAL);
+    assert!(start.elapsed() >= 2 * INTERVAL && start.elapsed() < 3 * INTERVAL);
     stop.cancel();
     stage.await.unwrap().unwrap();
 }
