@@ -26,6 +26,10 @@ use crate::registry::Feedback;
 const MANAGER: &str = "pointsman";
 /// Between two passes over all objects: what flaps is written once a second, no more.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
+/// From news to the pass that writes them. Most proxies run a change sooner, so that one write says
+/// both that it was taken and that it is in use, and the API server has no work with statuses while
+/// a change is on its way.
+const SETTLING: Duration = Duration::from_millis(250);
 /// Objects per pass: between two passes the Lease is renewed.
 const PASS_MAX: usize = 500;
 /// Writes under way at a time.
@@ -87,10 +91,12 @@ impl Writer {
         let mut beat = interval(self.lease.beat());
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut held = false;
-        let mut dirty = true;
+        // From when there is something to say.
+        let mut dirty = Some(Instant::now());
         let mut next_pass = Instant::now();
         loop {
-            let due = dirty && self.lease.held(Instant::now());
+            let due = dirty.filter(|_| self.lease.held(Instant::now()));
+            let pass_at = due.map_or(next_pass, |since| next_pass.max(since + SETTLING));
             tokio::select! {
                 _ = beat.tick() => {
                     self.lease.renew().await;
@@ -98,20 +104,25 @@ impl Writer {
                     if holds && !held {
                         // Another one wrote until now.
                         self.written.clear();
-                        dirty = true;
+                        dirty = dirty.or(Some(Instant::now()));
                     }
                     held = holds;
                 }
-                () = sleep_until(next_pass), if due => {
-                    dirty = !self.pass().await;
+                () = sleep_until(pass_at), if due.is_some() => {
+                    let all = self.pass().await;
+                    dirty = (!all).then(Instant::now);
                     next_pass = Instant::now() + PASS_INTERVAL;
                 }
-                changed = self.views.changed(), if !dirty => match changed {
-                    Ok(()) => dirty = true,
+                changed = self.views.changed(), if dirty.is_none() => match changed {
+                    Ok(()) => dirty = Some(Instant::now()),
                     Err(_) => return,
                 },
-                Ok(()) = self.feedback.health.changed(), if !dirty => dirty = true,
-                Ok(()) = self.feedback.fleet.changed(), if !dirty => dirty = true,
+                Ok(()) = self.feedback.health.changed(), if dirty.is_none() => {
+                    dirty = Some(Instant::now());
+                }
+                Ok(()) = self.feedback.fleet.changed(), if dirty.is_none() => {
+                    dirty = Some(Instant::now());
+                }
             }
         }
     }
