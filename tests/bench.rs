@@ -7,7 +7,7 @@
 //! In reading order: [`bench::cpu`] compares the [`bench::contender`]s under a [`bench::load`],
 //! [`bench::counts`] counts in an interpreter ([`bench::vm`]) what no machine disturbs,
 //! [`bench::core`] times the routing core alone, [`bench::delivery`] and [`bench::verdict`] follow
-//! news to the workers, [`bench::failover`] kills a backend; [`bench::targets`] and
+//! news to the workers and [`bench::memory`] what Envoy keeps of it, [`bench::failover`] kills a backend; [`bench::targets`] and
 //! [`bench::report`] say what it came to.
 
 mod bench {
@@ -21,6 +21,7 @@ mod bench {
     pub mod home;
     pub mod load;
     pub mod machine;
+    pub mod memory;
     pub mod picker;
     pub mod plot;
     pub mod profile;
@@ -107,6 +108,28 @@ impl Sections {
             (Err(_), Ok(_)) => {}
         }
     }
+
+    /// Adds what Envoy keeps to the cases of the same registries.
+    fn add_memory(
+        &mut self,
+        figures: &mut Result<Map<String, Value>>,
+        memory: Result<Map<String, Value>>,
+    ) {
+        match (figures, memory) {
+            (Ok(figures), Ok(memory)) => {
+                for (case, line) in memory {
+                    let figure = figures.entry(case).or_insert_with(|| json!({}));
+                    figure["rssBytesPerUpdate"] = line["bytesPerUpdate"].clone();
+                    figure["rss"] = line;
+                }
+            }
+            (_, Err(error)) => {
+                let failed = ("delivery.rss".to_owned(), format!("{error:#}"));
+                self.failed.push(failed);
+            }
+            (Err(_), Ok(_)) => {}
+        }
+    }
 }
 
 async fn run(cores: Cores) -> Result<ExitCode> {
@@ -156,6 +179,11 @@ async fn the_rest(
     sections.take("core", core::run(profile, valgrind.as_deref()));
 
     println!("Delivery");
+    // Nothing is compared here, and news passes many processes: a core each is closer to what users
+    // have than one for all.
+    if let Err(error) = machine::spread(cores) {
+        eprintln!("bench: {error:#}");
+    }
     let mut delivery = delivery::edits(profile, cores).await;
     let verdict = verdict::run(profile, cores).await;
     sections.add_delivery(&mut delivery, "verdict", verdict);
@@ -170,6 +198,8 @@ async fn the_rest(
             }
         }
     }
+    let memory = memory::run(profile, cores).await;
+    sections.add_memory(&mut delivery, memory);
     sections.take("delivery", delivery);
 
     println!("Failover");

@@ -27,8 +27,6 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_millis(550);
 /// Edits that are only weighed: bytes, worker time, memory.
 const WEIGHED: u32 = 20;
-/// The first updates make room that later ones use again.
-const SETTLING: usize = 5;
 const COOKIE_LINE: &str = "POINTSMAN=moving";
 
 /// Follows edits at every size of the profile.
@@ -81,7 +79,8 @@ pub async fn kubernetes(profile: &Profile, cores: Cores) -> Result<Option<Value>
     Ok(Some(stage.follow(profile.changes).await?))
 }
 
-struct Stage {
+/// A sidecar on a registry, and an Envoy that it steers.
+pub struct Stage {
     envoy: Envoy,
     _sidecar: Sidecar,
     home: Home,
@@ -92,7 +91,16 @@ struct Stage {
 
 impl Stage {
     async fn start(home: Home, responder: Responder) -> Result<Self> {
-        let sidecar = home.sidecar().await?;
+        Self::start_with(home, responder, &[]).await
+    }
+
+    /// The sidecar is given these settings beside those of its store.
+    pub async fn start_with(
+        home: Home,
+        responder: Responder,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let sidecar = home.sidecar(settings).await?;
         let bootstrap = Bootstrap::ads(sidecar.xds_address())?
             .concurrency(WORKERS)
             .exact_balance()?;
@@ -109,28 +117,23 @@ impl Stage {
     async fn follow(&mut self, edits: usize) -> Result<Value> {
         let clients = self.envoy.pinned_clients().await?;
         let mut watchers = Watchers::start(clients, &self.answers_from(0)).await?;
-        let pid = self.envoy.process().pid();
-        let mut resident = 0;
-        let mut millis = Vec::new();
-        for edit in 0..edits {
-            if edit == SETTLING {
-                resident = machine::resident(pid)?;
-            }
+        let (mut written, mut obeyed) = (Vec::new(), Vec::new());
+        for _ in 0..edits {
             sleep(REST).await;
             let news = self.answers_from(1 - self.moved_to);
             let begun = Instant::now();
             self.move_the_cookie().await?;
-            let obeyed = watchers.until_all_see(&news).await?;
-            millis.push((obeyed - begun).as_secs_f64() * 1e3);
+            written.push(begun.elapsed().as_secs_f64() * 1e3);
+            let seen = watchers.until_all_see(&news).await?;
+            obeyed.push((seen - begun).as_secs_f64() * 1e3);
         }
-        let followed = edits.saturating_sub(SETTLING).max(1);
-        let grown = machine::resident(pid)?.saturating_sub(resident);
         watchers.stop().await;
         Ok(json!({
-            "p50Ms": percentile(&mut millis, 0.5).map(rounded),
-            "p99Ms": percentile(&mut millis, 0.99).map(rounded),
+            "p50Ms": percentile(&mut obeyed, 0.5).map(rounded),
+            "p99Ms": percentile(&mut obeyed, 0.99).map(rounded),
+            "writeP50Ms": percentile(&mut written, 0.5).map(rounded),
+            "writeP99Ms": percentile(&mut written, 0.99).map(rounded),
             "updates": edits,
-            "rssBytesPerUpdate": rounded(grown as f64 / followed as f64),
         }))
     }
 
@@ -146,13 +149,7 @@ impl Stage {
         let idle_bytes = (self.received().await? - bytes) as f64 / begun.elapsed().as_secs_f64();
         let (cpu, bytes, begun) = (workers()?, self.received().await?, Instant::now());
         for _ in 0..updates {
-            let before = self.reloads().await?;
-            self.move_the_cookie().await?;
-            eventually(DEADLINE, "the update to arrive", async || {
-                ensure!(self.reloads().await? > before, "not yet");
-                Ok(())
-            })
-            .await?;
+            self.update().await?;
             sleep(REST).await;
         }
         let seconds = begun.elapsed().as_secs_f64();
@@ -161,6 +158,22 @@ impl Stage {
         let updates = f64::from(updates);
         let worker_ms = cpu.max(0.0) * 1e3 / updates / f64::from(WORKERS);
         Ok((bytes.max(0.0) / updates, worker_ms))
+    }
+
+    /// Makes an edit and waits until Envoy has it.
+    pub async fn update(&mut self) -> Result<()> {
+        let before = self.reloads().await?;
+        self.move_the_cookie().await?;
+        eventually(DEADLINE, "the update to arrive", async || {
+            ensure!(self.reloads().await? > before, "not yet");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Envoy's process id.
+    pub fn envoy_pid(&self) -> i32 {
+        self.envoy.process().pid()
     }
 
     /// Bytes from the sidecar: xDS and the exchange.
@@ -198,7 +211,8 @@ impl Stage {
     }
 }
 
-fn document(responder: &Responder, backends: u32) -> Value {
+/// A cluster of so many backends, the first two of which a cookie can mean.
+pub fn document(responder: &Responder, backends: u32) -> Value {
     let backend = |i: u32| {
         let mut backend = json!({
             "id": format!("{CLUSTER}-{i}"), "address": responder.address(i).to_string(),

@@ -52,15 +52,16 @@ impl Home {
         }))
     }
 
-    /// A sidecar on it.
-    pub async fn sidecar(&self) -> Result<Sidecar> {
-        match self {
-            Home::File(registry) => Sidecar::start(registry).await,
-            Home::Redis { redis, .. } => Sidecar::start_on_store(redis.settings()).await,
-            Home::Kubernetes { kubernetes, .. } => {
-                Sidecar::start_on_store(kubernetes.settings()).await
-            }
-        }
+    /// A sidecar on it, with these settings beside those of the store.
+    pub async fn sidecar(&self, settings: &[(&str, &str)]) -> Result<Sidecar> {
+        let mut store = match self {
+            Home::File(registry) => return Sidecar::start_with(registry, settings).await,
+            Home::Redis { redis, .. } => redis.settings().into(),
+            Home::Kubernetes { kubernetes, .. } => kubernetes.settings(),
+        };
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        store.extend(settings.iter().map(owned));
+        Sidecar::start_on_store(store).await
     }
 
     /// Changes the document and writes it.

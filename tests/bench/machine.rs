@@ -46,6 +46,14 @@ pub fn pin(pid: i32, core: usize) -> Result<()> {
     Ok(())
 }
 
+/// Lets this process, and what it starts from now on, run on both cores.
+pub fn spread(cores: Cores) -> Result<()> {
+    let mut both = CpuSet::new();
+    both.set(cores.envoy)?;
+    both.set(cores.others)?;
+    sched_setaffinity(Pid::from_raw(0), &both).context("cannot leave the core")
+}
+
 /// CPU time of a process, user and system, all threads, to the nanosecond.
 pub fn cpu_of(pid: i32) -> Result<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid))?;

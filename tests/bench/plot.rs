@@ -54,52 +54,96 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
 /// One line: its name and its points.
 pub type Series = (String, Vec<(f64, f64)>);
 
-/// Lines over logarithmic axes.
-pub fn lines(title: &str, across: &str, up: &str, series: &[Series]) -> String {
+/// How an axis grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// By powers of ten.
+    Logarithmic,
+    /// By equal steps from zero.
+    Linear,
+}
+
+/// One axis: its ends as the scale counts them.
+struct Axis {
+    scale: Scale,
+    low: f64,
+    high: f64,
+}
+
+impl Axis {
+    /// Long enough for these values.
+    fn over(scale: Scale, values: impl Iterator<Item = f64>) -> Self {
+        let ends = values.fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        let (low, high) = match scale {
+            Scale::Logarithmic => (ends.0.log10().floor(), ends.1.log10().ceil()),
+            Scale::Linear => {
+                let step = step(ends.1);
+                (0.0, (ends.1 / step).ceil() * step)
+            }
+        };
+        Axis { scale, low, high }
+    }
+
+    /// Where a value stands between the ends, 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let value = match self.scale {
+            Scale::Logarithmic => value.log10(),
+            Scale::Linear => value,
+        };
+        let length = self.high - self.low;
+        let length = if length > 0.0 { length } else { 1.0 };
+        (value - self.low) / length
+    }
+
+    /// The values that have a line of their own.
+    fn marks(&self) -> Vec<f64> {
+        match self.scale {
+            Scale::Logarithmic => {
+                let powers = self.low as i32..=self.high as i32;
+                powers.map(|power| 10f64.powi(power)).collect()
+            }
+            Scale::Linear => {
+                let step = step(self.high);
+                let steps = (self.high / step).round() as u32;
+                (0..=steps).map(|nth| f64::from(nth) * step).collect()
+            }
+        }
+    }
+}
+
+/// A fifth of it or so, as a round number.
+fn step(high: f64) -> f64 {
+    let power = 10f64.powf((high / 5.0).log10().floor());
+    let fits = [1.0, 2.0, 5.0]
+        .into_iter()
+        .find(|it| it * power * 5.0 >= high);
+    fits.unwrap_or(10.0) * power
+}
+
+/// Lines over two axes of one scale, each with its words.
+pub fn lines(title: &str, across: &str, up: &str, scale: Scale, series: &[Series]) -> String {
     let height = 420.0;
     let points = || series.iter().flat_map(|(_, points)| points);
-    let axis = |values: Vec<f64>| {
-        let low = values.iter().copied().fold(f64::MAX, f64::min).log10();
-        let high = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-        (low.floor(), high.log10().ceil())
-    };
-    let (x_low, x_high) = axis(points().map(|p| p.0).collect());
-    let (y_low, y_high) = axis(points().map(|p| p.1).collect());
+    let across_axis = Axis::over(scale, points().map(|point| point.0));
+    let up_axis = Axis::over(scale, points().map(|point| point.1));
     let (left, right, bottom) = (70.0, WIDTH - 200.0, height - 46.0);
-    let x =
-        |value: f64| left + (value.log10() - x_low) / (x_high - x_low).max(1.0) * (right - left);
-    let y =
-        |value: f64| bottom - (value.log10() - y_low) / (y_high - y_low).max(1.0) * (bottom - TOP);
+    let x = |value: f64| left + across_axis.share(value) * (right - left);
+    let y = |value: f64| bottom - up_axis.share(value) * (bottom - TOP);
     let mut svg = head(title, height);
-    for power in x_low as i32..=x_high as i32 {
-        let value = 10f64.powi(power);
+    for value in across_axis.marks() {
         line(&mut svg, (x(value), TOP), (x(value), bottom), "#ddd");
-        text(
-            &mut svg,
-            x(value),
-            bottom + 16.0,
-            "middle",
-            &format!("{value}"),
-        );
+        let label = format!("{value}");
+        text(&mut svg, x(value), bottom + 16.0, "middle", &label);
     }
-    for power in y_low as i32..=y_high as i32 {
-        let value = 10f64.powi(power);
+    for value in up_axis.marks() {
         line(&mut svg, (left, y(value)), (right, y(value)), "#ddd");
-        text(
-            &mut svg,
-            left - 6.0,
-            y(value) + 4.0,
-            "end",
-            &format!("{value}"),
-        );
+        let label = format!("{value}");
+        text(&mut svg, left - 6.0, y(value) + 4.0, "end", &label);
     }
-    text(
-        &mut svg,
-        (left + right) / 2.0,
-        height - 10.0,
-        "middle",
-        across,
-    );
+    let middle = (left + right) / 2.0;
+    text(&mut svg, middle, height - 10.0, "middle", across);
     text(&mut svg, left, TOP - 8.0, "start", up);
     for (index, (name, points)) in series.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];

@@ -25,6 +25,8 @@ pub struct Profile {
     pub repeats_max: u32,
     /// Edits of the demo file that are followed, by the number of backends.
     pub edits: &'static [(u32, usize)],
+    /// Updates over which Envoy's memory is followed, by the number of backends.
+    pub updates: &'static [(u32, usize)],
     /// Changes in a store that are followed.
     pub changes: usize,
     /// Verdicts that are followed.
@@ -50,6 +52,7 @@ impl Profile {
                 paced: Duration::from_millis(700),
                 repeats_max: 1,
                 edits: &[(1000, 12)],
+                updates: &[(1000, 100)],
                 changes: 0,
                 verdicts: 12,
                 core_sample: Duration::from_millis(20),
@@ -63,7 +66,8 @@ impl Profile {
                 paced_rounds: 7,
                 paced: Duration::from_millis(1500),
                 repeats_max: 2,
-                edits: &[(100, 60), (1000, 200), (10_000, 60)],
+                edits: &[(100, 60), (1000, 100), (10_000, 60)],
+                updates: &[(100, 1000), (1000, 1000), (10_000, 1000)],
                 changes: 100,
                 verdicts: 100,
                 core_sample: Duration::from_millis(100),

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use crate::plot::{self, Bar, Series};
+use crate::plot::{self, Bar, Scale, Series};
 
 /// Writes `report.json` and the plots into a folder.
 pub fn write(report: &Value, folder: &Path) -> Result<()> {
@@ -50,12 +50,29 @@ pub fn write(report: &Value, folder: &Path) -> Result<()> {
                 "The routing core, natively",
                 "backends",
                 "ns",
+                Scale::Logarithmic,
                 &core(report),
             ),
         ),
         (
             "delivery.svg",
-            plot::lines("Delivery of an edit", "backends", "ms", &delivery(report)),
+            plot::lines(
+                "Delivery of an edit",
+                "backends",
+                "ms",
+                Scale::Logarithmic,
+                &delivery(report),
+            ),
+        ),
+        (
+            "memory.svg",
+            plot::lines(
+                "Envoy's resident memory",
+                "updates",
+                "MB",
+                Scale::Linear,
+                &memory(report),
+            ),
         ),
     ];
     for (name, svg) in plots {
@@ -104,6 +121,18 @@ fn delivery(report: &Value) -> Vec<Series> {
     [named("p50Ms", "p50"), named("p99Ms", "p99")].concat()
 }
 
+/// Megabytes over updates, a line for each registry.
+fn memory(report: &Value) -> Vec<Series> {
+    let points = |figure: &Value| -> Vec<(f64, f64)> {
+        let samples = figure["rss"]["samples"].as_array().into_iter().flatten();
+        let point = |sample: &Value| Some((sample[0].as_f64()?, sample[1].as_f64()? / 1e6));
+        samples.filter_map(point).collect()
+    };
+    let named = cases(report, "delivery").into_iter();
+    let lines = named.map(|(name, figure)| (name, points(&figure)));
+    lines.filter(|(_, points)| !points.is_empty()).collect()
+}
+
 /// The report for people.
 pub fn table(report: &Value) -> String {
     let mut out = String::new();
@@ -140,7 +169,14 @@ pub fn table(report: &Value) -> String {
         (
             "delivery",
             "Delivery",
-            &["p50Ms", "p99Ms", "bytes", "workerMs", "rssBytesPerUpdate"],
+            &[
+                "writeP50Ms",
+                "p50Ms",
+                "p99Ms",
+                "bytes",
+                "workerMs",
+                "rssBytesPerUpdate",
+            ],
         ),
         (
             "failover",
