@@ -36,9 +36,10 @@ pub struct SayFlags {
     ///
     /// That is: every worker of every proxy that this sidecar knows (connected to it, or heard of
     /// within 30s) has reported, after the word was served, that it runs a registry in which the
-    /// backend is out. Requests that began before may still run there; the sidecar does not count
-    /// them, but each Envoy logs event=backend_drained once its last one has ended. Exit code 3 if
-    /// that takes longer than --timeout, or no proxy reports.
+    /// backend is out. A worker reports from its first request on, and is not counted after 5s of
+    /// silence. Requests that began before may still run or be tried again there; the sidecar does
+    /// not count them, but each Envoy logs event=backend_drained once its last one has ended. Exit
+    /// code 3 if that takes longer than --timeout, or no proxy reports; the word holds all the same.
     #[arg(long, conflicts_with_all = ["delay", "at"])]
     wait: bool,
     /// How long --wait waits
