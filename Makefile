@@ -71,11 +71,11 @@ test-wasm: tools-wasm ## test the routing core on wasm32 under Node
 	@$(FETCH) node wasm-bindgen >/dev/null
 	cargo test -p pointsman-filter --no-default-features --target $(WASM) --lib --tests --no-fail-fast
 
-# Without an API server its stories are skipped, and the summary says why.
+# Without an API server its stories are skipped, and the summary says why; with KUBECONFIG they run there.
 test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API server; ENVOY=/path takes another
 	@envoy=$$($(FETCH) envoy) && redis=$$($(DEBIAN) --unpack redis-server) && \
 	promtool=$$($(DEBIAN) --unpack prometheus:promtool) || exit 1; \
-	kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
+	[ -n "$$KUBECONFIG" ] || kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
 	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool"; \
 	export KUBERNETES="$$kubernetes" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
 	set -x; $(TESTS) --test e2e

@@ -5,20 +5,20 @@
 mod changes;
 mod delivery;
 mod edits;
+mod expired;
 mod guard;
 mod outage;
 mod readme;
 mod schema;
 mod several;
 mod start;
+mod statuses;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{
-    Bootstrap, Client, Envoy, Kubernetes, Sidecar, Upstream, eventually, kubernetes, registry,
-};
+use harness::{Bootstrap, Client, Envoy, Kubernetes, Sidecar, Upstream, eventually, registry};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -38,7 +38,26 @@ impl Story {
         backends: &[&Upstream],
         settings: &[(&str, &str)],
     ) -> Result<Option<Self>> {
-        let Some(kubernetes) = Kubernetes::start(story).await? else {
+        Self::on(Kubernetes::start(story).await?, backends, settings).await
+    }
+
+    /// The same on an API server that the story stops and starts.
+    async fn start_own(
+        story: &str,
+        backends: &[&Upstream],
+        settings: &[(&str, &str)],
+    ) -> Result<Option<Self>> {
+        let kubernetes = Kubernetes::start_own(story, "stop the API server").await?;
+        Self::on(kubernetes, backends, settings).await
+    }
+
+    /// The same on this one.
+    async fn on(
+        kubernetes: Option<Kubernetes>,
+        backends: &[&Upstream],
+        settings: &[(&str, &str)],
+    ) -> Result<Option<Self>> {
+        let Some(kubernetes) = kubernetes else {
             return Ok(None);
         };
         kubernetes
@@ -126,6 +145,38 @@ async fn condition(
         },
     )
     .await
+}
+
+/// Whether endpoints may be of this machine; the story is skipped where not.
+async fn takes_endpoints(kubernetes: &Kubernetes, story: &str) -> Result<bool> {
+    let takes = kubernetes.takes_local_endpoints().await?;
+    if !takes {
+        report::skipped(story, "the API server takes no endpoint that is 127.0.0.1");
+    }
+    Ok(takes)
+}
+
+/// Applies an EndpointSlice of this Service for one pod: each pod has a port of its own here.
+async fn put_slice(
+    kubernetes: &Kubernetes,
+    service: &str,
+    pod: &Upstream,
+    conditions: &Value,
+) -> Result<()> {
+    let target = json!({"kind": "Pod", "name": pod.id()});
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": pod.id(), "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": pod.address().port(), "protocol": "TCP"}],
+        "endpoints": [{"addresses": [pod.address().ip().to_string()],
+            "conditions": conditions, "targetRef": target}],
+    });
+    kubernetes
+        .apply_object(&kubernetes.slices(), &slice)
+        .await?
+        .ok()?;
+    Ok(())
 }
 
 /// Waits until exactly these answer.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use harness::{Kubernetes, Redis, Registry, Sidecar, kubernetes};
+use harness::{Kubernetes, Redis, Registry, Sidecar};
 use serde_json::Value;
 
 /// A store, or the file that stands for one.
@@ -94,7 +94,8 @@ impl Home for InKubernetes {
         }
         let names = names(documents)?;
         for gone in self.held.difference(&names) {
-            self.kubernetes.delete(kubernetes::CLUSTERS, gone).await?;
+            let kind = self.kubernetes.clusters();
+            self.kubernetes.delete(&kind, gone).await?;
         }
         self.held = names;
         Ok(())

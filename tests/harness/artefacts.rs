@@ -36,7 +36,14 @@ pub fn redis() -> Result<PathBuf> {
 pub fn kubernetes() -> Option<PathBuf> {
     let tools = variable("POINTSMAN_TOOLS").unwrap_or_else(|| root().join(".tools"));
     let folder = variable("KUBERNETES").unwrap_or_else(|| tools.join("kubernetes"));
-    folder.join("crd-apiserver").is_file().then_some(folder)
+    folder.join("apiserver").is_file().then_some(folder)
+}
+
+/// The cluster that the stories are to run on instead of their own API servers: `$KUBECONFIG`.
+pub fn kubeconfig() -> Result<Option<PathBuf>> {
+    let file = variable("KUBECONFIG");
+    let file = file.map(|file| existing(file, "KUBECONFIG must name one file here"));
+    file.transpose()
 }
 
 /// promtool: `$PROMTOOL`, else the one that `make` unpacks.

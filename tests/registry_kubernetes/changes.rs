@@ -2,7 +2,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use harness::kubernetes::SLICES;
 use harness::registry::cluster;
 
 use super::*;
@@ -72,35 +71,24 @@ async fn rg_10_add_reweight_drain_remove_break_and_repair() -> Result<()> {
     story.end().await
 }
 
-/// A slice of the Service `web`: each pod on a port of its own is a slice of its own.
-pub fn slice(pod: &Upstream, conditions: &Value) -> Value {
-    let target = json!({"kind": "Pod", "name": pod.id()});
-    json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": pod.id(), "labels": {"kubernetes.io/service-name": "web"}},
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": pod.address().port(), "protocol": "TCP"}],
-        "endpoints": [{"addresses": [pod.address().ip().to_string()],
-            "conditions": conditions, "targetRef": target}],
-    })
-}
-
 #[tokio::test]
 async fn a_services_endpoints_are_backends() -> Result<()> {
-    let (one, pod, old) = (
-        Upstream::new("one")?,
-        Upstream::new("pod")?,
-        Upstream::new("old")?,
-    );
-    let Some(story) = Story::start("a_services_endpoints", &[&one], &[]).await? else {
+    let (one, pod) = (Upstream::new("one")?, Upstream::new("pod")?);
+    let (old, stranger) = (Upstream::new("old")?, Upstream::new("stranger")?);
+    let name = "a_services_endpoints";
+    let Some(story) = Story::start(name, &[&one], &[]).await? else {
         return Ok(());
     };
+    if !takes_endpoints(&story.kubernetes, name).await? {
+        return Ok(());
+    }
     let mut client = story.envoy.client();
     let put = async |pod: &Upstream, conditions: Value| -> Result<()> {
-        let slice = slice(pod, &conditions);
-        story.kubernetes.apply_object(SLICES, &slice).await?.ok()?;
-        Ok(())
+        put_slice(&story.kubernetes, "web", pod, &conditions).await
     };
+    // Of another Service: never asked.
+    let ready = json!({"ready": true});
+    put_slice(&story.kubernetes, "api", &stranger, &ready).await?;
     let from = json!({"backendsFrom": [{"service": {"name": "web", "port": "http"}}]});
     story
         .kubernetes
@@ -131,7 +119,10 @@ async fn a_services_endpoints_are_backends() -> Result<()> {
         Ok(impaired["state"].clone())
     });
     assert_eq!(state.await?, "Draining");
-    story.kubernetes.delete(SLICES, "old").await?;
+    story
+        .kubernetes
+        .delete(&story.kubernetes.slices(), "old")
+        .await?;
     put(&pod, json!({"ready": false, "serving": false})).await?;
     only(&mut client, &["one"]).await?;
     story.end().await

@@ -1,10 +1,8 @@
 //! Changes through the sidecar end up in objects and annotations, where kubectl finds them.
 
-use harness::kubernetes::SLICES;
 use harness::sidecar::operate;
 use hyper::Method;
 
-use super::changes::slice;
 use super::*;
 
 const ORDERS: &str = "/v1/clusters/orders";
@@ -81,14 +79,18 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
 #[tokio::test]
 async fn services_are_named_and_dropped_through_the_sidecar() -> Result<()> {
     let roles = ["pointsman", "pointsman-editor"];
-    let Some(kubernetes) = Kubernetes::start_for("services_are_named", &roles).await? else {
+    let name = "services_are_named";
+    let Some(kubernetes) = Kubernetes::start_for(name, &roles).await? else {
         return Ok(());
     };
+    if !takes_endpoints(&kubernetes, name).await? {
+        return Ok(());
+    }
     let (one, pod) = (Upstream::new("one")?, Upstream::new("pod")?);
     let plain = registry::cluster("orders", &[&one], json!({}));
     kubernetes.put(&plain).await?;
-    let ready = slice(&pod, &json!({"ready": true}));
-    kubernetes.apply_object(SLICES, &ready).await?.ok()?;
+    let ready = json!({"ready": true});
+    put_slice(&kubernetes, "web", &pod, &ready).await?;
     let sidecar = sidecar(&kubernetes, &[]).await?;
     let serves = async |ids: &[&str]| {
         eventually(SOON, &format!("{ids:?} to be served"), async || {

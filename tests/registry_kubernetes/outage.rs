@@ -4,16 +4,20 @@ use harness::{Load, throughout};
 
 use super::*;
 
-const WHILE: Duration = Duration::from_secs(3);
+/// As long as an operator needs to restart a store.
+const OUTAGE: Duration = Duration::from_secs(30);
 /// A server that hangs is noticed by its silence.
 const SILENCE: Duration = Duration::from_secs(45);
 
 #[tokio::test]
 async fn rg_24_killed_and_restarted_under_load() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let Some(mut story) = Story::start("killed_and_restarted", &[&one], &[]).await? else {
+    let Some(mut story) = Story::start_own("killed_and_restarted", &[&one], &[]).await? else {
         return Ok(());
     };
+    let gone = registry::cluster("gone", &[&one], json!({}));
+    story.kubernetes.put(&gone).await?;
+    story.serves(&["gone", "orders"]).await?;
     let health = story.sidecar.health(200).await?;
     let redis = json!({"status": "disabled", "backend": "kubernetes"});
     assert_eq!(health["redis"], redis);
@@ -21,28 +25,31 @@ async fn rg_24_killed_and_restarted_under_load() -> Result<()> {
         .per_second(200)
         .start();
 
-    story.kubernetes.kill();
+    story.kubernetes.kill()?;
     let health = story.sidecar.health(503).await?;
     assert_eq!(health["kubernetes"]["status"], "disconnected");
     throughout(
-        WHILE,
+        OUTAGE,
         "ready, and the last good registry served",
         async || {
             let ready = story.sidecar.get("/readyz").await?;
             ensure!(ready.status == 200, "/readyz: {}", ready.status);
-            ensure!(
-                story.clusters().await? == ["orders"],
-                "the registry is gone"
-            );
+            let clusters = story.clusters().await?;
+            ensure!(clusters == ["gone", "orders"], "{clusters:?}");
             Ok(())
         },
     )
     .await?;
-    story.kubernetes.restart().await?;
-    // Written before the sidecar is back, or after: either way it arrives.
+    // Meanwhile objects change and go.
+    let elsewhere = story.kubernetes.elsewhere().await?;
     let document = registry::cluster("orders", &[&one, &two], json!({}));
-    story.kubernetes.put(&document).await?;
+    elsewhere.put(&document).await?;
+    elsewhere.delete(&elsewhere.clusters(), "gone").await?;
+    drop(elsewhere);
+    story.sidecar.health(503).await?;
+    story.kubernetes.restart().await?;
     story.sidecar.health(200).await?;
+    story.serves(&["orders"]).await?;
     only(&mut story.envoy.client(), &["one", "two"]).await?;
     story.sidecar.event("registry_lost", 1).await?;
     story.sidecar.event("registry_restored", 1).await?;
@@ -56,7 +63,7 @@ async fn rg_24_killed_and_restarted_under_load() -> Result<()> {
 #[tokio::test]
 async fn a_hung_server_is_noticed_and_taken_up_again() -> Result<()> {
     let one = Upstream::new("one")?;
-    let Some(story) = Story::start("a_hung_server", &[&one], &[]).await? else {
+    let Some(story) = Story::start_own("a_hung_server", &[&one], &[]).await? else {
         return Ok(());
     };
     story.kubernetes.hang().await?;
@@ -84,7 +91,9 @@ async fn our_kind_is_deleted_and_made_again_while_running() -> Result<()> {
     let one = Upstream::new("one")?;
     // Long enough that the loss is not confirmed meanwhile.
     let guard = ("POINTSMAN_GUARD_DELAY", "10m");
-    let Some(story) = Story::start("our_kind_is_deleted", &[&one], &[guard]).await? else {
+    let must = "delete our kind";
+    let kubernetes = Kubernetes::start_own("our_kind_is_deleted", must).await?;
+    let Some(story) = Story::on(kubernetes, &[&one], &[guard]).await? else {
         return Ok(());
     };
     let load = Load::new(story.envoy.address(), u64::MAX)

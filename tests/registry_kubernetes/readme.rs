@@ -1,34 +1,37 @@
-//! The README's object and annotation do what it says.
+//! The README's commands do what it says, typed to a real kubectl.
 
 use harness::artefacts;
-use harness::kubernetes::CLUSTERS;
 
 use super::*;
 
 /// What stands between two marks of the README.
-fn between(readme: &str, start: &str, end: &str) -> Result<String> {
+fn between<'a>(readme: &'a str, start: &str, end: &str) -> Result<&'a str> {
     let (_, rest) = readme.split_once(start).with_context(|| start.to_owned())?;
     let (text, _) = rest.split_once(end).with_context(|| end.to_owned())?;
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 #[tokio::test]
-async fn the_readmes_object_is_served_as_described() -> Result<()> {
-    let Some(kubernetes) = Kubernetes::start("the_readmes_object").await? else {
+async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<()> {
+    let must = "install our kind as the README does";
+    let Some(kubernetes) = Kubernetes::start_bare("the_commands_of_the_readme", must).await? else {
         return Ok(());
     };
     let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
-    let object = between(&readme, "apply -f - <<'YAML'\n", "\nYAML\n")?;
-    let object: Value = serde_saphyr::from_str(&object)?;
-    kubernetes.apply_object(CLUSTERS, &object).await?.ok()?;
-    let words = between(
-        &readme,
-        "annotate bcl orders 'pointsman.dev/overrides=",
-        "'\n",
-    )?;
-    kubernetes
-        .annotate("orders", Some(&serde_json::from_str(&words)?))
-        .await?;
+    let section = between(&readme, "\n## The registry in Kubernetes\n", "\n## ")?;
+    let block = between(section, "```sh\n", "```")?;
+    let pointsman = artefacts::sidecar()?.display().to_string();
+    let block = block.replace("target/dist/pointsman", &pointsman);
+    // This server has no kind of rbac.yaml; the sidecar has its rights all the same.
+    let lines = block.lines().filter(|line| !line.contains("rbac.yaml"));
+    let script: String = lines.map(|line| format!("{line}\n")).collect();
+    ensure!(script.matches("kubectl").count() >= 5, "{script}");
+    // A kind is listed a moment after it is established.
+    eventually(SOON, "the commands to go through", async || {
+        kubernetes.shell(&script).await
+    })
+    .await?;
+
     let sidecar = sidecar(&kubernetes, &[]).await?;
     let status = sidecar.status().await?;
     let cluster = &status["clusters"][0];
@@ -36,5 +39,28 @@ async fn the_readmes_object_is_served_as_described() -> Result<()> {
     assert_eq!(cluster["backends"][0]["id"], "orders-1");
     assert_eq!(cluster["backends"][0]["state"], "Draining");
     condition(&kubernetes, "orders", "ResolvedRefs", "NotFound").await?;
+    let shown = kubernetes.shell("kubectl -n shop get bcl").await?;
+    let mut lines = shown.lines().map(|it| it.split_whitespace().collect());
+    let head: Vec<&str> = lines.next().context("no head")?;
+    let row: Vec<&str> = lines.next().context("no row")?;
+    assert_eq!(
+        head[..5],
+        ["NAME", "ACCEPTED", "PROGRAMMED", "BACKENDS", "HEALTHY"]
+    );
+    assert_eq!(row[..5], ["orders", "True", "Unknown", "1", "0"]);
     sidecar.stop().await
+}
+
+#[tokio::test]
+async fn the_commands_against_trouble_can_be_typed() -> Result<()> {
+    let Some(kubernetes) = Kubernetes::start("the_commands_against_trouble").await? else {
+        return Ok(());
+    };
+    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
+    let raw = between(&readme, "`kubectl get --raw ", "`")?;
+    let version = kubernetes
+        .shell(&format!("kubectl get --raw {raw}"))
+        .await?;
+    ensure!(version.contains("gitVersion"), "{version}");
+    Ok(())
 }

@@ -120,7 +120,7 @@ async fn the_server_takes_what_the_parser_takes() -> Result<()> {
             parsed,
             pointsman_filter::config::ClusterConfig::parse(&sent)?
         );
-        kubernetes.delete(kubernetes::CLUSTERS, "taken").await?;
+        kubernetes.delete(&kubernetes.clusters(), "taken").await?;
     }
     // Services stand beside the document.
     let from = json!({"backendsFrom": [{"service": {"name": "web", "port": 80}},

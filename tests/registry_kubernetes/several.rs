@@ -46,16 +46,14 @@ async fn of_two_objects_with_one_name_the_older_wins() -> Result<()> {
     let Some(story) = Story::start("of_two_objects", &[&one], &[]).await? else {
         return Ok(());
     };
+    let kind = story.kubernetes.clusters();
     // Times of Kubernetes are whole seconds.
     let older = story.kubernetes.get("orders").await?["metadata"]["creationTimestamp"].clone();
     let spec = registry::cluster("orders", &[&two], json!({}));
     let younger = eventually(SOON, "a younger object", async || {
         let made = story.kubernetes.apply("another", &spec).await?.ok()?;
         if made["metadata"]["creationTimestamp"] == older {
-            story
-                .kubernetes
-                .delete(kubernetes::CLUSTERS, "another")
-                .await?;
+            story.kubernetes.delete(&kind, "another").await?;
             anyhow::bail!("as old as the other one");
         }
         Ok(made)
@@ -69,10 +67,7 @@ async fn of_two_objects_with_one_name_the_older_wins() -> Result<()> {
         "{message}"
     );
     only(&mut story.envoy.client(), &["one"]).await?;
-    story
-        .kubernetes
-        .delete(kubernetes::CLUSTERS, "orders")
-        .await?;
+    story.kubernetes.delete(&kind, "orders").await?;
     only(&mut story.envoy.client(), &["two"]).await?;
     story
         .condition("another", "Programmed", "Programmed")

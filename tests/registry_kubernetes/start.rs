@@ -57,19 +57,20 @@ async fn rg_4_it_needs_a_namespace_and_a_way_to_the_server() -> Result<()> {
 
 #[tokio::test]
 async fn rg_11_a_missing_kind_or_right_is_named() -> Result<()> {
-    let Some(kubernetes) = Kubernetes::start_bare("rg_11", &["pointsman"]).await? else {
+    let must = "have users of few rights and none of our kind";
+    let Some(kubernetes) = Kubernetes::start_bare("rg_11", must).await? else {
         return Ok(());
     };
     let (code, text) = fails(&kubernetes.settings()).await?;
     assert_eq!(code, 1, "{text}");
     let says = format!(
         "Kubernetes at {} has no backendclusters.pointsman.dev",
-        kubernetes.url()
+        kubernetes.url()?
     );
     ensure!(text.contains(&says), "{text}");
 
     kubernetes.install().await?;
-    let (code, text) = fails(&kubernetes.settings_of_nobody()).await?;
+    let (code, text) = fails(&kubernetes.settings_of_nobody()?).await?;
     assert_eq!(code, 1, "{text}");
     let says = "forbids to list backendclusters.pointsman.dev in namespace shop";
     ensure!(text.contains(says), "{text}");

@@ -1,7 +1,8 @@
 """The half of a real Kubernetes API server that serves custom resources, built from Debian's sources.
 
 No package holds an API server, but Debian sid has the Kubernetes libraries as Go sources, and with
-them `k8s.io/apiextensions-apiserver` builds in some two minutes; no Go module is downloaded.
+them `k8s.io/apiextensions-apiserver` builds in some two minutes, started by `apiserver.go` beside
+this file; no Go module is downloaded.
 """
 
 import os
@@ -15,9 +16,10 @@ import sid
 import toolbox
 from toolbox import FetchError, say
 
-SERVER = "crd-apiserver"
+SERVER = "apiserver"
 COMMANDS = ["etcd", "kubectl"]
-PACKAGES = ["golang-k8s-apiextensions-apiserver-dev", "etcd-server", "kubectl"]
+LIBRARY = "golang-k8s-apiextensions-apiserver-dev"
+PACKAGES = [LIBRARY, "etcd-server", "kubectl"]
 # A library does not depend on its compiler: this one, or what Debian takes by default.
 COMPILERS = ["golang-1.27-go", "golang-go"]
 # Archives, sources and the build's own cache, all gone when it is through.
@@ -25,7 +27,7 @@ ROOM_BYTES = 6 * 1000**3
 
 
 def fetch() -> pathlib.Path:
-    """The folder with crd-apiserver, etcd and kubectl: what KUBERNETES names, else built once."""
+    """The folder with the API server, etcd and kubectl: what KUBERNETES names, else built once."""
     named = os.environ.get("KUBERNETES")
     if named:
         return pathlib.Path(named)
@@ -43,8 +45,7 @@ def _make(place: pathlib.Path) -> None:
     if free < ROOM_BYTES:
         raise FetchError(f"{free / 1e9:.1f} GB free, the build needs {ROOM_BYTES / 1e9:.0f} GB")
     try:
-        _unpack(work)
-        _build(work)
+        _build(work, _unpack(work))
         place.mkdir(exist_ok=True)
         for name in COMMANDS:
             shutil.move(work / "root/usr/bin" / name, place / name)
@@ -54,8 +55,9 @@ def _make(place: pathlib.Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _unpack(work: pathlib.Path) -> None:
-    """Downloads the packages and all they need, and unpacks what is wanted of them."""
+def _unpack(work: pathlib.Path) -> str:
+    """Downloads the packages and all they need, unpacks what is wanted of them, and tells the
+    version of Kubernetes that they are of."""
     say("kubernetes: fetching the sources from Debian sid (0.5 GB, once)")
     (work / "root").mkdir(parents=True)
     apt = sid.update("the API server's source", work)
@@ -64,13 +66,18 @@ def _unpack(work: pathlib.Path) -> None:
         debian.run([*install, COMPILERS[0]], f"apt-get download of {COMPILERS[0]}")
     except FetchError:
         debian.run([*install, COMPILERS[1]], f"apt-get download of {COMPILERS[1]}")
+    version = "0.0.0"
     for archive in sorted((work / "cache/archives").glob("*.deb")):
+        if archive.name.startswith(f"{LIBRARY}_"):
+            version = archive.name.split("_")[1].split("-")[0]
         if archive.name.startswith(("golang-", "etcd-server", "kubectl")):
             debian.run(["dpkg", "-x", str(archive), str(work / "root")], f"dpkg -x {archive.name}")
         archive.unlink()
+    # The libraries of Kubernetes 1.36.4 are 0.36.4.
+    return "v1" + version.removeprefix("0")
 
 
-def _build(work: pathlib.Path) -> None:
+def _build(work: pathlib.Path, version: str) -> None:
     say(f"kubernetes: building {SERVER} (2 to 4 minutes, once)")
     root = work / "root/usr"
     compilers = sorted((root / "lib").glob("go-1.*"))
@@ -83,8 +90,9 @@ def _build(work: pathlib.Path) -> None:
         "GO111MODULE": "off", "GOTOOLCHAIN": "local", "GOPROXY": "off", "CGO_ENABLED": "0",
     }
     build = [
-        str(compilers[-1] / "bin/go"), "build", "-trimpath", "-ldflags=-s -w",
-        "-o", str(work / SERVER), "k8s.io/apiextensions-apiserver",
+        str(compilers[-1] / "bin/go"), "build", "-trimpath",
+        f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={version}",
+        "-o", str(work / SERVER), str(pathlib.Path(__file__).with_name("apiserver.go")),
     ]
     done = subprocess.run(build, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if done.returncode != 0:

@@ -3,16 +3,12 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Result;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
-use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 
 /// An authority that lives in a folder.
@@ -23,8 +19,6 @@ pub struct Pki {
 
 /// A certificate and its key.
 pub struct Identity {
-    certificate: CertificateDer<'static>,
-    key: Vec<u8>,
     /// PEM files.
     pub files: (PathBuf, PathBuf),
 }
@@ -84,19 +78,6 @@ impl Pki {
         Ok(file)
     }
 
-    /// TLS as this user.
-    pub fn client(&self, user: &Identity) -> Result<Arc<ClientConfig>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.der().clone())?;
-        let key = PrivateKeyDer::Pkcs8(user.key.clone().into());
-        let provider = Arc::new(ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![user.certificate.clone()], key)?;
-        Ok(Arc::new(config))
-    }
-
     fn issue(&self, params: CertificateParams, file: &str) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.authority)?;
@@ -106,11 +87,7 @@ impl Pki {
         );
         fs::write(&files.0, certificate.pem())?;
         fs::write(&files.1, key.serialize_pem())?;
-        Ok(Identity {
-            certificate: certificate.der().clone(),
-            key: key.serialize_der(),
-            files,
-        })
+        Ok(Identity { files })
     }
 }
 

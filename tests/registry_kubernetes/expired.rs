@@ -1,0 +1,108 @@
+//! A watch that would go on from a version that the server no longer knows: everything is read
+//! again, and what happened meanwhile is not lost.
+
+use harness::Load;
+use hyper::Method;
+
+use super::*;
+
+/// A watch's own end comes after ten seconds.
+const WATCH_END: Duration = Duration::from_secs(30);
+
+impl Story {
+    /// How often the sidecar has read everything.
+    async fn listings(&self) -> Result<u64> {
+        let status = self.sidecar.status().await?;
+        let listings = status["registry"]["store"]["listings"].as_u64();
+        listings.with_context(|| status["registry"].to_string())
+    }
+
+    /// Waits until the server has ended every watch of these, as it does from time to time.
+    async fn watches_ended(&self, plural: &str) -> Result<()> {
+        let what = format!("the end of the watches of {plural}");
+        eventually(WATCH_END, &what, async || {
+            let metrics = self.kubernetes.ask(Method::GET, "/metrics", None).await?;
+            let metrics = metrics.body.as_str().context("no metrics")?.to_owned();
+            let resource = format!("resource=\"{plural}\"");
+            let mut watches = metrics.lines().filter(|it| {
+                it.starts_with("apiserver_longrunning_requests{")
+                    && it.contains(&resource)
+                    && it.contains("verb=\"WATCH\"")
+            });
+            let open = watches.find(|it| !it.ends_with(" 0"));
+            ensure!(open.is_none(), "{open:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// What a watch of these from this version is answered.
+    async fn watch_from(&self, kind: &str, version: &str) -> Result<u64> {
+        let path = format!("{kind}?watch=1&timeoutSeconds=1&resourceVersion={version}");
+        let answer = self.kubernetes.ask(Method::GET, &path, None).await?;
+        let code = answer.body["object"]["code"].as_u64();
+        Ok(code.unwrap_or(u64::from(answer.status)))
+    }
+}
+
+#[tokio::test]
+async fn an_expired_version_loses_nothing() -> Result<()> {
+    let all = ["one", "two", "three", "four"].map(Upstream::new);
+    let [one, two, three, four] = all;
+    let (one, two, three, four) = (one?, two?, three?, four?);
+    let name = "an_expired_version";
+    let Some(mut story) = Story::start_own(name, &[&one], &[]).await? else {
+        return Ok(());
+    };
+    let (clusters, slices) = (story.kubernetes.clusters(), story.kubernetes.slices());
+    let ready = json!({"ready": true});
+    let with = |own: &Upstream| {
+        let from = json!({"backendsFrom": [{"service": {"name": "web"}}]});
+        registry::cluster("orders", &[own], from)
+    };
+    put_slice(&story.kubernetes, "web", &two, &ready).await?;
+    story.kubernetes.put(&with(&one)).await?;
+    only(&mut story.envoy.client(), &["one", "two"]).await?;
+    let resolved = story
+        .condition("orders", "ResolvedRefs", "Resolved")
+        .await?;
+    let listings = story.listings().await?;
+    let load = Load::new(story.envoy.address(), u64::MAX)
+        .per_second(100)
+        .start();
+
+    // The sidecar stands still while its watches end in good order and everything changes; the
+    // server that comes back knows nothing of the time before.
+    story.sidecar.hang().await?;
+    story.watches_ended("backendclusters").await?;
+    story.watches_ended("endpointslices").await?;
+    let known = story
+        .kubernetes
+        .ask(Method::GET, &clusters, None)
+        .await?
+        .ok()?;
+    let known = known["metadata"]["resourceVersion"].as_str();
+    let known = known.context("a list without a version")?.to_owned();
+    story.kubernetes.put(&with(&three)).await?;
+    story.kubernetes.delete(&slices, "two").await?;
+    put_slice(&story.kubernetes, "web", &four, &ready).await?;
+    story.kubernetes.restart().await?;
+    for kind in [&clusters, &slices] {
+        let code = story.watch_from(kind, &known).await?;
+        ensure!(code == 410, "{kind} from {known}: {code}");
+    }
+    story.sidecar.resume()?;
+
+    only(&mut story.envoy.client(), &["four", "three"]).await?;
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    // It was no outage, neither of the objects nor of the endpoints.
+    assert_eq!(story.listings().await?, listings + 1);
+    story.sidecar.event("registry_lost", 0).await?;
+    let now = story
+        .condition("orders", "ResolvedRefs", "Resolved")
+        .await?;
+    assert_eq!(now["lastTransitionTime"], resolved["lastTransitionTime"]);
+    load.stop().await?.ensure_clean()
+}

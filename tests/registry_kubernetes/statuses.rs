@@ -1,0 +1,63 @@
+//! What an object says of itself: written when it is news, not too often, and again when it is lost.
+
+use std::collections::BTreeSet;
+
+use harness::throughout;
+use hyper::Method;
+
+use super::*;
+
+const FLAPPING: Duration = Duration::from_secs(4);
+/// One a second, the one before, and one that was just due.
+const WORDS_MAX: usize = 6;
+
+#[tokio::test]
+async fn what_flaps_is_written_once_a_second() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let Some(story) = Story::start("what_flaps", &[&one], &[]).await? else {
+        return Ok(());
+    };
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    let (mut edits, mut said) = (0_usize, BTreeSet::new());
+    throughout(FLAPPING, "one edit after the other", async || {
+        edits += 1;
+        let mut document = registry::cluster("orders", &[&one], json!({}));
+        document["backends"][0]["weight"] = json!(1 + edits % 2);
+        story.kubernetes.put(&document).await?;
+        let object = story.kubernetes.get("orders").await?;
+        said.insert(object["status"]["observedGeneration"].as_i64());
+        Ok(())
+    })
+    .await?;
+    ensure!(edits > 2 * WORDS_MAX, "{edits} edits say nothing");
+    ensure!(said.len() <= WORDS_MAX, "{edits} edits: {said:?}");
+    // The last word stands in the end.
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    story.end().await
+}
+
+#[tokio::test]
+async fn what_somebody_wiped_is_written_with_the_next_full_reading() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let settings = [("POINTSMAN_RECONCILE_INTERVAL", "1s")];
+    let Some(story) = Story::start("what_somebody_wiped", &[&one], &settings).await? else {
+        return Ok(());
+    };
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    let path = format!("{}/orders/status", story.kubernetes.clusters());
+    let wiped = json!({"status": null});
+    let wiped = Some(("application/merge-patch+json", &wiped));
+    let answer = story.kubernetes.ask(Method::PATCH, &path, wiped).await?;
+    let object = answer.ok()?;
+    ensure!(object.get("status").is_none(), "{object}");
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    story.end().await
+}
