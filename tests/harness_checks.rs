@@ -2,6 +2,7 @@
 //! a real Envoy before any filter has a say, and the ends of processes.
 
 mod backends;
+mod clusters;
 mod envoys;
 mod processes;
 mod sidecars;

@@ -18,7 +18,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Bootstrap, Client, Envoy, Kubernetes, Sidecar, Upstream, eventually, registry};
+use harness::{
+    Bootstrap, Client, Envoy, Kubernetes, Sidecar, Upstream, eventually, registry, report,
+};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(20);

@@ -15,7 +15,7 @@ mod pki;
 mod shell;
 
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -59,11 +59,16 @@ impl Kubernetes {
         let Some(kubeconfig) = artefacts::kubeconfig()? else {
             return installed(Self::launch(story, roles).await?).await;
         };
-        let (foreign, api) = Foreign::enter(kubeconfig).await?;
-        let host = Host::Foreign(foreign);
-        let kubernetes = Kubernetes { host, api };
+        let kubernetes = Self::enter(kubeconfig).await?;
         kubernetes.report("Kubernetes API server").await?;
         Ok(Some(kubernetes))
+    }
+
+    /// A namespace of its own on the server that this file names, and whatever kinds are missing.
+    pub async fn enter(kubeconfig: PathBuf) -> Result<Self> {
+        let (foreign, api) = Foreign::enter(kubeconfig).await?;
+        let host = Host::Foreign(foreign);
+        Ok(Kubernetes { host, api })
     }
 
     /// One that is the story's alone, which `must` do something to it that spoils it for others.
@@ -133,11 +138,15 @@ impl Kubernetes {
     /// Runs a shell's commands, kubectl among them, with every right and in the project's folder;
     /// gives what they print.
     pub async fn shell(&self, script: &str) -> Result<String> {
-        let kubeconfig = match &self.host {
+        shell::run(script, self.kubeconfig()).await
+    }
+
+    /// A kubeconfig with every right.
+    pub fn kubeconfig(&self) -> &Path {
+        match &self.host {
             Host::Own(own) => own.master(),
             Host::Foreign(foreign) => foreign.kubeconfig(),
-        };
-        shell::run(script, kubeconfig).await
+        }
     }
 
     /// Where it listens, as the sidecar names it.

@@ -11,6 +11,7 @@ use hyper::Method;
 use serde_json::json;
 use tokio::runtime;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::api::{Api, all_kinds, name_of};
 use super::kubeconfig;
@@ -79,8 +80,10 @@ impl Drop for Foreign {
         let left = thread::spawn(move || {
             let mut runtime = runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build()?;
-            let leaving = tokio::time::timeout(LEAVING_MAX, leave(&api, namespaced));
-            runtime.block_on(async { leaving.await.context("no end in time")? })
+            runtime.block_on(async {
+                let left = timeout(LEAVING_MAX, leave(&api, namespaced)).await;
+                left.context("no end in time")?
+            })
         });
         let left = left.join().unwrap_or_else(|_| Err(anyhow!("a panic")));
         if let Err(error) = left {
