@@ -139,10 +139,12 @@ async fn condition(
             let found = found.context("no such condition")?;
             ensure!(found["reason"] == reason, "{found}");
             let observed = &object["metadata"]["generation"];
-            ensure!(
-                found["observedGeneration"] == *observed,
-                "of an older generation: {found}"
-            );
+            for said in [found, &object["status"]] {
+                ensure!(
+                    said["observedGeneration"] == *observed,
+                    "of an older generation: {said}"
+                );
+            }
             Ok(found.clone())
         },
     )
