@@ -134,3 +134,92 @@ fn the_files_fit_together() -> Result<()> {
     assert_eq!(&pod["spec"]["serviceAccountName"], account);
     Ok(())
 }
+
+#[test]
+fn the_pod_starts_and_ends_as_it_must() -> Result<()> {
+    let deployment = &objects("deployment.yaml")?[0];
+    let pod = &deployment["spec"]["template"]["spec"];
+    let envoy = &pod["containers"][0];
+    let (module, sidecar) = (&pod["initContainers"][0], &pod["initContainers"][1]);
+
+    // Without this word Envoy would wait for the sidecar's end.
+    assert_eq!(sidecar["restartPolicy"], "Always");
+    assert_eq!(words(&sidecar["args"]), ["serve"]);
+    let told = sidecar["env"].as_array().context("env")?;
+    let told = |name: &str| {
+        told.iter()
+            .find(|it| it["name"] == name)
+            .context("not told")
+    };
+    assert_eq!(told("POINTSMAN_REGISTRY")?["value"], "kubernetes");
+    let namespace = &told("POD_NAMESPACE")?["valueFrom"]["fieldRef"]["fieldPath"];
+    assert_eq!(namespace, "metadata.namespace");
+    // It refuses to listen for everybody without a token.
+    let token = &told("POINTSMAN_ADMIN_TOKEN")?["valueFrom"]["secretKeyRef"];
+    ensure!(
+        token["name"].is_string() && token["key"].is_string(),
+        "{token}"
+    );
+
+    let mounted = |container: &Value, volume: &str| -> Result<String> {
+        let mounts = container["volumeMounts"].as_array().context("mounts")?;
+        let mount = mounts.iter().find(|it| it["name"] == volume);
+        let path = mount.and_then(|it| it["mountPath"].as_str());
+        Ok(path
+            .with_context(|| format!("{volume} is not mounted"))?
+            .to_owned())
+    };
+    let copied = words(&module["command"]);
+    let file = format!("{}/pointsman.wasm", mounted(module, "module")?);
+    assert_eq!(copied.last(), Some(&file.as_str()));
+    let file = format!("{}/pointsman.wasm", mounted(envoy, "module")?);
+    ensure!(
+        text("envoy.yaml")?.contains(&format!("filename: {file}")),
+        "{file}"
+    );
+
+    // Envoy's drain, then the sidecar's own end (its default).
+    let drain = text("drain.sh")?;
+    let (_, drain) = drain
+        .split_once("DRAIN_MAX_SECONDS:-")
+        .context("no maximum")?;
+    let (drain, _) = drain.split_once('}').context("no maximum")?;
+    let grace = pod["terminationGracePeriodSeconds"]
+        .as_u64()
+        .context("no grace")?;
+    ensure!(grace >= drain.parse::<u64>()? + 30, "{grace}");
+    Ok(())
+}
+
+#[test]
+fn nobody_has_more_than_needed() -> Result<()> {
+    let deployment = &objects("deployment.yaml")?[0];
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    let all = ["containers", "initContainers"].map(|list| pod[list].as_array());
+    for container in all.into_iter().flatten().flatten() {
+        let name = &container["name"];
+        let may = &container["securityContext"];
+        assert_eq!(may["allowPrivilegeEscalation"], false, "{name}");
+        assert_eq!(may["readOnlyRootFilesystem"], true, "{name}");
+        assert_eq!(words(&may["capabilities"]["drop"]), ["ALL"], "{name}");
+        ensure!(
+            container["resources"]["limits"]["memory"].is_string(),
+            "{name}"
+        );
+    }
+    for object in objects("rbac.yaml")? {
+        let kind = object["kind"].as_str().unwrap_or("");
+        ensure!(
+            !kind.starts_with("Cluster"),
+            "{kind}: one namespace is enough"
+        );
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            for field in ["apiGroups", "resources", "verbs"] {
+                ensure!(!words(&rule[field]).contains(&"*"), "{rule}");
+                ensure!(!words(&rule[field]).is_empty(), "{rule}");
+            }
+        }
+    }
+    Ok(())
+}

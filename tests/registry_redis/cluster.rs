@@ -70,3 +70,17 @@ async fn the_node_that_holds_the_registry_is_found_and_followed() -> Result<()> 
     serves(&sidecar, "late").await?;
     load.stop().await?.ensure_clean()
 }
+
+#[tokio::test]
+async fn one_named_node_is_enough_and_an_empty_registry_is_followed() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let redis = Cluster::start(PASSWORD).await?;
+    let sidecar = Sidecar::start_on_store(redis.settings_of_a_bystander().await?).await?;
+    // There is no key that could be missed.
+    redis.move_registry().await?;
+    redis
+        .put(&registry::cluster("late", &[&one], json!({})))
+        .await?;
+    serves(&sidecar, "late").await?;
+    sidecar.stop().await
+}

@@ -111,3 +111,29 @@ async fn roles_that_change_in_good_order_are_followed() -> Result<()> {
         .status_field_at(&replica, "late", "backends", "1")
         .await
 }
+
+#[tokio::test]
+async fn another_master_is_followed_though_the_old_one_says_nothing() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let pair = Pair::start().await?;
+    let dead = Port::reserve()?;
+    let url = pair.url(&dead);
+    let Pair {
+        master,
+        replica,
+        sentinel,
+    } = pair;
+    let settings = [
+        ("REDIS_URL", url.as_str()),
+        ("POINTSMAN_SENTINEL_PASSWORD", GUARD_PASSWORD),
+        ("POINTSMAN_RECONCILE_INTERVAL", "1s"),
+    ];
+    let story = Story::start(master, &[&one], &settings).await?;
+    // The old one lives on as a master, and closes no connection.
+    replica.ask(&["REPLICAOF", "NO", "ONE"]).await?;
+    sentinel.appoint(&replica).await?;
+    replica
+        .put(&registry::cluster("late", &[&one], json!({})))
+        .await?;
+    story.backends("late", &["one"]).await.map(drop)
+}

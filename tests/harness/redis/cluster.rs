@@ -65,16 +65,13 @@ impl Cluster {
 
     /// The settings of a sidecar on this cluster.
     pub fn settings(&self) -> [(String, String); 2] {
-        let password = self.nodes.iter().find_map(|it| it.password.as_deref());
-        let places: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|it| it.address().to_string())
-            .collect();
-        let (password, places) = (password.unwrap_or(""), places.join(","));
-        let url = format!("redis+cluster://:{password}@{places}");
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        [pair("POINTSMAN_REGISTRY", "redis"), pair("REDIS_URL", &url)]
+        settings(&self.nodes)
+    }
+
+    /// The same where one node only is named, and another one holds the registry.
+    pub async fn settings_of_a_bystander(&self) -> Result<[(String, String); 2]> {
+        let bystander = (self.owner().await? + 2) % NODES;
+        Ok(settings(&self.nodes[bystander..=bystander]))
     }
 
     /// Writes a cluster's document under its key.
@@ -174,4 +171,14 @@ async fn id(node: &Redis) -> Result<String> {
         Reply::Text(id) => Ok(id),
         other => bail!("CLUSTER MYID: {other:?}"),
     }
+}
+
+/// The settings of a sidecar that is told of these nodes.
+fn settings(nodes: &[Redis]) -> [(String, String); 2] {
+    let password = nodes.iter().find_map(|it| it.password.as_deref());
+    let places: Vec<String> = nodes.iter().map(|it| it.address().to_string()).collect();
+    let (password, places) = (password.unwrap_or(""), places.join(","));
+    let url = format!("redis+cluster://:{password}@{places}");
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    [pair("POINTSMAN_REGISTRY", "redis"), pair("REDIS_URL", &url)]
 }

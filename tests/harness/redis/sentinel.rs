@@ -97,8 +97,26 @@ impl Sentinel {
         Ok(())
     }
 
+    /// Takes another one for the master from now on, which nobody is told; it must be one.
+    pub async fn appoint(&self, master: &Redis) -> Result<()> {
+        self.ask("REMOVE").await?;
+        let address = master.address();
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        self.say(&["MONITOR", &self.service, &host, &port, "1"])
+            .await?;
+        if let Some(password) = &master.password {
+            let set = ["SET", &self.service, "auth-pass", password];
+            self.say(&set).await?;
+        }
+        Ok(())
+    }
+
     async fn ask(&self, word: &str) -> Result<Reply> {
-        let command = ["SENTINEL", word, &self.service];
+        self.say(&[word, &self.service]).await
+    }
+
+    async fn say(&self, words: &[&str]) -> Result<Reply> {
+        let command = [&["SENTINEL"], words].concat();
         let reply = client::ask(self.address(), Some(&self.password), &command).await;
         match reply.with_context(|| self.process.log_tail())? {
             Reply::Error(error) => bail!("{command:?}: {error}"),
