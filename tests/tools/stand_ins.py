@@ -116,12 +116,12 @@ def _for_everybody(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "/share/doc/" in entry.name else entry
 
 
-def _system(name: str, packages: list[str], files: dict[str, pathlib.Path], *changes: str) -> None:
+def _system(image: str, packages: list[str], files: dict[str, pathlib.Path], *changes: str) -> None:
     """A Debian of one layer: the engine takes minutes to make layers of many files one by one."""
     program = debian.command("mmdebstrap")
     with tempfile.NamedTemporaryFile(suffix=".tar") as system:
         made = subprocess.run(
-            [program, "--quiet", "--variant=apt", f"--include={','.join(packages)}",
+            [program, "--quiet", "--variant=apt", *(f"--include={name}" for name in packages),
              *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "locale", "man")),
              "bookworm", system.name],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
@@ -132,7 +132,7 @@ def _system(name: str, packages: list[str], files: dict[str, pathlib.Path], *cha
             _add(archive, files)
         options = [word for change in (*changes, 'CMD ["bash"]', f"LABEL {LABEL}=true")
                    for word in ("--change", change)]
-        docker.run("docker", "import", *options, system.name, name)
+        docker.run("docker", "import", *options, system.name, image)
 
 
 def _base(name: str) -> None:
