@@ -86,6 +86,12 @@ def caches() -> set[str]:
 
 
 def remove_caches(ids: set[str]) -> None:
-    """Lets BuildKit forget these."""
-    for cache in sorted(ids & caches()):
-        run("docker", "builder", "prune", "--all", "--force", "--filter", f"id={cache}")
+    """Lets BuildKit forget these, as far as nothing else is built on them."""
+    left = ids & caches()
+    # It keeps what another one is built on, so the last ones go first.
+    while left:
+        for cache in sorted(left):
+            run("docker", "builder", "prune", "--all", "--force", "--filter", f"id={cache}")
+        before, left = left, ids & caches()
+        if left == before:
+            return
