@@ -60,10 +60,10 @@ impl Profile {
             false => Profile {
                 quick: false,
                 only,
-                rounds: 31,
+                rounds: 21,
                 warm_up: Duration::from_millis(100),
                 sample: Duration::from_millis(400),
-                paced_rounds: 7,
+                paced_rounds: 5,
                 paced: Duration::from_millis(1500),
                 repeats_max: 2,
                 edits: &[(100, 60), (1000, 100), (10_000, 60)],
