@@ -101,6 +101,8 @@ async fn an_expired_version_loses_nothing() -> Result<()> {
     story
         .condition("orders", "Programmed", "Programmed")
         .await?;
+    // What a reading does not name is gone, also of the endpoints.
+    assert_eq!(story.backends().await?, 2);
     // It was no outage, neither of the objects nor of the endpoints.
     assert_eq!(story.listings().await?, listings + 1);
     story.sidecar.event("registry_lost", 0).await?;

@@ -10,7 +10,7 @@ const WHILE: Duration = Duration::from_secs(2);
 
 impl Story {
     /// How many backends of `orders` the sidecar serves.
-    async fn backends(&self) -> Result<usize> {
+    pub async fn backends(&self) -> Result<usize> {
         let status = self.sidecar.status().await?;
         let backends = status["clusters"][0]["backends"].as_array();
         Ok(backends.context("backends")?.len())
