@@ -57,7 +57,8 @@ check: tools-wasm ## formatting and lints, native and wasm
 	cargo clippy -p pointsman-filter --no-default-features --tests --target $(WASM) -- -D warnings
 
 test: ## check and every test below, then a summary of what ran on what
-	@$(PYTHON) tests/tools/run_tests.py check test-tools test-unit test-wasm test-e2e
+	@$(PYTHON) tests/tools/run_tests.py check test-tools test-unit test-wasm \
+		test-e2e test-compose
 
 test-tools: ## test the scripts of tests/tools
 	@$(PYTHON) -m unittest discover --start-directory tests/tools --pattern '*_test.py'
