@@ -346,7 +346,7 @@ def main() -> int:
         report.skip("compose", why)
         return report.end()
     print(f"runs on Docker Engine {docker.engine_version()}", flush=True)
-    caches = docker.caches()
+    caches, nameless = docker.caches(), docker.nameless()
     images = stand_ins.Images()
     try:
         compiled.lend(images)
@@ -373,6 +373,8 @@ def main() -> int:
             docker.remove_image(name)
         docker.run("docker", "image", "prune", "--force", "--filter", f"label={BUILD_LABEL}")
         images.remove()
+        for image in docker.nameless() - nameless:
+            docker.remove_image(image)
         docker.remove_caches(docker.caches() - caches)
     return report.end()
 

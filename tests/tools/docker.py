@@ -63,6 +63,11 @@ def image_id(name: str) -> str | None:
         return None
 
 
+def nameless() -> set[str]:
+    """The ids of the images that have lost their names here, as a build that is repeated does it."""
+    return set(run("docker", "images", "--quiet", "--no-trunc", "--filter", "dangling=true").split())
+
+
 def remove_image(name: str) -> None:
     """Takes the name off its image, and the image away when it has no other."""
     if image_id(name):
