@@ -29,6 +29,8 @@ ENVOY = f"envoyproxy/envoy:v{envoy.ENVOY.version}"
 REDIS = "redis:7.4"
 # What tells a stand-in from an image that was pulled.
 LABEL = "dev.pointsman.stand-in"
+# In the place of a file: a folder in which any user may write.
+EMPTY = None
 CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
 TRUSTED = "/etc/ssl/certs/trusted-by-the-host.crt"
 # What rustup calls its own program in CARGO_HOME/bin.
@@ -103,10 +105,15 @@ def build(name: str, dockerfile: str, files: dict[str, pathlib.Path]) -> None:
         docker.run("docker", "build", "--tag", name, "-", source=context)
 
 
-def _add(archive: tarfile.TarFile, files: dict[str, pathlib.Path]) -> None:
+def _add(archive: tarfile.TarFile, files: dict[str, pathlib.Path | None]) -> None:
     for place, source in files.items():
-        # What is a link here must be a file there.
-        archive.add(source.resolve(), place, filter=_for_everybody)
+        if source is EMPTY:
+            folder = tarfile.TarInfo(place)
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(_for_everybody(folder))
+        else:
+            # What is a link here must be a file there.
+            archive.add(source.resolve(), place, filter=_for_everybody)
 
 
 def _for_everybody(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -116,7 +123,7 @@ def _for_everybody(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "/share/doc/" in entry.name else entry
 
 
-def _system(image: str, packages: list[str], files: dict[str, pathlib.Path], *changes: str) -> None:
+def _system(image: str, packages: list[str], files: dict[str, pathlib.Path | None], *changes: str) -> None:
     """A Debian of one layer: the engine takes minutes to make layers of many files one by one."""
     program = debian.command("mmdebstrap")
     with tempfile.NamedTemporaryFile(suffix=".tar") as system:
@@ -149,6 +156,9 @@ def rust(name: str, more: dict[str, pathlib.Path], *changes: str) -> None:
     toolchain = _rust_says("rustup", "show", "active-toolchain").split()[0]
     rustup = shutil.which("rustup")
     files = {
+        "./usr/local/rustup": EMPTY,
+        "./usr/local/rustup/toolchains": EMPTY,
+        "./usr/local/cargo": EMPTY,
         f"./usr/local/rustup/toolchains/{toolchain}":
             pathlib.Path(_rust_says("rustc", "--print", "sysroot")),
         **{f"./usr/local/cargo/bin/{proxy}": pathlib.Path(rustup) for proxy in PROXIES},
