@@ -111,7 +111,8 @@ pub fn describe(cores: Cores) -> serde_json::Value {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     serde_json::json!({
         "cpu": model,
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        // The machine's: this process has left all but one.
+        "cores": info.lines().filter(|line| line.starts_with("processor")).count(),
         "envoyCore": cores.envoy,
         "otherCore": cores.others,
         "kernel": kernel.trim(),

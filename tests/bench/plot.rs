@@ -151,6 +151,10 @@ pub fn lines(title: &str, across: &str, up: &str, scale: Scale, series: &[Series
             let ends = [pair[0], pair[1]].map(|(across, up)| (x(across), y(up)));
             line(&mut svg, ends[0], ends[1], colour);
         }
+        // A single point makes no line.
+        for (across, up) in points {
+            dot(&mut svg, (x(*across), y(*up)), colour);
+        }
         let below = TOP + 18.0 * index as f64;
         line(
             &mut svg,
@@ -178,6 +182,14 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
     let _ = writeln!(
         svg,
         r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#
+    );
+}
+
+fn dot(svg: &mut String, at: (f64, f64), colour: &str) {
+    let _ = writeln!(
+        svg,
+        r#"<circle cx="{:.1}" cy="{:.1}" r="2.5" fill="{colour}"/>"#,
+        at.0, at.1
     );
 }
 
