@@ -7,8 +7,8 @@
 //! In reading order: [`bench::cpu`] compares the [`bench::contender`]s under a [`bench::load`],
 //! [`bench::counts`] counts in an interpreter ([`bench::vm`]) what no machine disturbs,
 //! [`bench::core`] times the routing core alone, [`bench::delivery`] and [`bench::verdict`] follow
-//! news to the workers and [`bench::memory`] what Envoy keeps of it, [`bench::failover`] kills a backend; [`bench::targets`] and
-//! [`bench::report`] say what it came to.
+//! news to the workers and [`bench::memory`] what Envoy keeps of it, [`bench::failover`] kills a
+//! backend; [`bench::targets`] and [`bench::report`] say what it came to.
 
 mod bench {
     pub mod contender;
@@ -27,6 +27,7 @@ mod bench {
     pub mod profile;
     pub mod report;
     pub mod responder;
+    pub mod samples;
     pub mod targets;
     pub mod verdict;
     pub mod vm;

@@ -1,25 +1,25 @@
 //! CPU per request in Envoy, and latency at one rate for all.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::contender::{CONNECTIONS, Case, Contender, Extra, Kind};
-use crate::figures::{Spread, percentile, rounded};
+use crate::figures::rounded;
 use crate::load::Load;
 use crate::machine::{self, Cores};
 use crate::profile::Profile;
+use crate::samples::{self, Cost, Samples};
 
 /// Of a sample's time, how much of Envoy's core may go to others before the sample is repeated.
 const DISTURBED_SHARE: f64 = 0.06;
 /// Of native's capacity, how fast the paced load is.
 const PACED_SHARE: f64 = 0.25;
 /// Seconds of full speed until V8 has optimised what is hot.
-const TIER_UP_S: f64 = 1.5;
+const TIER_UP_S: f64 = 1.0;
 /// Seconds of full speed for the first connections, per thousand backends.
-const FIRST_TOUCH_S: f64 = 0.7;
+const FIRST_TOUCH_S: f64 = 0.6;
 
 /// Every policy there is.
 pub const POLICIES: [&str; 4] = ["PowerOfTwo", "RoundRobin", "Random", "LeastLoaded"];
@@ -32,14 +32,6 @@ pub struct Comparison {
     pub method: Value,
     /// Cases that ended in an error or had errors.
     pub failed: Vec<(String, String)>,
-}
-
-#[derive(Default)]
-struct Samples {
-    /// Microseconds per request by round: in Envoy, and in everything that picks.
-    by_round: BTreeMap<usize, (f64, f64)>,
-    latencies_ms: Vec<f64>,
-    errors: u64,
 }
 
 /// The cases of a profile.
@@ -72,79 +64,60 @@ pub fn cases(profile: &Profile) -> Vec<Case> {
     cases
 }
 
-/// Runs the comparison: all Envoys at once, one awake at a time, round after round.
+/// Runs the comparison: all Envoys at once, one awake at a time, round after round; and all of it
+/// again with new processes. What a process happens to get (its place in memory, the seeds of its
+/// hashes) stays for its life and is worth some per cent: rounds alone would never show that.
 pub async fn run(profile: &Profile, cores: Cores) -> Result<Comparison> {
-    let mut failed = Vec::new();
-    let mut contenders = Vec::new();
-    for case in cases(profile) {
-        println!("  starting {}", case.name());
-        match start(case, cores).await {
-            Ok(contender) => contenders.push((contender, Samples::default())),
-            Err(error) => failed.push((case.name(), format!("{error:#}"))),
-        }
+    let blank = |case| (case, Samples::default());
+    let mut run = Run {
+        profile,
+        cores,
+        cases: cases(profile).into_iter().map(blank).collect(),
+        rate: None,
+        disturbed: Disturbed::default(),
+    };
+    for start in 0..profile.starts {
+        println!("  start {} of {}", start + 1, profile.starts);
+        run.start(start).await?;
     }
-    let mut disturbed = Disturbed::default();
-    let mut rate = 0.0;
-    for round in 0..profile.rounds {
-        if round % 10 == 0 {
-            println!("  round {} of {}", round + 1, profile.rounds);
-        }
-        let count = contenders.len();
-        for turn in 0..count {
-            // Another one begins in every round, so that nobody always follows the same one.
-            let index = if round == 0 {
-                turn
-            } else {
-                (turn + round * 5) % count
-            };
-            let (contender, samples) = &mut contenders[index];
-            contender.wake()?;
-            let capacity = sample(contender, samples, round, profile, cores, &mut disturbed)?;
-            if rate == 0.0 {
-                // The first of the first round is native.
-                rate = PACED_SHARE * capacity;
-            }
-            if round < profile.paced_rounds {
-                pace(contender, samples, rate, profile)?;
-            }
-            contender.sleep().await?;
-        }
-    }
-    for (contender, samples) in &contenders {
-        if samples.errors > 0 {
-            let reason = format!("{} requests failed", samples.errors);
-            failed.push((contender.case.name(), reason));
-        }
-    }
+    let failed = run.cases.iter().filter_map(|(case, samples)| {
+        let reason = match &samples.failure {
+            Some(reason) => reason.clone(),
+            None if samples.errors > 0 => format!("{} requests failed", samples.errors),
+            None => return None,
+        };
+        Some((case.name(), reason))
+    });
     let method = json!({
-        "rounds": profile.rounds,
+        "starts": profile.starts,
+        "roundsPerStart": profile.rounds,
         "secondsPerSample": profile.sample.as_secs_f64(),
         "connections": CONNECTIONS,
         "workers": 1,
-        "pacedPerSecond": rounded(rate),
-        "pacedSeconds": profile.paced.as_secs_f64() * profile.paced_rounds as f64,
+        "pacedPerSecond": run.rate.map(rounded),
+        "pacedSeconds": profile.paced.as_secs_f64() * profile.starts as f64,
         "disturbedShare": DISTURBED_SHARE,
-        "disturbedRepeated": disturbed.repeated,
-        "disturbedKept": disturbed.kept,
+        "disturbedRepeated": run.disturbed.repeated,
+        "disturbedKept": run.disturbed.kept,
         "cpuClock": "the process's CPU clock, user and system",
         "ratios": "within a round; toNoop: to the no-op with as many backends",
+        "spread": "of a start, the median of its rounds; of those the median, the least, the greatest",
     });
     Ok(Comparison {
-        cases: report(&contenders),
+        failed: failed.collect(),
+        cases: samples::report(&run.cases),
         method,
-        failed,
     })
 }
 
-/// Starts a case and lets it touch every backend once: later rounds reuse the connections.
-async fn start(case: Case, cores: Cores) -> Result<Contender> {
-    let contender = Contender::start(case, cores).await?;
-    contender.wake()?;
-    let seconds = TIER_UP_S + FIRST_TOUCH_S * f64::from(case.backends) / 1000.0;
-    let mut load = Load::open(contender.envoy.address(), CONNECTIONS, &contender.headers)?;
-    load.flat(Duration::ZERO, Duration::from_secs_f64(seconds), || Ok(()))?;
-    contender.sleep().await?;
-    Ok(contender)
+/// The comparison under way.
+struct Run<'a> {
+    profile: &'a Profile,
+    cores: Cores,
+    cases: Vec<(Case, Samples)>,
+    /// Requests per second of the paced load, once native's capacity is known.
+    rate: Option<f64>,
+    disturbed: Disturbed,
 }
 
 #[derive(Default)]
@@ -153,90 +126,87 @@ struct Disturbed {
     kept: u32,
 }
 
-/// One sample at full speed; returns the requests per second.
-fn sample(
-    contender: &Contender,
-    samples: &mut Samples,
-    round: usize,
-    profile: &Profile,
-    cores: Cores,
-    disturbed: &mut Disturbed,
-) -> Result<f64> {
-    let mut load = Load::open(contender.envoy.address(), CONNECTIONS, &contender.headers)?;
-    let mut repeats = 0;
-    let capacity = loop {
-        let look = || Ok((contender.cpu()?, machine::busy(cores.envoy)?));
-        let flat = load.flat(profile.warm_up, profile.sample, look)?;
-        let ((envoy_before, all_before), busy_before) = flat.before;
-        let ((envoy_after, all_after), busy_after) = flat.after;
-        let envoy = envoy_after - envoy_before;
-        let others = (busy_after - busy_before).saturating_sub(envoy);
-        let micros = |time: Duration| time.as_secs_f64() * 1e6 / flat.answers.max(1) as f64;
-        let figures = (micros(envoy), micros(all_after - all_before));
-        samples.by_round.insert(round, figures);
-        let is_disturbed = others.as_secs_f64() > DISTURBED_SHARE * flat.elapsed.as_secs_f64();
-        if is_disturbed && repeats < profile.repeats_max {
-            repeats += 1;
-            disturbed.repeated += 1;
-            continue;
+impl Run<'_> {
+    /// All cases in processes of their own, and their rounds.
+    async fn start(&mut self, start: usize) -> Result<()> {
+        let mut contenders = Vec::new();
+        for (index, (case, samples)) in self.cases.iter_mut().enumerate() {
+            if samples.failure.is_some() {
+                continue;
+            }
+            match started(*case, self.cores).await {
+                Ok(contender) => contenders.push((index, contender)),
+                Err(error) => samples.failure = Some(format!("{error:#}")),
+            }
         }
-        disturbed.kept += u32::from(is_disturbed);
-        break flat.answers as f64 / flat.elapsed.as_secs_f64();
-    };
-    samples.errors += load.errors;
-    Ok(capacity)
-}
-
-fn pace(contender: &Contender, samples: &mut Samples, rate: f64, profile: &Profile) -> Result<()> {
-    let mut load = Load::open(contender.envoy.address(), CONNECTIONS, &contender.headers)?;
-    let timed = load.paced(rate, profile.paced)?;
-    let millis = timed
-        .iter()
-        .map(|request| request.latency.as_secs_f64() * 1e3);
-    samples.latencies_ms.extend(millis);
-    samples.errors += load.errors;
-    Ok(())
-}
-
-fn report(contenders: &[(Contender, Samples)]) -> Map<String, Value> {
-    let rounds_of = |name: &str| {
-        let found = contenders.iter().find(|(c, _)| c.case.name() == name);
-        found.map(|(_, samples)| &samples.by_round)
-    };
-    let mut cases = Map::new();
-    for (contender, samples) in contenders {
-        let case = contender.case;
-        let noop = Case {
-            kind: Kind::Noop,
-            ..case
-        };
-        // The picker's CPU is part of what ext_proc costs.
-        let own = samples.by_round.iter();
-        let spread = |figures: Vec<f64>| Spread::of(figures).map(|spread| spread.json());
-        let ratios = |base: Option<&BTreeMap<usize, (f64, f64)>>| {
-            let base = base?;
-            let own = samples.by_round.iter();
-            spread(
-                own.filter_map(|(round, (_, all))| Some(all / base.get(round)?.1))
-                    .collect(),
-            )
-        };
-        let mut latencies = samples.latencies_ms.clone();
-        let mut entry = json!({
-            "usPerRequest": spread(own.clone().map(|(_, (_, all))| *all).collect()),
-            "toNative": ratios(rounds_of("native")),
-            "toNoop": ratios(rounds_of(&noop.name())),
-            "p50Ms": percentile(&mut latencies, 0.5).map(rounded),
-            "p99Ms": percentile(&mut latencies, 0.99).map(rounded),
-            "errors": samples.errors,
-            "hostCalls": null,
-            "vmBytes": null,
-        });
-        if case.kind == Kind::ExtProc {
-            entry["usPerRequestInEnvoy"] =
-                json!(spread(own.map(|(_, (envoy, _))| *envoy).collect()));
+        let count = contenders.len();
+        for round in 0..self.profile.rounds {
+            let before = start * self.profile.rounds + round;
+            for turn in 0..count {
+                // Another one begins in every round, so that nobody always follows the same one.
+                let (index, contender) = &contenders[(turn + before * 5) % count];
+                contender.wake()?;
+                self.turn(*index, contender, start, round)?;
+                contender.sleep().await?;
+            }
         }
-        cases.insert(case.name(), entry);
+        Ok(())
     }
-    cases
+
+    fn turn(&mut self, index: usize, from: &Contender, start: usize, round: usize) -> Result<()> {
+        let (cost, capacity) = self.sample(index, from)?;
+        let samples = &mut self.cases[index].1;
+        samples.rounds.insert((start, round), cost);
+        // The first of the first round is native.
+        let rate = *self.rate.get_or_insert(PACED_SHARE * capacity);
+        if round > 0 {
+            return Ok(());
+        }
+        let mut load = Load::open(from.envoy.address(), CONNECTIONS, &from.headers)?;
+        let timed = load.paced(rate, self.profile.paced)?;
+        let millis = timed.iter().map(|one| one.latency.as_secs_f64() * 1e3);
+        samples.latencies_ms.extend(millis);
+        samples.errors += load.errors;
+        Ok(())
+    }
+
+    /// One sample at full speed; returns the requests per second too.
+    fn sample(&mut self, index: usize, from: &Contender) -> Result<(Cost, f64)> {
+        let profile = self.profile;
+        let mut load = Load::open(from.envoy.address(), CONNECTIONS, &from.headers)?;
+        let mut repeats = 0;
+        loop {
+            let look = || Ok((from.cpu()?, machine::busy(self.cores.envoy)?));
+            let flat = load.flat(profile.warm_up, profile.sample, look)?;
+            let ((envoy_before, all_before), busy_before) = flat.before;
+            let ((envoy_after, all_after), busy_after) = flat.after;
+            let envoy = envoy_after - envoy_before;
+            let others = (busy_after - busy_before).saturating_sub(envoy);
+            let is_disturbed = others.as_secs_f64() > DISTURBED_SHARE * flat.elapsed.as_secs_f64();
+            if is_disturbed && repeats < profile.repeats_max {
+                repeats += 1;
+                self.disturbed.repeated += 1;
+                continue;
+            }
+            self.disturbed.kept += u32::from(is_disturbed);
+            self.cases[index].1.errors += load.errors;
+            let micros = |time: Duration| time.as_secs_f64() * 1e6 / flat.answers.max(1) as f64;
+            let cost = Cost {
+                envoy: micros(envoy),
+                all: micros(all_after - all_before),
+            };
+            return Ok((cost, flat.answers as f64 / flat.elapsed.as_secs_f64()));
+        }
+    }
+}
+
+/// Starts a case and lets it touch every backend once: later rounds reuse the connections.
+async fn started(case: Case, cores: Cores) -> Result<Contender> {
+    let contender = Contender::start(case, cores).await?;
+    contender.wake()?;
+    let seconds = TIER_UP_S + FIRST_TOUCH_S * f64::from(case.backends) / 1000.0;
+    let mut load = Load::open(contender.envoy.address(), CONNECTIONS, &contender.headers)?;
+    load.flat(Duration::ZERO, Duration::from_secs_f64(seconds), || Ok(()))?;
+    contender.sleep().await?;
+    Ok(contender)
 }

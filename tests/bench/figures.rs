@@ -5,37 +5,23 @@ use serde_json::{Value, json};
 /// A median with its spread.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// The median of the rounds.
+    /// In the middle, or between the two that are.
     pub median: f64,
-    /// Below it lies a quarter of the rounds.
-    pub q1: f64,
-    /// Above it lies a quarter of the rounds.
-    pub q3: f64,
-    /// The lowest.
+    /// The least.
     pub min: f64,
-    /// The highest.
+    /// The greatest.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of the figures of some rounds; `None` of none.
+    /// Of some figures; `None` of none.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
         let (min, max) = (*figures.first()?, *figures.last()?);
-        // Between two figures where the share falls between them.
-        let at = |share: f64| {
-            let place = (figures.len() - 1) as f64 * share;
-            let (low, high) = (
-                figures[place.floor() as usize],
-                figures[place.ceil() as usize],
-            );
-            low + (high - low) * place.fract()
-        };
+        let (low, high) = ((figures.len() - 1) / 2, figures.len() / 2);
         Some(Spread {
-            median: at(0.5),
-            q1: at(0.25),
-            q3: at(0.75),
+            median: f64::midpoint(figures[low], figures[high]),
             min,
             max,
         })
@@ -45,8 +31,6 @@ impl Spread {
     pub fn json(&self) -> Value {
         json!({
             "median": rounded(self.median),
-            "q1": rounded(self.q1),
-            "q3": rounded(self.q3),
             "min": rounded(self.min),
             "max": rounded(self.max),
         })
@@ -73,7 +57,6 @@ mod tests {
     fn spreads_and_percentiles() {
         let odd = Spread::of([3.0, 1.0, 2.0]).unwrap();
         assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
-        assert_eq!((odd.q1, odd.q3), (1.5, 2.5));
         assert_eq!(Spread::of([1.0, 2.0]).unwrap().median, 1.5);
         assert_eq!(Spread::of([]), None);
         let mut figures: Vec<f64> = (1..=100).rev().map(f64::from).collect();

@@ -12,13 +12,13 @@ const COLOURS: [&str; 6] = [
     "#3465a4", "#4e9a06", "#c17d11", "#a40000", "#75507b", "#555753",
 ];
 
-/// One bar: its name, its length, and the quartiles of the rounds.
+/// One bar: its name, its length, and the range of the starts.
 pub struct Bar {
     /// What it is.
     pub name: String,
     /// Its length.
     pub value: f64,
-    /// First and third quartile.
+    /// The least and the greatest.
     pub range: Option<(f64, f64)>,
 }
 

@@ -10,16 +10,16 @@ pub struct Profile {
     pub quick: bool,
     /// Names of the cases that are compared; none: all of them, and everything else too.
     pub only: Vec<String>,
-    /// Rounds of the comparison: many short ones, because what disturbs a shared machine lasts for
-    /// seconds and so meets all that stand side by side.
+    /// How often the compared processes are started anew.
+    pub starts: usize,
+    /// Rounds of each start: short ones, because what disturbs a shared machine lasts for seconds
+    /// and so meets all that stand side by side. The first has a paced load too.
     pub rounds: usize,
     /// At full speed, before it counts.
     pub warm_up: Duration,
     /// At full speed, counted.
     pub sample: Duration,
-    /// Rounds that have a paced load too.
-    pub paced_rounds: usize,
-    /// How long that lasts.
+    /// How long a paced load lasts.
     pub paced: Duration,
     /// How often a disturbed sample is repeated.
     pub repeats_max: u32,
@@ -45,10 +45,10 @@ impl Profile {
             true => Profile {
                 quick: true,
                 only,
-                rounds: 11,
+                starts: 2,
+                rounds: 5,
                 warm_up: Duration::from_millis(80),
                 sample: Duration::from_millis(250),
-                paced_rounds: 3,
                 paced: Duration::from_millis(700),
                 repeats_max: 1,
                 edits: &[(1000, 12)],
@@ -60,11 +60,11 @@ impl Profile {
             false => Profile {
                 quick: false,
                 only,
-                rounds: 21,
+                starts: 7,
+                rounds: 3,
                 warm_up: Duration::from_millis(100),
                 sample: Duration::from_millis(400),
-                paced_rounds: 5,
-                paced: Duration::from_millis(1500),
+                paced: Duration::from_millis(1000),
                 repeats_max: 2,
                 edits: &[(100, 60), (1000, 100), (10_000, 60)],
                 updates: &[(100, 1000), (1000, 1000), (10_000, 1000)],

@@ -18,7 +18,7 @@ pub fn write(report: &Value, folder: &Path) -> Result<()> {
     let bars = |figure: &str| -> Vec<Bar> {
         let bar = |(name, case): (&String, &Value)| {
             let figure = &case[figure];
-            let range = figure["q1"].as_f64().zip(figure["q3"].as_f64());
+            let range = figure["min"].as_f64().zip(figure["max"].as_f64());
             Some(Bar {
                 name: name.clone(),
                 value: figure["median"].as_f64().or_else(|| figure.as_f64())?,
@@ -31,7 +31,7 @@ pub fn write(report: &Value, folder: &Path) -> Result<()> {
         (
             "cpu.svg",
             plot::bars(
-                "CPU per request, median and quartiles",
+                "CPU per request, median and range of the starts",
                 "µs",
                 &bars("usPerRequest"),
             ),
@@ -219,8 +219,11 @@ pub fn table(report: &Value) -> String {
     let method = &report["method"];
     let _ = writeln!(
         out,
-        "\n{} rounds; {} disturbed samples were repeated, {} were kept although disturbed",
-        method["rounds"], method["disturbedRepeated"], method["disturbedKept"]
+        "\n{} starts of {} rounds; {} disturbed samples were repeated, {} were kept although disturbed",
+        method["starts"],
+        method["roundsPerStart"],
+        method["disturbedRepeated"],
+        method["disturbedKept"]
     );
     out
 }
@@ -236,8 +239,8 @@ fn number(value: &Value) -> String {
 
 fn spread(value: &Value) -> String {
     let part = |name: &str| value[name].as_f64().map(|figure| format!("{figure:.3}"));
-    match (part("median"), part("q1"), part("q3")) {
-        (Some(median), Some(q1), Some(q3)) => format!("{median} ({q1}–{q3})"),
+    match (part("median"), part("min"), part("max")) {
+        (Some(median), Some(min), Some(max)) => format!("{median} ({min}–{max})"),
         _ => "-".to_owned(),
     }
 }
