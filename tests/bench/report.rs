@@ -133,11 +133,40 @@ fn memory(report: &Value) -> Vec<Series> {
     lines.filter(|(_, points)| !points.is_empty()).collect()
 }
 
+/// The sections after the comparison: key, title, figures.
+const SECTIONS: [(&str, &str, &[&str]); 3] = [
+    ("core", "The core, natively", &["ns", "instructions"]),
+    (
+        "delivery",
+        "Delivery",
+        &[
+            "writeP50Ms",
+            "p50Ms",
+            "p99Ms",
+            "bytes",
+            "workerMs",
+            "rssBytesPerUpdate",
+        ],
+    ),
+    (
+        "failover",
+        "Failover",
+        &["requests", "errors", "p99MsBefore", "p99Ms"],
+    ),
+];
+
 /// The report for people.
 pub fn table(report: &Value) -> String {
+    let mut out = comparison(&cases(report, "cpu"));
+    for (section, title, figures) in SECTIONS {
+        out.push_str(&columns(&cases(report, section), title, figures));
+    }
+    out + &closing(report)
+}
+
+// Writing to a text cannot fail, here and below.
+fn comparison(cpu: &Map<String, Value>) -> String {
     let mut out = String::new();
-    let cpu = cases(report, "cpu");
-    // Writing to a text cannot fail.
     let _ = writeln!(
         out,
         "\n{:<32} {:>8} {:>22} {:>22} {:>8} {:>8} {:>6} {:>8}",
@@ -150,7 +179,7 @@ pub fn table(report: &Value) -> String {
         "calls",
         "VM kB"
     );
-    for (name, case) in &cpu {
+    for (name, case) in cpu {
         let kilobytes = case["vmBytes"].as_f64().map(|bytes| bytes / 1024.0);
         let _ = writeln!(
             out,
@@ -164,40 +193,29 @@ pub fn table(report: &Value) -> String {
             kilobytes.map_or("-".to_owned(), |k| format!("{k:.0}")),
         );
     }
-    for (section, title, figures) in [
-        ("core", "The core, natively", &["ns", "instructions"][..]),
-        (
-            "delivery",
-            "Delivery",
-            &[
-                "writeP50Ms",
-                "p50Ms",
-                "p99Ms",
-                "bytes",
-                "workerMs",
-                "rssBytesPerUpdate",
-            ],
-        ),
-        (
-            "failover",
-            "Failover",
-            &["requests", "errors", "p99MsBefore", "p99Ms"],
-        ),
-    ] {
-        let _ = write!(out, "\n{title:<32}");
+    out
+}
+
+/// A line for each case, a column for each figure.
+fn columns(cases: &Map<String, Value>, title: &str, figures: &[&str]) -> String {
+    let mut out = format!("\n{title:<32}");
+    for figure in figures {
+        let _ = write!(out, " {figure:>17}");
+    }
+    out.push('\n');
+    for (name, case) in cases {
+        let _ = write!(out, "{name:<32}");
         for figure in figures {
-            let _ = write!(out, " {figure:>17}");
+            let _ = write!(out, " {:>17}", number(&case[figure]));
         }
         out.push('\n');
-        for (name, case) in &cases(report, section) {
-            let _ = write!(out, "{name:<32}");
-            for figure in figures {
-                let _ = write!(out, " {:>17}", number(&case[figure]));
-            }
-            out.push('\n');
-        }
     }
-    let _ = writeln!(out, "\n{:<32} {:>12} {:>12}", "Targets", "limit", "value");
+    out
+}
+
+/// The targets, what could not be measured, and how it was measured.
+fn closing(report: &Value) -> String {
+    let mut out = format!("\n{:<32} {:>12} {:>12}\n", "Targets", "limit", "value");
     for target in report["targets"].as_array().into_iter().flatten() {
         let verdict = match target["met"].as_bool() {
             Some(true) => "met",
@@ -242,5 +260,39 @@ fn spread(value: &Value) -> String {
     match (part("median"), part("min"), part("max")) {
         (Some(median), Some(min), Some(max)) => format!("{median} ({min}–{max})"),
         _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn people_see_the_spread_the_misses_and_what_was_skipped() {
+        let report = json!({
+            "cpu": {"lua": {
+                "usPerRequest": {"median": 44.81}, "p99Ms": 9.561,
+                "toNative": {"median": 1.187, "min": 1.157, "max": 1.2}, "toNoop": null,
+            }},
+            "core": {"Random.pick.3": {"ns": 31.0}},
+            "targets": [{"id": "a", "limit": 1.1, "value": 1.2, "met": false, "reason": "why"}],
+            "skipped": [{"case": "b", "reason": "no b"}],
+            "method": {"starts": 7, "roundsPerStart": 3, "disturbedRepeated": 2, "disturbedKept": 0},
+        });
+        let table = table(&report);
+        let line = |start: &str| {
+            let found = table.lines().find(|line| line.starts_with(start));
+            let words: Vec<&str> = found.unwrap().split_whitespace().collect();
+            words.join(" ")
+        };
+        assert_eq!(line("lua"), "lua 44.8 1.187 (1.157–1.200) - - 9.561 - -");
+        assert_eq!(line("Random"), "Random.pick.3 31 -");
+        assert_eq!(line("a "), "a 1.100 1.200 MISSED why");
+        assert_eq!(line("skipped"), r#"skipped: "b": "no b""#);
+        assert_eq!(
+            line("7 "),
+            "7 starts of 3 rounds; 2 disturbed samples were repeated, 0 were kept although disturbed"
+        );
     }
 }
