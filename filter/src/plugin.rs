@@ -64,12 +64,14 @@ struct Root {
     exchange: Exchange,
 }
 
-impl Context for Root {
-    fn on_done(&mut self) -> bool {
+/// Deleted with the last stream of its configuration.
+impl Drop for Root {
+    fn drop(&mut self) {
         self.vm.retire(self.order);
-        true
     }
+}
 
+impl Context for Root {
     fn on_http_call_response(
         &mut self,
         token: u32,

@@ -217,12 +217,13 @@ fn observe_time(picked: &Picked, load: &Load, attempts: &Attempts) {
     }
 }
 
-impl Context for Stream {
-    /// The end of every stream, with all its properties. A log callback would be one more call into
-    /// the VM, for nothing.
-    fn on_done(&mut self) -> bool {
+impl Context for Stream {}
+
+/// The end of every stream, with all its properties: the host deletes its context then. Callbacks
+/// that tell the same a moment before (done, log) would each be one more call into the VM.
+impl Drop for Stream {
+    fn drop(&mut self) {
         self.end();
-        true
     }
 }
 

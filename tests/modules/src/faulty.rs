@@ -33,10 +33,6 @@ struct Root {
 }
 
 impl Context for Root {
-    fn on_done(&mut self) -> bool {
-        self.filter.on_done()
-    }
-
     fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, trailers: usize) {
         self.filter
             .on_http_call_response(token, headers, body, trailers);
@@ -79,11 +75,7 @@ struct Stream {
     trap_in_log: bool,
 }
 
-impl Context for Stream {
-    fn on_done(&mut self) -> bool {
-        self.filter.on_done()
-    }
-}
+impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, headers: usize, end_of_stream: bool) -> Action {
