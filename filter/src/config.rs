@@ -53,7 +53,7 @@ pub struct ExchangeConfig {
 /// Everything a filter is told: a container, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterConfig {
-    /// 16 hex digits, a hash of the content; empty in a static configuration.
+    /// 16 hex digits, a hash of what filters are sent; empty in a static configuration.
     pub revision: String,
     /// The request header that carries the list.
     pub header: String,
@@ -149,7 +149,7 @@ impl FilterConfig {
         })
     }
 
-    /// The container in its one canonical form.
+    /// The container in its one canonical form, as filters are sent it: without the probes.
     pub fn to_json(&self) -> String {
         let mut map = Map::new();
         policy::insert(&mut map, "schema", SCHEMA);
@@ -162,7 +162,8 @@ impl FilterConfig {
         if let Some(exchange) = &self.exchange {
             policy::insert(&mut map, "exchange", exchange.write());
         }
-        let clusters: Vec<Value> = self.clusters.iter().map(ClusterConfig::to_value).collect();
+        let clusters = self.clusters.iter().map(ClusterConfig::for_filters);
+        let clusters: Vec<Value> = clusters.map(Value::Object).collect();
         policy::insert(&mut map, "clusters", clusters);
         Value::Object(map).to_string()
     }

@@ -8,7 +8,8 @@ use harness::{Behaviour, Registry, Sidecar, Upstream, eventually, throughout};
 use serde_json::{Value, json};
 
 use super::scene::{
-    CLUSTER, DEADLINE, backends, check, is_healthy, orders, sidecar_events, wait_for_verdict,
+    CLUSTER, DEADLINE, Scene, backends, check, is_healthy, orders, revision, sidecar_events,
+    wait_for_verdict,
 };
 
 async fn probing(backends: &[&Upstream], check: Value) -> Result<(Registry, Sidecar)> {
@@ -247,5 +248,38 @@ async fn hc_13_results_are_counted_and_nobody_healthy_is_a_zero() -> Result<()> 
         ensure!(!text.contains(&format!("\"{CLUSTER}\"")), "{text}");
         Ok(())
     })
+    .await
+}
+
+#[tokio::test]
+async fn another_check_is_obeyed_and_no_worker_reloads() -> Result<()> {
+    let [a] = backends(["a"])?;
+    let extra = json!({"healthCheck": check(50, 500, 2)});
+    let mut scene = Scene::start(vec![orders(&[&a], extra)]).await?;
+    scene.clients().await?;
+    let served = revision(&scene.sidecar).await?;
+    let applied = scene.whole("configs_total;r=applied").await?;
+    scene.registry.edit(CLUSTER, |document| {
+        document["healthCheck"]["http"]["method"] = "HEAD".into();
+    })?;
+    eventually(DEADLINE, "a probe of the other kind", async || {
+        ensure!(
+            a.probes()
+                .last()
+                .is_some_and(|probe| probe.method == "HEAD")
+        );
+        Ok(())
+    })
+    .await?;
+    throughout(
+        Duration::from_secs(1),
+        "the workers as they were",
+        async || {
+            let now = scene.whole("configs_total;r=applied").await?;
+            ensure!(now == applied, "{applied} configurations became {now}");
+            ensure!(revision(&scene.sidecar).await? == served);
+            Ok(())
+        },
+    )
     .await
 }

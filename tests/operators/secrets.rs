@@ -1,5 +1,5 @@
 //! What probes send along may be secret: it is shown to whoever may read the documents, and
-//! otherwise nowhere.
+//! otherwise nowhere, in no Envoy either.
 
 use super::*;
 
@@ -47,6 +47,32 @@ fn wrong() -> Vec<Value> {
     ]
 }
 
+/// An Envoy that shows the token.
+async fn envoy(sidecar: &Sidecar) -> Result<Envoy> {
+    let token = format!("Bearer {}", XDS_TOKEN.1);
+    let bootstrap = Bootstrap::ads(sidecar.xds_address())?.edit(|root| {
+        root["dynamic_resources"]["ads_config"]["grpc_services"][0]["initial_metadata"] =
+            json!([{"key": "authorization", "value": token}]);
+    });
+    Envoy::start(bootstrap).await
+}
+
+/// Waits until the filter knows a cluster, and looks for secrets in all that Envoy was sent.
+async fn look_into(envoy: &Envoy, cluster: &str) -> Result<()> {
+    // JSON in JSON.
+    let name = format!(r#"\"name\":\"{cluster}\""#);
+    let dump = eventually(SOON, "the filter to know the cluster", async || {
+        let dump = envoy.config_dump().await?.to_string();
+        ensure!(dump.contains(&name), "no {name} in {dump}");
+        Ok(dump)
+    })
+    .await?;
+    for secret in [HEADER, BODY] {
+        ensure!(!dump.contains(secret), "{secret} in {dump}");
+    }
+    Ok(())
+}
+
 /// Asks for every page; whatever holds a secret fails.
 async fn look_everywhere(sidecar: &Sidecar, more: &[&str]) -> Result<()> {
     for page in PAGES.iter().chain(more) {
@@ -65,6 +91,8 @@ async fn what_probes_send_along_is_on_no_page_and_in_no_log() -> Result<()> {
         for secret in [HEADER, BODY, &NUMBER.to_string()] {
             sidecar.hide(secret);
         }
+        let envoy = envoy(&sidecar).await?;
+        look_into(&envoy, "orders").await?;
         // Jobs: one that waits, one that is done, one that is refused.
         let job = json!({"id": "late", "act": "apply", "in": "1h",
             "documents": [secretive("late", &one)]});
@@ -81,6 +109,7 @@ async fn what_probes_send_along_is_on_no_page_and_in_no_log() -> Result<()> {
             Ok(())
         })
         .await?;
+        look_into(&envoy, "now").await?;
         let refused = sidecar
             .ask(Method::POST, "/v1/apply", &[], &json!(wrong()))
             .await?;
@@ -104,6 +133,7 @@ async fn what_probes_send_along_is_on_no_page_and_in_no_log() -> Result<()> {
         })
         .await?;
         look_everywhere(&sidecar, &[]).await?;
+        envoy.stop().await?;
         sidecar.stop().await?;
     }
     Ok(())

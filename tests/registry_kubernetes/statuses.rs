@@ -40,6 +40,30 @@ async fn what_flaps_is_written_once_a_second() -> Result<()> {
     story.end().await
 }
 
+/// Proxies are not told of it, and run it all the same.
+#[tokio::test]
+async fn another_probe_is_programmed_too() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let Some(story) = Story::start("another_probe", &[&one], &[]).await? else {
+        return Ok(());
+    };
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    let check = json!({"healthCheck": {"http": {}, "interval": "50ms"}});
+    let document = registry::cluster("orders", &[&one], check);
+    story.kubernetes.put(&document).await?;
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    eventually(SOON, "a probe", async || {
+        ensure!(!one.probes().is_empty());
+        Ok(())
+    })
+    .await?;
+    story.end().await
+}
+
 #[tokio::test]
 async fn what_somebody_wiped_is_written_with_the_next_full_reading() -> Result<()> {
     let one = Upstream::new("one")?;

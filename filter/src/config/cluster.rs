@@ -69,6 +69,16 @@ impl ClusterConfig {
 
     /// The same document in its one canonical form: defaults left out, keys sorted.
     pub fn to_value(&self) -> Value {
+        let mut map = self.for_filters();
+        if let Some(health_check) = &self.health_check {
+            insert(&mut map, "healthCheck", health_check.write());
+        }
+        Value::Object(map)
+    }
+
+    /// What filters need of it. Who probes is the sidecar, and what probes send along may be secret:
+    /// every Envoy shows whoever can reach its admin interface what its filters were sent.
+    pub(super) fn for_filters(&self) -> Map<String, Value> {
         let mut map = Map::new();
         insert(&mut map, "name", self.name.clone());
         if self.load_balancing != LoadBalancing::default() {
@@ -76,9 +86,6 @@ impl ClusterConfig {
         }
         if let Some(sticky) = &self.sticky {
             insert(&mut map, "sticky", sticky.write());
-        }
-        if let Some(health_check) = &self.health_check {
-            insert(&mut map, "healthCheck", health_check.write());
         }
         if self.retry != Retry::default() {
             insert(&mut map, "retry", self.retry.write());
@@ -101,7 +108,7 @@ impl ClusterConfig {
         }
         let backends: Vec<Value> = self.backends.iter().map(BackendConfig::write).collect();
         insert(&mut map, "backends", backends);
-        Value::Object(map)
+        map
     }
 
     pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {

@@ -226,13 +226,38 @@ fn canonical_form_reads_back_and_names_its_revision() {
         "backends":[{"address":"10.0.0.1:1","state":"Cordoned","backup":true,"weight":7,
         "stickyId":"s","id":"i"}]},{"name":"a"}]}"#;
     let read = parse(json).unwrap();
-    let sent = FilterConfig::new(read.clusters.clone(), None);
+    for cluster in &read.clusters {
+        assert_eq!(
+            ClusterConfig::parse(&cluster.to_value()).as_ref(),
+            Ok(cluster)
+        );
+    }
+    let mut sent = FilterConfig::new(read.clusters, None);
     let again = parse(&sent.to_json()).unwrap();
+    forget_probes(&mut sent);
     assert_eq!(again, sent);
-    assert_eq!(again.clusters, read.clusters);
     assert_eq!(sent.revision.len(), 16);
     let other = FilterConfig::new(vec![], None);
     assert_ne!(other.revision, sent.revision);
+}
+
+fn forget_probes(config: &mut FilterConfig) {
+    for cluster in &mut config.clusters {
+        cluster.health_check = None;
+    }
+}
+
+#[test]
+fn filters_are_not_sent_the_probes_and_a_revision_does_not_depend_on_them() {
+    let json = r#"{"schema":1,"clusters":[{"name":"a","backends":[{"address":"10.0.0.1:1"}],
+        "healthCheck":{"http":{"headers":[{"name":"x-key","value":"geheim"}]}}}]}"#;
+    let read = parse(json).unwrap();
+    assert!(read.clusters[0].health_check.is_some());
+    let mut sent = FilterConfig::new(read.clusters, None);
+    let bytes = sent.to_json();
+    assert!(!bytes.contains("healthCheck"), "{bytes}");
+    forget_probes(&mut sent);
+    assert_eq!(FilterConfig::new(sent.clusters, None).to_json(), bytes);
 }
 
 #[test]

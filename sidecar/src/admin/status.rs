@@ -72,12 +72,6 @@ impl Sources {
         if let Some(exchange) = config.get_mut("exchange").and_then(Value::as_object_mut) {
             exchange.remove("token");
         }
-        let clusters = config.get_mut("clusters").and_then(Value::as_array_mut);
-        for cluster in clusters.into_iter().flatten() {
-            if let Some(check) = cluster.get_mut("healthCheck") {
-                hide_secrets(check);
-            }
-        }
         config
     }
 
@@ -188,19 +182,14 @@ fn rejected(registry: Option<&Registry>) -> Vec<Value> {
         .collect()
 }
 
-/// The check with its defaults.
+/// The check with its defaults. What probes send along may be secret and is left out.
 fn health_check(cluster: &ClusterConfig) -> Value {
     let mut check = cluster.to_value()["healthCheck"].take();
-    hide_secrets(&mut check);
-    check
-}
-
-/// What probes send along may be secret and is left out.
-fn hide_secrets(check: &mut Value) {
     if let Some(http) = check.get_mut("http").and_then(Value::as_object_mut) {
         http.remove("headers");
         http.remove("body");
     }
+    check
 }
 
 fn stream(proxy: &Proxy, now: Instant) -> Value {

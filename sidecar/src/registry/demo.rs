@@ -149,7 +149,7 @@ impl Demo {
         log_rejected(&self.last.rejected, &next.rejected);
         let events = self.last.overrides.news(&next.overrides, now);
         if next != *self.last {
-            if next.revision != self.last.revision {
+            if next.config != self.last.config {
                 next.log_changed();
             }
             self.last = Arc::new(next);

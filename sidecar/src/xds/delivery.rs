@@ -66,9 +66,8 @@ impl Delivery {
 
     /// Takes in what is wanted from now on.
     pub fn want(&mut self, registry: Arc<Registry>) {
-        let same = |served: &Arc<Registry>| {
-            Arc::ptr_eq(served, &registry) || served.config == registry.config
-        };
+        // Probes, for one, can change without any news for Envoy.
+        let same = |served: &Arc<Registry>| served.revision == registry.revision;
         let news = !self.served.as_ref().is_some_and(same);
         self.wanted = news.then_some(registry);
     }

@@ -75,10 +75,15 @@ mod tests {
     fn registry(weights: &[(&str, u16)]) -> Registry {
         let cluster = |(name, weight): &(&str, u16)| {
             let backend = json!({"address": "10.0.0.1:80", "weight": weight});
-            ClusterConfig::parse(&json!({"name": name, "backends": [backend]})).expect("valid")
+            json!({"name": name, "backends": [backend]})
         };
+        registry_of(&weights.iter().map(cluster).collect::<Vec<_>>())
+    }
+
+    fn registry_of(documents: &[serde_json::Value]) -> Registry {
+        let cluster = |document| ClusterConfig::parse(document).expect("valid");
         let listing = Listing {
-            clusters: weights.iter().map(cluster).collect(),
+            clusters: documents.iter().map(cluster).collect(),
             ..Listing::default()
         };
         let exchange = ExchangeConfig {
@@ -129,5 +134,17 @@ mod tests {
         assert_eq!(progress.reach("b", &running(&[&[]])), Reach::Behind);
         let foreign = registry(&[("x", 9)]);
         assert_eq!(progress.reach("b", &running(&[&[&foreign]])), Reach::Behind);
+    }
+
+    #[tokio::test]
+    async fn another_probe_is_everywhere_at_once() {
+        let document = json!({"name": "a"});
+        let probed = json!({"name": "a", "healthCheck": {"tcp": {}}});
+        let (first, second) = (registry_of(&[document]), registry_of(&[probed]));
+        let mut progress = Progress::default();
+        progress.take(None, &first);
+        progress.take(Some(&first), &second);
+        let before = running(&[&[&first]]);
+        assert_eq!(progress.reach("a", &before), Reach::Everywhere);
     }
 }

@@ -25,8 +25,12 @@ fn registry(words: &str) -> Arc<Registry> {
             .collect();
         ClusterConfig::parse(&json!({"name": name, "backends": backends})).unwrap()
     });
+    registry_of(clusters.collect())
+}
+
+fn registry_of(clusters: Vec<ClusterConfig>) -> Arc<Registry> {
     let listing = Listing {
-        clusters: clusters.collect(),
+        clusters,
         ..Listing::default()
     };
     let exchange = ExchangeConfig {
@@ -153,6 +157,20 @@ fn the_first_change_leaves_at_once_and_the_next_at_the_pace() {
     assert_eq!(scene.wants("a:1,2,3,4"), "", "changed back in time");
     scene.passes(500);
     assert_eq!(scene.serves(), "");
+}
+
+#[test]
+fn another_probe_is_no_news_for_envoy() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.wants("a:1"), "a:1");
+    scene.passes(60_000);
+    let mut probed = registry("a:1").config.clusters[0].to_value();
+    probed["healthCheck"] = json!({"tcp": {}});
+    let probed = registry_of(vec![ClusterConfig::parse(&probed).unwrap()]);
+    assert_ne!(probed.config, registry("a:1").config);
+    scene.delivery.want(probed);
+    assert_eq!(scene.serves(), "", "and no turn was used");
+    assert_eq!(scene.wants("a:1,2"), "a:1,2");
 }
 
 #[test]

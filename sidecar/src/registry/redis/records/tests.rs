@@ -212,7 +212,8 @@ fn equal_documents_in_redis_and_in_a_file_give_equal_configurations() {
         token: String::new(),
         verdict_ttl: Duration::from_secs(30),
     };
-    let orders = r#"{"name":"orders","sticky":{},"backends":[{"address":"10.0.0.1:80"}]}"#;
+    let orders = r#"{"name":"orders","sticky":{},"healthCheck":{"tcp":{}},
+        "backends":[{"address":"10.0.0.1:80"}]}"#;
     let broken = r#"{"name":"broken","retry":3}"#;
     let file = format!(r#"{{"schema":1,"clusters":[{orders},{broken},{{"name":"empty"}}]}}"#);
     let file = document::check(Path::new("f.json"), &file).unwrap();
@@ -229,5 +230,6 @@ fn equal_documents_in_redis_and_in_a_file_give_equal_configurations() {
     }
     let redis = Registry::new(records.read(NOW, Away::default()).listing, exchange);
     assert_eq!(redis.config.to_json(), file.config.to_json());
+    assert_eq!(redis.config, file.config, "the probes too");
     assert_eq!(redis.rejected, file.rejected);
 }
