@@ -6,6 +6,7 @@ mod cli;
 mod conformance;
 mod deploy;
 mod endurance;
+mod exchange;
 mod failover;
 mod fed;
 mod harness_checks;

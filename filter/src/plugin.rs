@@ -72,17 +72,12 @@ impl Drop for Root {
 }
 
 impl Context for Root {
-    fn on_http_call_response(
-        &mut self,
-        token: u32,
-        _headers: usize,
-        body: usize,
-        _trailers: usize,
-    ) {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _trailers: usize) {
         let Some(registry) = self.registry.clone() else {
             return;
         };
-        self.exchange.answered(&self.vm, &registry, token, body);
+        self.exchange
+            .answered(&self.vm, &registry, token, (headers, body));
         if self.vm.is_in_charge(self.order) {
             self.exchange
                 .post_if_due(&self.vm, &registry, host::now_ns());

@@ -126,7 +126,7 @@ pub fn post(
     hostcalls::dispatch_http_call(cluster, headers, Some(body.as_bytes()), Vec::new(), timeout)
 }
 
-/// A header of a call's answer. `on_http_call_response`.
+/// A header of a call's answer. `on_http_call_response` that has headers.
 pub fn call_header(name: &str) -> Option<Vec<u8>> {
     hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name)
         .ok()

@@ -101,14 +101,15 @@ impl Exchange {
         }
     }
 
-    /// Takes an answer in. Calls that were given up before are passed over.
-    pub fn answered(&mut self, vm: &Vm, registry: &Registry, token: u32, body_size: usize) {
+    /// Takes an answer in: how many headers and how many bytes of body it has. Calls that were given
+    /// up before are passed over.
+    pub fn answered(&mut self, vm: &Vm, registry: &Registry, token: u32, size: (usize, usize)) {
         if self.under_way.is_none_or(|(awaited, _)| awaited != token) {
             return;
         }
         self.under_way = None;
         let now_ns = host::now_ns();
-        match read_answer(body_size) {
+        match read_answer(size) {
             Ok(answer) => {
                 self.failures = 0;
                 self.not_before_ns = 0;
@@ -167,8 +168,12 @@ fn send(config: &ExchangeConfig, body: &str) -> Result<u32, Status> {
     host::post(&config.cluster, headers, body, TIMEOUT)
 }
 
-/// Only a 200 of our own content type counts: Envoy answers for a dead sidecar.
-fn read_answer(body_size: usize) -> Result<Answer, String> {
+/// Only a 200 of our own content type counts: Envoy answers for a dead sidecar. An answer that was
+/// cut off comes without headers, and the SDK panics where they are asked for.
+fn read_answer((headers, body_size): (usize, usize)) -> Result<Answer, String> {
+    if headers == 0 {
+        return Err("cut off".to_owned());
+    }
     let status = host::call_header(":status").unwrap_or_default();
     let content_type = host::call_header("content-type").unwrap_or_default();
     if status != b"200" || content_type != CONTENT_TYPE.as_bytes() {

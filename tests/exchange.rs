@@ -1,0 +1,198 @@
+//! Answers of a sidecar that the real one gives on a bad day only: cut off, or late. The stand-in
+//! here gives each when the story wants it.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use harness::port::Port;
+use harness::{Bootstrap, Client, Envoy, Upstream, eventually};
+use pointsman_filter::exchange::{Answer, CONTENT_TYPE, ClusterVerdicts, Request, Version};
+use pointsman_filter::identity::backend_key;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::scene::{CLUSTER, DEADLINE, answered_by, backends, ensure_no_trap, shares};
+
+const SIDECAR: &str = "pointsman_sidecar";
+
+/// A sidecar that answers nothing by itself.
+struct StandIn {
+    port: Port,
+    posts: mpsc::UnboundedReceiver<Post>,
+    acceptor: JoinHandle<()>,
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// A post that waits for its answer.
+struct Post {
+    request: Request,
+    stream: TcpStream,
+}
+
+impl StandIn {
+    fn start() -> Result<Self> {
+        let port = Port::reserve()?;
+        let listener = port.listen()?;
+        let (sender, posts) = mpsc::unbounded_channel();
+        let acceptor = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let sender = sender.clone();
+                connections.spawn(async move {
+                    // A connection that Envoy closes, or a story that has seen enough, is no error.
+                    if let Ok(post) = read(stream).await {
+                        let _ = sender.send(post);
+                    }
+                });
+            }
+        });
+        Ok(StandIn {
+            port,
+            posts,
+            acceptor,
+        })
+    }
+
+    async fn next(&mut self) -> Result<Post> {
+        let post = timeout(DEADLINE, self.posts.recv()).await;
+        post.context("no post")?.context("the stand-in has ended")
+    }
+}
+
+/// One post per connection, so that an answer's end is the connection's.
+async fn read(stream: TcpStream) -> Result<Post> {
+    let mut stream = BufReader::new(stream);
+    let mut size = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(bytes) = line.strip_prefix("content-length:") {
+            size = bytes.trim().parse()?;
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; size];
+    stream.read_exact(&mut body).await?;
+    let request = Request::parse(&body)?;
+    let stream = stream.into_inner();
+    Ok(Post { request, stream })
+}
+
+impl Post {
+    async fn answer(self, answer: &Answer) -> Result<()> {
+        let body = answer.to_json();
+        self.write(&body, body.len()).await
+    }
+
+    /// All headers, and half of the body that they promise.
+    async fn cut_off(self, answer: &Answer) -> Result<()> {
+        let body = answer.to_json();
+        self.write(&body[..body.len() / 2], body.len()).await
+    }
+
+    async fn write(mut self, body: &str, promised: usize) -> Result<()> {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {promised}\r\n\
+             connection: close\r\n\r\n"
+        );
+        self.stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .await?;
+        Ok(self.stream.shutdown().await?)
+    }
+}
+
+/// A full set of this counter in which these backends are unhealthy.
+fn full(counter: u64, unhealthy: &[&Upstream]) -> Answer {
+    let key = |backend: &&Upstream| backend_key(backend.id(), &backend.address().to_string());
+    Answer {
+        version: version(counter),
+        full: true,
+        clusters: vec![ClusterVerdicts {
+            name: CLUSTER.to_owned(),
+            unhealthy: unhealthy.iter().map(key).collect(),
+            healthy: Vec::new(),
+        }],
+    }
+}
+
+fn version(counter: u64) -> Version {
+    Version {
+        epoch: 1,
+        counter,
+        revision: 0,
+    }
+}
+
+async fn serve(sidecar: &StandIn, backends: &[&Upstream], ttl: &str) -> Result<Envoy> {
+    let document = harness::registry::cluster(
+        CLUSTER,
+        backends,
+        json!({"loadBalancing": {"policy": "RoundRobin"}}),
+    );
+    let exchange = json!({"cluster": SIDECAR, "verdictTtl": ttl});
+    let container = json!({"schema": 1, "exchange": exchange, "clusters": [document]});
+    let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address()).collect();
+    let bootstrap = Bootstrap::fixed(&container)?
+        .endpoints(CLUSTER, &addresses)?
+        .endpoints(SIDECAR, &[sidecar.port.address()])?;
+    Envoy::start(bootstrap).await
+}
+
+async fn exchanges(envoy: &Envoy, how: &str) -> Result<u64> {
+    let name = format!("wasmcustom.pointsman_exchanges_total;r={how}");
+    envoy.stat(&name).await
+}
+
+/// Waits until exactly these serve.
+async fn wait_for_servers(client: &mut Client, wanted: &[&str]) -> Result<()> {
+    eventually(DEADLINE, &format!("{wanted:?} to serve"), async || {
+        let order = answered_by(client, 6).await?;
+        let seen: Vec<&str> = shares(&order).into_keys().collect();
+        ensure!(seen == wanted, "{seen:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Invariant 1: the sidecar dies after its answer's headers. Envoy then tells of no headers at all.
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_a_failed_post_and_no_more() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let mut sidecar = StandIn::start()?;
+    let envoy = serve(&sidecar, &[&a, &b], "30s").await?;
+    let mut client = envoy.client();
+    for cut in 1..=4 {
+        let post = sidecar.next().await?;
+        ensure!(post.request.have == Version::default(), "post {cut}");
+        post.cut_off(&full(1, &[&a])).await?;
+        eventually(DEADLINE, "the failure to be counted", async || {
+            let failed = exchanges(&envoy, "failed").await?;
+            ensure!(failed == cut, "{failed}");
+            Ok(())
+        })
+        .await?;
+        let order = answered_by(&mut client, 4).await?;
+        ensure!(
+            shares(&order).len() == 2,
+            "half an answer was taken: {order:?}"
+        );
+    }
+    sidecar.next().await?.answer(&full(1, &[&a])).await?;
+    wait_for_servers(&mut client, &["b"]).await?;
+    ensure!(exchanges(&envoy, "failed").await? == 4);
+    ensure!(exchanges(&envoy, "done").await? == 1);
+    ensure_no_trap(&envoy).await
+}
