@@ -196,3 +196,30 @@ async fn an_answer_that_is_cut_off_is_a_failed_post_and_no_more() -> Result<()> 
     ensure!(exchanges(&envoy, "done").await? == 1);
     ensure_no_trap(&envoy).await
 }
+
+/// HC-23: verdicts run out while a post is open, and its answer, that nothing has changed, says
+/// nothing of the gates that are empty by now.
+#[tokio::test]
+async fn hc_23_no_news_of_verdicts_that_have_run_out_is_no_verdict() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let mut sidecar = StandIn::start()?;
+    let envoy = serve(&sidecar, &[&a, &b], "1s").await?;
+    let mut client = envoy.client();
+    sidecar.next().await?.answer(&full(5, &[&a])).await?;
+    let open = sidecar.next().await?;
+    ensure!(open.request.have == version(5), "{:?}", open.request.have);
+    wait_for_servers(&mut client, &["b"]).await?;
+    wait_for_servers(&mut client, &["a", "b"]).await?;
+    let unchanged = Answer {
+        version: version(5),
+        ..Answer::default()
+    };
+    open.answer(&unchanged).await?;
+    let next = sidecar.next().await?;
+    println!("after the late answer it asks from {:?}", next.request.have);
+    ensure!(next.request.have == Version::default(), "a is asked for");
+    next.answer(&full(5, &[&a])).await?;
+    wait_for_servers(&mut client, &["b"]).await?;
+    ensure!(exchanges(&envoy, "failed").await? == 0);
+    ensure_no_trap(&envoy).await
+}

@@ -12,8 +12,8 @@
 //! - [`outcome`] is a response's entry, with [`backoff`] for the waits and [`event`] for what
 //!   operators see;
 //! - [`registry`] is a whole configuration, compiled;
-//! - [`exchange`] is the talk with the sidecar, [`worker`] that among the workers of one
-//!   Envoy, [`keys`] where both leave things in shared data;
+//! - [`exchange`] is the talk with the sidecar, [`posting`] its rhythm, [`worker`] the talk among
+//!   the workers of one Envoy, [`keys`] where both leave things in shared data;
 //! - `plugin`, on wasm32 alone, is the only place that knows the host: it gathers, lets the core
 //!   decide, and applies.
 //!
@@ -42,6 +42,7 @@ pub mod load;
 pub mod outcome;
 #[cfg(all(target_arch = "wasm32", feature = "host"))]
 pub mod plugin;
+pub mod posting;
 pub mod registry;
 pub mod retry;
 pub mod rng;

@@ -12,29 +12,23 @@ use crate::backoff::nanos;
 use crate::cluster::Cluster;
 use crate::config::ExchangeConfig;
 use crate::exchange::{
-    Answer, CONTENT_TYPE, ClusterVerdicts, MESSAGE_MAX, PATH, REVISIONS_MAX, Request,
+    Answer, CONTENT_TYPE, ClusterVerdicts, MESSAGE_MAX, PATH, REVISIONS_MAX, Request, Version,
 };
 use crate::gates::Gates;
 use crate::identity;
 use crate::keyed::KeySet;
 use crate::keys;
 use crate::outcome;
+use crate::posting::{self, Posting};
 use crate::registry::Registry;
 use crate::worker::{Card, Heard, Refusal};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// A callout whose root was swapped away has no callback: after this the mark is void.
-const MARK_NS: u64 = 4_000_000_000;
-const RETRY_FIRST_NS: u64 = 100_000_000;
-const RETRY_MAX_NS: u64 = 2_000_000_000;
 
 /// The state of one root's exchange.
 #[derive(Default)]
 pub struct Exchange {
-    /// The post under way and when it was sent.
-    under_way: Option<(u32, u64)>,
-    failures: u32,
-    not_before_ns: u64,
+    posting: Posting,
     node: Option<String>,
     /// What the workers ran at the last tick.
     revisions: Vec<u64>,
@@ -74,20 +68,18 @@ impl Exchange {
         let Some(config) = &registry.exchange else {
             return;
         };
-        let waits = self
-            .under_way
-            .is_some_and(|(_, at)| now_ns.saturating_sub(at) < MARK_NS);
-        if waits || now_ns < self.not_before_ns || !tick::claim_lease(vm.id.get(), now_ns) {
+        if !self.posting.is_due(now_ns) || !tick::claim_lease(vm.id.get(), now_ns) {
             return;
         }
-        let body = self.request().to_json();
+        let have = heard().0.version;
+        let body = self.request(have).to_json();
         match send(config, &body) {
-            Ok(token) => self.under_way = Some((token, now_ns)),
-            Err(_) => self.failed(vm, now_ns),
+            Ok(token) => self.posting.sent(token, have, now_ns),
+            Err(_) => self.failed(vm, now_ns, "not sent"),
         }
     }
 
-    fn request(&mut self) -> Request {
+    fn request(&mut self, have: Version) -> Request {
         let node = self.node.get_or_insert_with(|| {
             let id = host::property("xds\0node\0id").unwrap_or_default();
             String::from_utf8_lossy(&id).chars().take(253).collect()
@@ -97,47 +89,38 @@ impl Exchange {
             workers: self.workers,
             revisions: self.revisions.clone(),
             refused: Refusal::decode(&host::shared(keys::REFUSED).0).map(|refusal| refusal.0),
-            have: Heard::decode(&host::shared(keys::HEARD).0).version,
+            have,
         }
     }
 
     /// Takes an answer in: how many headers and how many bytes of body it has. Calls that were given
     /// up before are passed over.
     pub fn answered(&mut self, vm: &Vm, registry: &Registry, token: u32, size: (usize, usize)) {
-        if self.under_way.is_none_or(|(awaited, _)| awaited != token) {
+        let Some(asked) = self.posting.answered(token) else {
             return;
-        }
-        self.under_way = None;
+        };
         let now_ns = host::now_ns();
         match read_answer(size) {
             Ok(answer) => {
-                self.failures = 0;
-                self.not_before_ns = 0;
+                self.posting.succeeded();
                 vm.stats.count_whole(Whole::ExchangesDone);
-                take_in(vm, registry, &answer, now_ns);
+                take_in(vm, registry, &answer, asked, now_ns);
             }
-            Err(why) => {
-                if self.failures == 0 {
-                    log::warn!("event=exchange_failed reason={why:?}");
-                }
-                self.failed(vm, now_ns);
-            }
+            Err(why) => self.failed(vm, now_ns, &why),
         }
     }
 
-    fn failed(&mut self, vm: &Vm, now_ns: u64) {
+    fn failed(&mut self, vm: &Vm, now_ns: u64, why: &str) {
+        if self.posting.failed(now_ns) {
+            log::warn!("event=exchange_failed reason={why:?}");
+        }
         vm.stats.count_whole(Whole::ExchangesFailed);
-        let wait_ns = RETRY_FIRST_NS
-            .checked_shl(self.failures.min(8))
-            .unwrap_or(RETRY_MAX_NS);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before_ns = now_ns.saturating_add(wait_ns.min(RETRY_MAX_NS));
     }
 
     /// Lets verdicts decay to "unknown", which counts as healthy, once the sidecar has been silent
     /// for longer than they hold (HC-23).
     pub fn expire_verdicts(&mut self, vm: &Vm, registry: &Registry, now_ns: u64) {
-        let heard = Heard::decode(&host::shared(keys::HEARD).0);
+        let (heard, place) = heard();
         let silent_ns = now_ns.saturating_sub(heard.at_ns);
         if heard == Heard::default() || silent_ns < nanos(registry.verdict_ttl()) {
             return;
@@ -149,7 +132,7 @@ impl Exchange {
                 silent_ns.div_euclid(1_000_000_000)
             );
             vm.stats.count_whole(Whole::VerdictsExpired);
-            host::set_shared(keys::HEARD, &Heard::default().encode());
+            settle(Heard::default(), place, now_ns);
         }
     }
 }
@@ -185,7 +168,11 @@ fn read_answer((headers, body_size): (usize, usize)) -> Result<Answer, String> {
     Answer::parse(&host::call_body(body_size)).map_err(|error| error.to_string())
 }
 
-fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, now_ns: u64) {
+fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, asked: Version, now_ns: u64) {
+    let (stands, place) = heard();
+    let Some(mut heard) = posting::hear(stands, asked, answer.version, now_ns) else {
+        return;
+    };
     let mut done = true;
     for verdicts in &answer.clusters {
         done &= apply(vm, registry, verdicts, answer.full);
@@ -203,17 +190,24 @@ fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, now_ns: u64) {
             done &= judge(vm, cluster, &[], |_| true);
         }
     }
-    // What could not be written is asked for again: the version stays.
-    let before = Heard::decode(&host::shared(keys::HEARD).0).version;
-    let version = if done { answer.version } else { before };
-    host::set_shared(
-        keys::HEARD,
-        &Heard {
-            version,
-            at_ns: now_ns,
-        }
-        .encode(),
-    );
+    if !done {
+        // What could not be written is asked for again: the version stays.
+        heard.version = asked;
+    }
+    settle(heard, place, now_ns);
+}
+
+/// Which verdicts stand, and the version of that record.
+fn heard() -> (Heard, u32) {
+    let (record, place) = host::shared(keys::HEARD);
+    (Heard::decode(&record), place)
+}
+
+/// Says which verdicts stand after the gates were changed, if nobody has said so meanwhile.
+fn settle(heard: Heard, place: u32, now_ns: u64) {
+    if !host::replace_shared(keys::HEARD, &heard.encode(), place) {
+        host::set_shared(keys::HEARD, &posting::outrun(now_ns).encode());
+    }
 }
 
 fn apply(vm: &Vm, registry: &Registry, verdicts: &ClusterVerdicts, full: bool) -> bool {
