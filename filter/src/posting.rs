@@ -27,10 +27,13 @@ struct UnderWay {
 }
 
 impl Posting {
-    /// Whether it is time: no post is under way, and the last ones did not fail just now.
+    /// Whether it is time: no post is under way, and the last ones did not fail just now. Times that
+    /// are further ahead than they can be were noted before the clock stepped back, and are void.
     pub fn is_due(&self, now_ns: u64) -> bool {
-        let waits = |post: &UnderWay| now_ns.saturating_sub(post.sent_ns) < MARK_NS;
-        now_ns >= self.not_before_ns && !self.under_way.as_ref().is_some_and(waits)
+        let waits = |post: &UnderWay| now_ns.abs_diff(post.sent_ns) < MARK_NS;
+        let pause_ns = self.not_before_ns.saturating_sub(now_ns);
+        let pauses = (1..=RETRY_MAX_NS).contains(&pause_ns);
+        !pauses && !self.under_way.as_ref().is_some_and(waits)
     }
 
     /// Notes a post that was sent when the verdicts `asked` stood.
@@ -132,6 +135,18 @@ mod tests {
         assert_eq!(tenths, [1, 2, 4, 8, 16, 20, 20, 20, 20, 20, 20, 20]);
         posting.succeeded();
         assert!(posting.is_due(HOUR) && posting.failed(HOUR));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_stops_nothing() {
+        let mut posting = Posting::default();
+        posting.sent(7, version(5), HOUR);
+        assert!(!posting.is_due(HOUR - SECOND), "a small step is none");
+        assert!(posting.is_due(HOUR / 2));
+        posting.answered(7);
+        posting.failed(HOUR);
+        assert!(!posting.is_due(HOUR - SECOND), "a small step is none");
+        assert!(posting.is_due(HOUR / 2));
     }
 
     #[test]
