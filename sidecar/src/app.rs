@@ -55,14 +55,7 @@ struct Channels {
 
 /// Runs the sidecar until a signal, `stop`, or the failure of a stage.
 pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
-    if let RegistrySettings::Demo(file) = &settings.registry {
-        warn!(
-            event = "demo_mode",
-            environment = settings.environment,
-            "DEMO_MODE: the registry is in memory, seeded from {}; nothing is stored",
-            file.display()
-        );
-    }
+    warn_of_demo(&settings);
     // From here on a signal means an orderly end.
     let signals = Signals::listen()?;
     let source = Source::open(&settings.registry, exchange_config(&settings)).await?;
@@ -124,6 +117,17 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     }
     info!(event = "listening", xds, admin, "serving");
     stages.run(signals, settings.shutdown_grace).await
+}
+
+fn warn_of_demo(settings: &Settings) {
+    if let RegistrySettings::Demo(file) = &settings.registry {
+        warn!(
+            event = "demo_mode",
+            environment = settings.environment,
+            "DEMO_MODE: the registry is in memory, seeded from {}; nothing is stored",
+            file.display()
+        );
+    }
 }
 
 /// Checks what [`serve`] would start with, to the last record: a line that says it is good.

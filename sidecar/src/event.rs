@@ -242,15 +242,14 @@ impl Event {
             }
             Event::OverrideSet { .. }
             | Event::OverrideCleared { .. }
-            | Event::OverrideExpired { .. } => self.log_override(),
-            Event::JobDone { job } => info!(event, job, "a job is done"),
-            Event::JobFailed { job, reason } => {
-                error!(event, job, reason, "a job cannot be done");
-            }
+            | Event::OverrideExpired { .. }
+            | Event::JobDone { .. }
+            | Event::JobFailed { .. } => self.log_what_was_asked(),
         }
     }
 
-    fn log_override(&self) {
+    /// Of operators' words and jobs.
+    fn log_what_was_asked(&self) {
         let event = self.name();
         match self {
             Event::OverrideSet {
@@ -272,6 +271,10 @@ impl Event {
                     event,
                     cluster, backend, "an operator's word came to its end"
                 );
+            }
+            Event::JobDone { job } => info!(event, job, "a job is done"),
+            Event::JobFailed { job, reason } => {
+                error!(event, job, reason, "a job cannot be done");
             }
             _ => {}
         }

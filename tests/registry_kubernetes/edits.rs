@@ -76,6 +76,18 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
     Ok(())
 }
 
+/// Waits until the one cluster has exactly these backends.
+async fn serves(sidecar: &Sidecar, ids: &[&str]) -> Result<()> {
+    eventually(SOON, &format!("{ids:?} to be served"), async || {
+        let body = sidecar.get("/v1/clusters").await?.json()?;
+        let backends = body["clusters"][0]["backends"].as_array();
+        let seen = backends.context("backends")?.iter().map(|it| &it["id"]);
+        ensure!(seen.eq(ids.iter().copied()), "{body}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn services_are_named_and_dropped_through_the_sidecar() -> Result<()> {
     let roles = ["pointsman", "pointsman-editor"];
@@ -92,16 +104,6 @@ async fn services_are_named_and_dropped_through_the_sidecar() -> Result<()> {
     let ready = json!({"ready": true});
     put_slice(&kubernetes, "web", &pod, &ready).await?;
     let sidecar = sidecar(&kubernetes, &[]).await?;
-    let serves = async |ids: &[&str]| {
-        eventually(SOON, &format!("{ids:?} to be served"), async || {
-            let body = sidecar.get("/v1/clusters").await?.json()?;
-            let backends = body["clusters"][0]["backends"].as_array();
-            let seen = backends.context("backends")?.iter().map(|it| &it["id"]);
-            ensure!(seen.eq(ids.iter().copied()), "{body}");
-            Ok(())
-        })
-        .await
-    };
 
     let etag = sidecar.get(ORDERS).await?.header("etag").map(str::to_owned);
     let from = json!([{"service": {"name": "web", "port": "http"}}]);
@@ -114,7 +116,7 @@ async fn services_are_named_and_dropped_through_the_sidecar() -> Result<()> {
         (&json!(true), &json!(true)),
         "{body}"
     );
-    serves(&["one", "pod"]).await?;
+    serves(&sidecar, &["one", "pod"]).await?;
     assert_eq!(
         kubernetes.get("orders").await?["spec"]["backendsFrom"],
         from
@@ -146,7 +148,7 @@ async fn services_are_named_and_dropped_through_the_sidecar() -> Result<()> {
         (&json!(true), 200)
     );
     assert_eq!(body["changes"]["config_updated"], true, "{body}");
-    serves(&["one"]).await?;
+    serves(&sidecar, &["one"]).await?;
     let object = kubernetes.get("orders").await?;
     assert_eq!(object["spec"]["backendsFrom"], Value::Null);
     sidecar.stop().await?;
