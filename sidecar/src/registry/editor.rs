@@ -108,7 +108,7 @@ pub enum EditError {
     /// Others keep changing it.
     #[error("the document changes faster than it can be written, try again")]
     Busy,
-    /// The store is out of reach.
+    /// The store is out of reach, or in trouble.
     #[error("the registry's store is out of reach: {0}")]
     Unreachable(String),
     /// The store answers and refuses.

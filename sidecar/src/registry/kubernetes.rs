@@ -203,7 +203,7 @@ impl Kubernetes {
         let reconcile = session.listed + self.settings.reconcile_interval;
         let held = self.guard.wake();
         let mut full = held.map_or(reconcile, |held| held.min(reconcile));
-        if session.listing {
+        if session.listing.is_some() {
             // What is under way ends, or ends the session.
             full = Instant::now() + self.settings.reconcile_interval;
         }

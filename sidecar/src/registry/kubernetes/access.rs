@@ -101,6 +101,8 @@ impl Access {
         let mut config = config.map_err(|why| KubernetesStartError::Config { why })?;
         config.connect_timeout = Some(CONNECT_MAX);
         config.read_timeout = Some(SILENCE_MAX);
+        // The library would ask a busy server again and again for minutes, and tell nobody.
+        config.default_retry = false;
         let url = config.cluster_url.to_string();
         let client = Client::try_from(config);
         let client = client.map_err(|why| KubernetesStartError::Config { why: words(&why) })?;
@@ -180,6 +182,15 @@ async fn config(files: &[PathBuf]) -> Result<Config, String> {
     config.map_err(|error| words(&error))
 }
 
+/// Whether the same may well be answered otherwise the next time: the server is out of reach, has
+/// too much to do (429), or is in trouble itself.
+pub fn is_passing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || !matches!(status.code, 400..=499),
+        _ => true,
+    }
+}
+
 /// An error with what caused it: the library's own line often says only where it happened.
 pub fn words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -193,4 +204,62 @@ pub fn words(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_is_refused() {
+        let answer = |code: u16| {
+            let status = Status::failure("no", "").with_code(code);
+            is_passing(&kube::Error::Api(status.boxed()))
+        };
+        for code in [429, 500, 502, 503, 504] {
+            assert!(answer(code), "{code}");
+        }
+        for code in [400, 401, 403, 404, 409, 413, 422] {
+            assert!(!answer(code), "{code}");
+        }
+        assert!(is_passing(&kube::Error::LinesCodecMaxLineLengthExceeded));
+    }
+
+    #[tokio::test]
+    async fn a_busy_server_is_asked_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "users": [{"name": "c", "user": {}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
+        std::fs::write(&file, config.to_string()).unwrap();
+        let settings = KubernetesSettings {
+            namespace: "shop".to_owned(),
+            kubeconfig: vec![file],
+            reconcile_interval: Duration::from_secs(300),
+            guard_delay: Duration::ZERO,
+            lease_duration: Duration::from_secs(15),
+        };
+        let access = Access::of(&settings).await.unwrap();
+        // Who asks again finds nobody.
+        let busy = async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            let answer = b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy";
+            stream.write_all(answer).await.unwrap();
+        };
+        let (checked, ()) = tokio::join!(access.check(), busy);
+        let error = checked.unwrap_err();
+        let heard = matches!(&error, KubernetesStartError::Read { why, .. } if why == "busy");
+        assert!(heard, "{error}");
+    }
 }

@@ -8,7 +8,7 @@ use kube::api::{
 use pointsman_filter::identity;
 use serde_json::{Map, Value, json};
 
-use super::access::{Access, words};
+use super::access::{Access, is_passing, words};
 use super::crd;
 use super::object::Object;
 use crate::registry::editor::{ATTEMPTS_MAX, Document, EditError};
@@ -169,9 +169,9 @@ impl KubernetesEditor {
 
     fn error(&self, error: &kube::Error) -> EditError {
         let why = format!("{}: {}", self.place, words(error));
-        match error {
-            kube::Error::Api(_) => EditError::Refused(why),
-            _ => EditError::Unreachable(why),
+        match is_passing(error) {
+            true => EditError::Unreachable(why),
+            false => EditError::Refused(why),
         }
     }
 }

@@ -10,7 +10,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{self, Event, watcher};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::access::{Access, WATCH_MAX_S, words};
 use super::object::Object;
@@ -25,6 +25,8 @@ const BATCH: usize = 1000;
 const BLIND_PAUSE: Duration = Duration::from_secs(5);
 
 type Heard<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+/// What is heard next; `None`: the watch ended. The error: it did not come in time.
+type Next<K> = Result<Option<watcher::Result<Event<K>>>, SessionError>;
 
 /// The store does not do what is needed; the words of the library or the server.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +48,8 @@ pub struct Session {
     slices: Slices,
     /// When everything was read last.
     pub listed: Instant,
-    /// It is being read again.
-    pub listing: bool,
+    /// It is being read again, and must be through by then.
+    pub listing: Option<Instant>,
 }
 
 /// The same for the endpoints of Services, which are asked for only where an object names one.
@@ -56,6 +58,8 @@ struct Slices {
     reading: Vec<EndpointSlice>,
     /// All of them were read, or could not be.
     settled: bool,
+    /// They are being read, and must be through by then.
+    listing: Option<Instant>,
     retry: Option<Instant>,
     /// Why they cannot be read.
     blind: Option<String>,
@@ -81,25 +85,16 @@ impl Session {
                 heard: None,
                 reading: Vec::new(),
                 settled: false,
+                listing: None,
                 retry: None,
                 blind: None,
             },
             listed: Instant::now(),
-            listing: true,
+            listing: deadline(),
         };
-        let listing = async {
-            while !session.next_object(records).await?.full {}
-            Ok(())
-        };
-        let late = || SessionError("no answer in time".to_owned());
-        timeout(LISTING_MAX, listing).await.map_err(|_| late())??;
-        let listing = session.listen_to_slices(records);
+        while !session.next_object(records).await?.full {}
         // Blind for Services it still serves everything else.
-        if timeout(LISTING_MAX, listing).await.is_err() {
-            session
-                .slices
-                .fail("EndpointSlices: no answer in time".to_owned());
-        }
+        session.listen_to_slices(records).await;
         Ok(session)
     }
 
@@ -108,9 +103,9 @@ impl Session {
         self.objects = objects(&self.access);
         self.reading.clear();
         if self.slices.heard.is_some() {
-            self.slices.heard = Some(slices(&self.access));
+            self.slices.listen(&self.access);
         }
-        self.listing = true;
+        self.listing = deadline();
     }
 
     /// Whether what is known of Services is all there is, where somebody needs it.
@@ -147,7 +142,7 @@ impl Session {
 
     async fn next_any(&mut self, records: &mut Records) -> Result<Taken, SessionError> {
         tokio::select! {
-            event = self.objects.next() => self.take(event, records),
+            event = hear(&mut self.objects, self.listing) => self.take(event?, records),
             event = self.slices.next() => Ok(Taken {
                 // Of the objects, not of these.
                 full: false,
@@ -157,7 +152,7 @@ impl Session {
     }
 
     async fn next_object(&mut self, records: &mut Records) -> Result<Taken, SessionError> {
-        let event = self.objects.next().await;
+        let event = hear(&mut self.objects, self.listing).await?;
         self.take(event, records)
     }
 
@@ -173,7 +168,7 @@ impl Session {
             Some(Ok(Event::InitDone)) => {
                 records.replace(std::mem::take(&mut self.reading));
                 self.listed = Instant::now();
-                self.listing = false;
+                self.listing = None;
                 taken = Taken {
                     news: true,
                     full: true,
@@ -182,7 +177,7 @@ impl Session {
             Some(Ok(Event::Apply(object))) => taken.news = records.put(Object::of(object)),
             Some(Ok(Event::Delete(object))) => taken.news = records.remove(&Object::of(object)),
             // Too old: the library reads everything again by itself.
-            Some(Err(error)) if is_gone(&error) => self.listing = true,
+            Some(Err(error)) if is_gone(&error) => self.listing = deadline(),
             Some(Err(error)) => return Err(SessionError::of(&error)),
             None => return Err(SessionError("the watch ended".to_owned())),
         }
@@ -201,7 +196,7 @@ impl Session {
         let due = self.slices.retry.is_none_or(|at| at <= Instant::now());
         if self.slices.heard.is_none() && due {
             self.slices.retry = None;
-            self.slices.heard = Some(slices(&self.access));
+            self.slices.listen(&self.access);
         }
     }
 
@@ -218,10 +213,15 @@ impl Session {
 }
 
 impl Slices {
+    fn listen(&mut self, access: &Access) {
+        self.heard = Some(slices(access));
+        self.listing = deadline();
+    }
+
     /// Never, while they are not asked for.
-    async fn next(&mut self) -> Option<watcher::Result<Event<EndpointSlice>>> {
+    async fn next(&mut self) -> Next<EndpointSlice> {
         match &mut self.heard {
-            Some(heard) => heard.next().await,
+            Some(heard) => hear(heard, self.listing).await,
             None => std::future::pending().await,
         }
     }
@@ -233,25 +233,30 @@ impl Slices {
         self.blind = Some(why);
     }
 
-    fn take(
-        &mut self,
-        event: Option<watcher::Result<Event<EndpointSlice>>>,
-        records: &mut Records,
-    ) -> Taken {
+    fn take(&mut self, event: Next<EndpointSlice>, records: &mut Records) -> Taken {
         let mut taken = Taken::default();
+        let event = match event {
+            Ok(event) => event,
+            Err(late) => {
+                self.fail(format!("EndpointSlices: {late}"));
+                taken.news = true;
+                return taken;
+            }
+        };
         match event {
             Some(Ok(Event::Init)) => self.reading.clear(),
             Some(Ok(Event::InitApply(slice))) => self.reading.push(slice),
             Some(Ok(Event::InitDone)) => {
                 records.replace_slices(std::mem::take(&mut self.reading));
                 self.settled = true;
+                self.listing = None;
                 self.blind = None;
                 taken.news = true;
                 taken.full = true;
             }
             Some(Ok(Event::Apply(slice))) => taken.news = records.put_slice(slice),
             Some(Ok(Event::Delete(slice))) => taken.news = records.remove_slice(&slice),
-            Some(Err(error)) if is_gone(&error) => {}
+            Some(Err(error)) if is_gone(&error) => self.listing = deadline(),
             Some(Err(error)) => {
                 self.fail(format!("EndpointSlices: {}", words(&error)));
                 taken.news = true;
@@ -260,6 +265,20 @@ impl Slices {
         }
         taken
     }
+}
+
+/// When a full reading that begins now must be through.
+fn deadline() -> Option<Instant> {
+    Some(Instant::now() + LISTING_MAX)
+}
+
+/// Waits for what is heard next; while everything is being read, until that must be through.
+async fn hear<K>(heard: &mut Heard<K>, listing: Option<Instant>) -> Next<K> {
+    let Some(end) = listing else {
+        return Ok(heard.next().await);
+    };
+    let heard = timeout_at(end, heard.next()).await;
+    heard.map_err(|_| SessionError("no answer in time".to_owned()))
 }
 
 fn is_gone(error: &watcher::Error) -> bool {
@@ -279,4 +298,22 @@ fn slices(access: &Access) -> Heard<EndpointSlice> {
         .timeout(WATCH_MAX_S)
         .labels(SERVICE_LABEL);
     watcher(api, config).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_reading_ends_in_time_and_a_watch_need_not() {
+        let mut silent: Heard<EndpointSlice> = stream::pending().boxed();
+        let begun = Instant::now();
+        let late = hear(&mut silent, deadline()).await;
+        assert_eq!(late.unwrap_err().to_string(), "no answer in time");
+        assert_eq!(begun.elapsed(), LISTING_MAX);
+        let watch = hear(&mut silent, None);
+        assert!(timeout_at(begun + 10 * LISTING_MAX, watch).await.is_err());
+    }
 }
