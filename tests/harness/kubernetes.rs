@@ -156,7 +156,27 @@ impl Kubernetes {
 
     /// What the sidecar asked for and has no right to, as far as that can be known.
     pub fn refused(&self) -> Vec<String> {
-        self.own().map(Own::refused).unwrap_or_default()
+        let own = self.own();
+        own.map(|own| own.authorizer().refused())
+            .unwrap_or_default()
+    }
+
+    /// From now on it answers 500 where this resource is asked for in a way that it did not grant a
+    /// moment ago.
+    pub fn break_for(&self, resource: &str) -> Result<()> {
+        self.own()?.authorizer().break_for(Some(resource));
+        Ok(())
+    }
+
+    /// Ends a [`Kubernetes::break_for`].
+    pub fn mend(&self) -> Result<()> {
+        self.own()?.authorizer().break_for(None);
+        Ok(())
+    }
+
+    /// How often it answered 500 because of [`Kubernetes::break_for`].
+    pub fn broken(&self) -> Result<usize> {
+        Ok(self.own()?.authorizer().unjudged())
     }
 
     /// Deletes our kind, and with it every object of it.

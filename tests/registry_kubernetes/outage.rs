@@ -1,6 +1,8 @@
-//! The API server dies, hangs and comes back; our kind goes and comes. Traffic does not notice.
+//! The API server dies, hangs, is in trouble and comes back; our kind goes and comes. Traffic does
+//! not notice.
 
 use harness::{Load, throughout};
+use hyper::Method;
 
 use super::*;
 
@@ -84,6 +86,38 @@ async fn a_hung_server_is_noticed_and_taken_up_again() -> Result<()> {
     let late = registry::cluster("late", &[&one], json!({}));
     story.kubernetes.put(&late).await?;
     story.serves(&["late", "orders"]).await
+}
+
+#[tokio::test]
+async fn a_server_in_trouble_is_asked_again_later() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let kubernetes = Kubernetes::start_own("a_server_in_trouble", "answer 500").await?;
+    if let Some(kubernetes) = &kubernetes {
+        kubernetes.break_for("backendclusters/status")?;
+    }
+    let Some(story) = Story::on(kubernetes, &[&one], &[]).await? else {
+        return Ok(());
+    };
+    eventually(SOON, "a status that is not taken", async || {
+        ensure!(story.kubernetes.broken()? > 0, "none was written");
+        Ok(())
+    })
+    .await?;
+    story.kubernetes.mend()?;
+    story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    // Who writes is not told that the server does not want it.
+    story.kubernetes.break_for("backendclusters")?;
+    let document = registry::cluster("orders", &[&one], json!({"http2": true}));
+    let path = "/v1/clusters/orders";
+    let written = story
+        .sidecar
+        .ask(Method::PUT, path, &[], &document)
+        .await?;
+    assert_eq!(written.status, 503, "{}", written.text());
+    story.kubernetes.mend()?;
+    story.end().await
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
@@ -23,21 +23,29 @@ use crate::port::Port;
 /// A right: groups, resources, verbs, and names where it is of these only.
 type Rule = [Vec<String>; 4];
 
+/// What was asked for and not granted, and what is not judged at all.
+#[derive(Debug, Default)]
+struct Book {
+    refused: Vec<String>,
+    broken: Option<String>,
+    unjudged: usize,
+}
+
 /// A running authorizer; dropping it ends it.
 #[derive(Debug)]
 pub struct Authorizer {
     port: Port,
-    refused: Arc<Mutex<Vec<String>>>,
+    book: Arc<Mutex<Book>>,
     serving: JoinHandle<()>,
 }
 
 impl Authorizer {
     /// Grants the user what these Roles of the manifest say; everybody else nothing.
     pub fn start(manifest: &str, roles: &[&str], user: &str) -> Result<Self> {
-        let (port, refused) = (Port::reserve()?, Arc::default());
+        let (port, book) = (Port::reserve()?, Arc::default());
         let rules = Arc::new((rules(manifest, roles)?, user.to_owned()));
         let listener = port.listen()?;
-        let told = Arc::clone(&refused);
+        let told = Arc::clone(&book);
         let serving = tokio::spawn(async move {
             // Aborted with this task, and it with the authorizer.
             let mut open = JoinSet::new();
@@ -55,7 +63,7 @@ impl Authorizer {
         });
         Ok(Authorizer {
             port,
-            refused,
+            book,
             serving,
         })
     }
@@ -67,8 +75,17 @@ impl Authorizer {
 
     /// What was asked for and not granted, as `user verb resource`.
     pub fn refused(&self) -> Vec<String> {
-        let refused = self.refused.lock();
-        refused.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.book).refused.clone()
+    }
+
+    /// Judges nothing from now on where it is asked about this resource.
+    pub fn break_for(&self, resource: Option<&str>) {
+        lock(&self.book).broken = resource.map(str::to_owned);
+    }
+
+    /// How often it was asked what it did not judge.
+    pub fn unjudged(&self) -> usize {
+        lock(&self.book).unjudged
     }
 }
 
@@ -76,6 +93,10 @@ impl Drop for Authorizer {
     fn drop(&mut self) {
         self.serving.abort();
     }
+}
+
+fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn rules(manifest: &str, roles: &[&str]) -> Result<Vec<Rule>> {
@@ -102,7 +123,7 @@ fn rules(manifest: &str, roles: &[&str]) -> Result<Vec<Rule>> {
 async fn answer(
     request: Request<Incoming>,
     rules: Arc<(Vec<Rule>, String)>,
-    refused: Arc<Mutex<Vec<String>>>,
+    book: Arc<Mutex<Book>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
@@ -114,6 +135,12 @@ async fn answer(
         "" => word("resource").to_owned(),
         sub => format!("{}/{sub}", word("resource")),
     };
+    if lock(&book).broken.as_ref() == Some(&resource) {
+        lock(&book).unjudged += 1;
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return Ok(response);
+    }
     let has = |words: &[String], wanted: &str| words.iter().any(|word| word == wanted);
     let grants = |[groups, resources, verbs, names]: &Rule| {
         has(groups, word("group"))
@@ -124,8 +151,7 @@ async fn answer(
     let allowed = user == rules.1 && rules.0.iter().any(grants);
     if !allowed {
         let line = format!("{user} {} {resource}", word("verb"));
-        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.push(line);
+        lock(&book).refused.push(line);
     }
     review["status"] = json!({"allowed": allowed});
     let mut response = Response::new(Full::new(Bytes::from(review.to_string())));

@@ -95,9 +95,9 @@ impl Own {
         self.setup.url()
     }
 
-    /// What the sidecar asked for and has no right to.
-    pub fn refused(&self) -> Vec<String> {
-        self.authorizer.refused()
+    /// Who says what its users may.
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
     }
 
     /// SIGKILL for the API server.

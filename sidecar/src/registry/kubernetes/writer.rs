@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::warn;
 
 use super::View;
-use super::access::{Access, words};
+use super::access::{Access, is_passing, words};
 use super::crd;
 use super::crd::status::BackendClusterStatus;
 use super::lease::Lease;
@@ -34,6 +34,10 @@ const SETTLING: Duration = Duration::from_millis(250);
 const PASS_MAX: usize = 500;
 /// Writes under way at a time.
 const WRITES_MAX: usize = 8;
+/// Until a status is written again that the server, in trouble, did not take.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+/// Answers of a server in trouble that end a pass; fewer may be about these objects only.
+const TROUBLES_MAX: usize = 8;
 
 /// The writer of statuses.
 pub struct Writer {
@@ -43,8 +47,9 @@ pub struct Writer {
     feedback: Feedback,
     /// What stands there, by the object's uid.
     written: BTreeMap<String, BackendClusterStatus>,
-    /// What the server refused to take, until everything is read again.
-    refused: BTreeSet<String>,
+    /// What the server did not take, and from when it is tried again; `None`: once everything is
+    /// read again.
+    failed: BTreeMap<String, Option<Instant>>,
     /// Which reading `written` is of.
     listings: u64,
     /// A refusal was said already.
@@ -59,8 +64,23 @@ enum Outcome {
     Gone,
     /// The server does not want it.
     Refused(kube::Error),
+    /// The server is in trouble, or has too much to do.
+    Trouble,
     /// The server is out of reach.
     Lost,
+}
+
+impl Outcome {
+    fn of(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.is_not_found() || status.is_conflict() => {
+                Outcome::Gone
+            }
+            error @ kube::Error::Api(_) if is_passing(&error) => Outcome::Trouble,
+            error @ kube::Error::Api(_) => Outcome::Refused(error),
+            _ => Outcome::Lost,
+        }
+    }
 }
 
 impl Writer {
@@ -80,7 +100,7 @@ impl Writer {
             views,
             feedback,
             written: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            failed: BTreeMap::new(),
             listings: 0,
             told: false,
         }
@@ -133,7 +153,8 @@ impl Writer {
         let now = Timestamp::now();
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let mut news = self.news(now);
-        let all = news.len() <= PASS_MAX;
+        let mut all = news.len() <= PASS_MAX && self.failed.values().all(Option::is_none);
+        let mut troubles = 0;
         news.truncate(PASS_MAX);
         let objects = self.objects.clone();
         let mut writes = stream::iter(news)
@@ -144,13 +165,20 @@ impl Writer {
                 Outcome::Written(status) => drop(self.written.insert(uid, status)),
                 Outcome::Gone => {}
                 Outcome::Refused(error) => {
-                    self.refused.insert(uid);
+                    self.failed.insert(uid, None);
                     if !std::mem::replace(&mut self.told, true) {
                         let why = words(&error);
                         warn!(
                             event = "registry_read_only",
                             "the status of a BackendCluster cannot be written: {why}"
                         );
+                    }
+                }
+                Outcome::Trouble => {
+                    self.failed.insert(uid, Some(Instant::now() + TROUBLE_PAUSE));
+                    (all, troubles) = (false, troubles + 1);
+                    if troubles >= TROUBLES_MAX {
+                        return false;
                     }
                 }
                 Outcome::Lost => return false,
@@ -166,8 +194,11 @@ impl Writer {
             // What somebody deleted is written again.
             self.listings = view.listings;
             self.written.clear();
-            self.refused.clear();
+            self.failed.clear();
         }
+        let ripe = Instant::now();
+        self.failed
+            .retain(|_, again| again.is_none_or(|again| again > ripe));
         let health = self.feedback.health.borrow_and_update();
         let fleet = self.feedback.fleet.borrow_and_update();
         let clusters = view.registry.config.clusters.iter();
@@ -180,7 +211,7 @@ impl Writer {
             let reach = view.progress.reach(cluster.unwrap_or(""), &fleet);
             let cluster = cluster.and_then(|name| clusters.get(name).copied());
             let wanted = status(report, cluster, reach, &health, before, now);
-            if before != Some(&wanted) && !self.refused.contains(&report.uid) {
+            if before != Some(&wanted) && !self.failed.contains_key(&report.uid) {
                 news.push((report.clone(), wanted));
             }
         }
@@ -202,11 +233,7 @@ async fn write(
         .await;
     let outcome = match written {
         Ok(_) => Outcome::Written(status),
-        Err(kube::Error::Api(error)) if error.is_not_found() || error.is_conflict() => {
-            Outcome::Gone
-        }
-        Err(error @ kube::Error::Api(_)) => Outcome::Refused(error),
-        Err(_) => Outcome::Lost,
+        Err(error) => Outcome::of(error),
     };
     (report.uid, outcome)
 }
