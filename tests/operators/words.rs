@@ -121,6 +121,15 @@ async fn a_cordon_ends_by_itself_when_it_was_said_to() -> Result<()> {
             let line = format!("pointsman_events_total{{event=\"{event}\"}} {count}");
             ensure!(metrics.contains(&line), "{home:?}: {line}");
         }
+        // The next word takes what has ended with it.
+        story
+            .write(Method::POST, &say("one", "cordon"), Value::Null)
+            .await?;
+        if let Store::Redis(redis) = &story.store {
+            let held = redis.ask(&["HGETALL", "pointsman:override:orders"]).await?;
+            ensure!(held.field("two").is_none(), "{held:?}");
+            ensure!(held.field("one").is_some(), "{held:?}");
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use hyper::Method;
 use super::*;
 
 const ORDERS: &str = "/v1/clusters/orders";
+const OVERRIDES: &str = "pointsman.dev/overrides";
 
 #[tokio::test]
 async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
@@ -40,11 +41,22 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
     ensure!(said.status.is_success(), "{}", said.text());
     kubernetes.put(&first).await?;
     let object = kubernetes.get("orders").await?;
-    let words = object["metadata"]["annotations"]["pointsman.dev/overrides"].as_str();
+    let words = object["metadata"]["annotations"][OVERRIDES].as_str();
     let words: Value = serde_json::from_str(words.context("no annotation")?)?;
     let expected = json!({"one": {"state": "Cordoned", "reason": "disk", "actor": "me"}});
     assert_eq!(words, expected);
     let uncordon = format!("{ORDERS}/backends/one/uncordon");
+    // What nobody can read is left as it is, until somebody repairs it.
+    let odd = json!("Cordoned");
+    kubernetes.annotate("orders", Some(&odd)).await?;
+    let refused = sidecar
+        .ask(Method::POST, &uncordon, &[], &Value::Null)
+        .await?;
+    assert_eq!(refused.status, 500, "{}", refused.text());
+    ensure!(refused.text().contains("repair or remove it first"));
+    let object = kubernetes.get("orders").await?;
+    assert_eq!(object["metadata"]["annotations"][OVERRIDES], odd.to_string());
+    kubernetes.annotate("orders", Some(&expected)).await?;
     let said = sidecar
         .ask(Method::POST, &uncordon, &[], &Value::Null)
         .await?;

@@ -176,7 +176,7 @@ impl Editor {
         }
     }
 
-    /// Puts a word on a backend, or takes it back.
+    /// Puts a word on a backend, or takes it back; what has ended goes with it.
     pub async fn say(
         &self,
         cluster: &str,

@@ -98,7 +98,8 @@ impl Override {
         Value::Object(map)
     }
 
-    fn holds(&self, now: u64) -> bool {
+    /// Whether it has not ended.
+    pub fn holds(&self, now: u64) -> bool {
         self.expires_at.is_none_or(|end| end > now)
     }
 }

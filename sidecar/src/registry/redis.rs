@@ -33,6 +33,7 @@ use super::{Held, Outlets, Registry, Store, log_rejected};
 use crate::event::Event;
 use crate::settings::{RedisSettings, RedisUrl};
 use connection::Connection;
+pub use connection::SAY;
 use counters::Counters;
 pub use editor::RedisEditor;
 pub use layout::{Key, Layout};

@@ -58,15 +58,11 @@ redis.call('HSET', KEYS[1], 'done', ARGV[2], 'state', 'Running')
 redis.call('XCLAIM', KEYS[2], ARGV[3], ARGV[4], 0, ARGV[5], 'JUSTID')
 return 1";
 
-/// Says a word, or takes it back where the text is empty, and notes that it is done. Keys: job, the
-/// cluster's overrides. Arguments: backend, text.
+/// Says a word, or takes it back where the text is empty, and notes that it is done; stands behind
+/// the registry's own `say`. Keys: job, the cluster's overrides. Arguments: backend, text.
 pub const SAY: &str = "
 if redis.call('HGET', KEYS[1], 'done') ~= '0' then return 0 end
-if ARGV[2] == '' then
-  redis.call('HDEL', KEYS[2], ARGV[1])
-else
-  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-end
+say(KEYS[2], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[1], 'done', 1, 'state', 'Running')
 return 1";
 

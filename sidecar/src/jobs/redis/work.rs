@@ -12,7 +12,7 @@ use super::{RedisQueue, is_refusal, script};
 use crate::event::Event;
 use crate::jobs::{QueueStatus, State};
 use crate::metrics::Metrics;
-use crate::registry::redis::Key;
+use crate::registry::redis::{Key, SAY};
 
 const GROUP: &str = "sidecars";
 /// How often a sidecar looks for jobs that others took on, or left behind.
@@ -170,7 +170,8 @@ impl RedisQueue {
         let field = |name: &str| act[name].as_str().unwrap_or_default();
         let overrides = Key::Override(field("cluster").to_owned());
         let keys = [&self.job(&taken.id), &self.layout.write(&overrides)];
-        let mut say = self.script(script::SAY, &keys);
+        let script = format!("{SAY}{}", script::SAY);
+        let mut say = self.script(&script, &keys);
         let word = match &act["word"] {
             Value::Null => String::new(),
             word => word.to_string(),

@@ -62,7 +62,9 @@ impl KubernetesEditor {
                 let why = format!("there is no BackendCluster for {cluster} to note the word on");
                 return Err(EditError::Refused(why));
             };
-            match self.note(&found, backend, word).await {
+            let words = words_with(&found, backend, word, super::now());
+            let words = words.map_err(EditError::Refused)?;
+            match self.note(&found, words).await {
                 Ok(()) => return Ok(()),
                 Err(error) if is_race(&error) => {}
                 Err(error) => return Err(self.error(&error)),
@@ -132,28 +134,11 @@ impl KubernetesEditor {
         self.objects.delete(&name, &params).await.map(drop)
     }
 
-    async fn note(
-        &self,
-        object: &DynamicObject,
-        backend: &str,
-        word: Option<&Override>,
-    ) -> Asked<()> {
+    async fn note(&self, object: &DynamicObject, words: Option<String>) -> Asked<()> {
         let metadata = &object.metadata;
-        let annotations = metadata.annotations.as_ref();
-        let text = annotations.and_then(|all| all.get(crd::OVERRIDES));
-        let said = text.and_then(|text| serde_json::from_str(text).ok());
-        let mut said: Map<String, Value> = said.unwrap_or_default();
-        match word {
-            Some(word) => drop(said.insert(backend.to_owned(), word.to_value())),
-            None => drop(said.remove(backend)),
-        }
-        let said = match said.is_empty() {
-            true => Value::Null,
-            false => Value::Object(said).to_string().into(),
-        };
         let patch = json!({"metadata": {
             "resourceVersion": metadata.resource_version,
-            "annotations": BTreeMap::from([(crd::OVERRIDES, said)]),
+            "annotations": BTreeMap::from([(crd::OVERRIDES, words)]),
         }});
         let params = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
@@ -206,6 +191,35 @@ impl Swap for KubernetesEditor {
     }
 }
 
+/// The words that an object holds, with this one said or taken back at `now` and without those that
+/// have ended; `None`: there are none left. Who cannot read them must not write over them: an
+/// operator's word would be lost.
+fn words_with(
+    object: &DynamicObject,
+    backend: &str,
+    word: Option<&Override>,
+    now: u64,
+) -> Result<Option<String>, String> {
+    let metadata = &object.metadata;
+    let annotations = metadata.annotations.as_ref();
+    let text = annotations.and_then(|all| all.get(crd::OVERRIDES));
+    let words = text.map_or(Ok(Map::new()), |text| serde_json::from_str(text));
+    let mut words: Map<String, Value> = words.map_err(|why| {
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let annotation = crd::OVERRIDES;
+        format!(
+            "the annotation {annotation} of BackendCluster {name} holds words that cannot be read \
+             ({why}): repair or remove it first"
+        )
+    })?;
+    words.retain(|id, value| Override::read(id, value).map_or(true, |word| word.holds(now)));
+    match word {
+        Some(word) => drop(words.insert(backend.to_owned(), word.to_value())),
+        None => drop(words.remove(backend)),
+    }
+    Ok((!words.is_empty()).then(|| Value::Object(words).to_string()))
+}
+
 /// The document that an object is.
 fn document(object: &DynamicObject) -> Document {
     Document::new(Object::of(object.clone()).text().to_string().into_bytes())
@@ -253,7 +267,53 @@ fn object_name(cluster: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_filter::config::State;
+
     use super::*;
+
+    fn words_after(held: Option<&str>, word: Option<&Override>) -> Result<Option<Value>, String> {
+        let mut object = DynamicObject::new("orders", &crd::resource());
+        object.metadata.annotations =
+            held.map(|held| BTreeMap::from([(crd::OVERRIDES.to_owned(), held.to_owned())]));
+        let words = words_with(&object, "b", word, 1000)?;
+        Ok(words.map(|words| serde_json::from_str(&words).expect("JSON")))
+    }
+
+    #[test]
+    fn words_that_cannot_be_read_are_not_written_over() {
+        for held in [r#"{"a":"Draining",}"#, "", "[]", "Draining"] {
+            for word in [None, Some(&cordoned())] {
+                let error = words_after(Some(held), word).expect_err(held);
+                assert!(error.contains("of BackendCluster orders"), "{error}");
+                assert!(error.contains("repair or remove it first"), "{error}");
+            }
+        }
+        // One that is wrong by itself is nobody else's business.
+        let odd = words_after(Some(r#"{"a":"Bogus"}"#), None);
+        assert_eq!(odd, Ok(Some(json!({"a": "Bogus"}))));
+    }
+
+    #[test]
+    fn a_word_comes_and_goes_and_takes_what_has_ended_with_it() {
+        let said = json!({"state": "Cordoned"});
+        let only = words_after(None, Some(&cordoned()));
+        assert_eq!(only, Ok(Some(json!({"b": said}))));
+        assert_eq!(words_after(Some(r#"{"b":"Draining"}"#), None), Ok(None));
+        let held = r#"{"a":{"state":"Draining","expiresAt":1000},
+            "c":{"state":"Draining","expiresAt":1001},"d":"Draining"}"#;
+        let left = json!({"b": said, "c": {"state": "Draining", "expiresAt": 1001},
+            "d": "Draining"});
+        assert_eq!(words_after(Some(held), Some(&cordoned())), Ok(Some(left)));
+    }
+
+    fn cordoned() -> Override {
+        Override {
+            state: State::Cordoned,
+            reason: String::new(),
+            actor: String::new(),
+            expires_at: None,
+        }
+    }
 
     #[test]
     fn rg_13_every_cluster_has_an_object_of_its_own() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, PushInfo, RedisError, Value};
 
+pub use edits::SAY;
 use super::counters::Totals;
 use super::hints::Hints;
 use super::layout::{Key, Layout};

@@ -38,7 +38,7 @@ impl RedisEditor {
         self.done(connection, now)
     }
 
-    /// Puts a word on a backend, or takes it back.
+    /// Puts a word on a backend, or takes it back; what has ended goes with it.
     pub async fn say(
         &self,
         cluster: &str,

@@ -11,6 +11,21 @@ const SWAP: &str = "if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return
 if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1";
 
+/// For scripts: says a word on a backend, or takes it back where the text is empty. What has ended
+/// goes with it, so that the hash does not grow for ever.
+pub const SAY: &str = "local function say(key, backend, text)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local held = redis.call('HGETALL', key)
+  for i = 1, #held, 2 do
+    local ok, word = pcall(cjson.decode, held[i + 1])
+    local ends = ok and type(word) == 'table' and word['expiresAt']
+    if type(ends) == 'number' and ends <= now then redis.call('HDEL', key, held[i]) end
+  end
+  if text == '' then redis.call('HDEL', key, backend) else redis.call('HSET', key, backend, text) end
+end
+";
+
 impl Connection {
     /// What stands under a cluster's key.
     pub async fn document(&mut self, cluster: &str) -> Result<Raw, RedisError> {
@@ -37,7 +52,7 @@ impl Connection {
         swap.query_async(&mut self.redis).await
     }
 
-    /// Puts a word on a backend, or takes it back.
+    /// Puts a word on a backend, or takes it back; what has ended goes with it.
     pub async fn say(
         &mut self,
         cluster: &str,
@@ -45,11 +60,10 @@ impl Connection {
         word: Option<&str>,
     ) -> Result<(), RedisError> {
         let key = self.layout.write(&Key::Override(cluster.to_owned()));
+        let script = format!("{SAY}say(KEYS[1], ARGV[1], ARGV[2])");
         let mut say = Cmd::new();
-        match word {
-            Some(word) => say.arg("HSET").arg(key).arg(backend).arg(word),
-            None => say.arg("HDEL").arg(key).arg(backend),
-        };
+        say.arg("EVAL").arg(script).arg(1).arg(key);
+        say.arg(backend).arg(word.unwrap_or_default());
         say.query_async(&mut self.redis).await
     }
 }
