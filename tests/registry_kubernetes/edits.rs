@@ -55,7 +55,10 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
     assert_eq!(refused.status, 500, "{}", refused.text());
     ensure!(refused.text().contains("repair or remove it first"));
     let object = kubernetes.get("orders").await?;
-    assert_eq!(object["metadata"]["annotations"][OVERRIDES], odd.to_string());
+    assert_eq!(
+        object["metadata"]["annotations"][OVERRIDES],
+        odd.to_string()
+    );
     kubernetes.annotate("orders", Some(&expected)).await?;
     let said = sidecar
         .ask(Method::POST, &uncordon, &[], &Value::Null)

@@ -111,10 +111,7 @@ async fn a_server_in_trouble_is_asked_again_later() -> Result<()> {
     story.kubernetes.break_for("backendclusters")?;
     let document = registry::cluster("orders", &[&one], json!({"http2": true}));
     let path = "/v1/clusters/orders";
-    let written = story
-        .sidecar
-        .ask(Method::PUT, path, &[], &document)
-        .await?;
+    let written = story.sidecar.ask(Method::PUT, path, &[], &document).await?;
     assert_eq!(written.status, 503, "{}", written.text());
     story.kubernetes.mend()?;
     story.end().await

@@ -1,6 +1,7 @@
 //! Several sidecars on one namespace, and several objects with one name.
 
 use harness::throughout;
+use hyper::Method;
 
 use super::*;
 
@@ -13,6 +14,19 @@ async fn version(kubernetes: &Kubernetes, object: &str) -> Result<String> {
     Ok(version.context("no resourceVersion")?.to_owned())
 }
 
+/// Its proxies only are what a condition counts: it must say so.
+async fn names_the_holder(kubernetes: &Kubernetes, condition: &Value) -> Result<()> {
+    let namespace = kubernetes.namespace();
+    let path =
+        format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/pointsman-status");
+    let lease = kubernetes.ask(Method::GET, &path, None).await?.ok()?;
+    let holder = lease["spec"]["holderIdentity"].as_str();
+    let holder = holder.context("nobody holds the Lease")?;
+    let message = condition["message"].as_str().unwrap_or("");
+    ensure!(message.contains(holder), "{holder} is not in: {message}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
@@ -20,9 +34,10 @@ async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
     let Some(story) = Story::start("two_sidecars", &[&one], &short).await? else {
         return Ok(());
     };
-    story
+    let said = story
         .condition("orders", "Programmed", "Programmed")
         .await?;
+    names_the_holder(&story.kubernetes, &said).await?;
     // It has no proxy: what it would say of the object is not what the other one says.
     let other = sidecar(&story.kubernetes, &short).await?;
     let before = version(&story.kubernetes, "orders").await?;
@@ -36,7 +51,8 @@ async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
     story.sidecar.kill();
     let document = registry::cluster("orders", &[&one, &two], json!({}));
     story.kubernetes.put(&document).await?;
-    story.condition("orders", "Programmed", "NoProxies").await?;
+    let said = story.condition("orders", "Programmed", "NoProxies").await?;
+    names_the_holder(&story.kubernetes, &said).await?;
     other.stop().await
 }
 

@@ -57,6 +57,11 @@ impl Lease {
         }
     }
 
+    /// Who we are there.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
     /// How often [`Lease::renew`] is to be called.
     pub fn beat(&self) -> Duration {
         self.duration / 3

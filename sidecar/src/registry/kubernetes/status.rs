@@ -22,21 +22,26 @@ struct Finding {
     message: String,
 }
 
+/// How far an object has come, and who says so: it knows of its own proxies only.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Whether the workers of the proxies that report run it.
+    pub reach: Reach,
+    /// To which sidecar they report.
+    pub by: &'a str,
+}
+
 /// The status of an object. `before` is what stands there: a condition that says what it said has
 /// the time it had.
 pub fn status(
     report: &Report,
     cluster: Option<&ClusterConfig>,
-    reach: Reach,
+    seen: Seen<'_>,
     health: &Health,
     before: Option<&BackendClusterStatus>,
     now: Timestamp,
 ) -> BackendClusterStatus {
-    let findings = [
-        accepted(report),
-        resolved(report),
-        programmed(report, reach),
-    ];
+    let findings = [accepted(report), resolved(report), programmed(report, seen)];
     let conditions = findings.map(|finding| {
         let last = before.and_then(|before| {
             let mut all = before.conditions.iter();
@@ -84,22 +89,31 @@ fn resolved(report: &Report) -> Finding {
     }
 }
 
-fn programmed(report: &Report, reach: Reach) -> Finding {
+fn programmed(report: &Report, Seen { reach, by }: Seen<'_>) -> Finding {
     let (status, reason, message) = match (&report.cluster, report.verdict, reach) {
-        (None, _, _) => ("False", "NotServed", ""),
+        (None, _, _) => ("False", "NotServed", String::new()),
         (Some(_), Verdict::Invalid | Verdict::NameTaken, _) => {
             let why = "not all of it is served; where it is wrong, its last good version is";
-            ("False", "NotAccepted", why)
+            ("False", "NotAccepted", why.to_owned())
         }
-        (Some(_), _, Reach::Everywhere) => ("True", "Programmed", ""),
-        (Some(_), _, Reach::Behind) => ("False", "Pending", "some workers do not run it yet"),
-        (Some(_), _, Reach::Unknown) => ("Unknown", "NoProxies", "no proxy reports"),
+        (Some(_), _, Reach::Everywhere) => {
+            let what = format!("all workers of the proxies of sidecar {by} run it");
+            ("True", "Programmed", what)
+        }
+        (Some(_), _, Reach::Behind) => {
+            let why = format!("some workers of the proxies of sidecar {by} do not run it yet");
+            ("False", "Pending", why)
+        }
+        (Some(_), _, Reach::Unknown) => {
+            let why = format!("no proxy reports to sidecar {by}");
+            ("Unknown", "NoProxies", why)
+        }
     };
     Finding {
         kind: "Programmed",
         status,
         reason,
-        message: message.to_owned(),
+        message,
     }
 }
 
@@ -178,9 +192,13 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
+    fn seen(reach: Reach) -> Seen<'static> {
+        Seen { reach, by: "pm-1" }
+    }
+
     /// The conditions as one line.
     fn line(report: &Report, reach: Reach) -> String {
-        let status = status(report, None, reach, &Health::new(1, 1), None, at(1));
+        let status = status(report, None, seen(reach), &Health::new(1, 1), None, at(1));
         let mut line = String::new();
         for it in status.conditions {
             assert_eq!(it.observed_generation, Some(3));
@@ -257,15 +275,24 @@ mod tests {
     }
 
     #[test]
+    fn programmed_names_whose_proxies_it_counts() {
+        for reach in [Reach::Everywhere, Reach::Behind, Reach::Unknown] {
+            let message = programmed(&report(), seen(reach)).message;
+            assert!(message.contains("sidecar pm-1"), "{message}");
+        }
+    }
+
+    #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
         let health = Health::new(1, 1);
-        let first = status(&report(), None, Reach::Behind, &health, None, at(1));
-        let again = status(&report(), None, Reach::Behind, &health, Some(&first), at(2));
+        let behind = seen(Reach::Behind);
+        let first = status(&report(), None, behind, &health, None, at(1));
+        let again = status(&report(), None, behind, &health, Some(&first), at(2));
         assert_eq!(first, again);
         let turned = status(
             &report(),
             None,
-            Reach::Everywhere,
+            seen(Reach::Everywhere),
             &health,
             Some(&first),
             at(3),
@@ -290,7 +317,7 @@ mod tests {
         let said = status(
             &report(),
             Some(&cluster),
-            Reach::Unknown,
+            seen(Reach::Unknown),
             &health,
             None,
             at(1),

@@ -19,7 +19,7 @@ use super::crd;
 use super::crd::status::BackendClusterStatus;
 use super::lease::Lease;
 use super::records::Report;
-use super::status::status;
+use super::status::{Seen, status};
 use crate::registry::Feedback;
 
 /// Who writes, in the objects' `managedFields`.
@@ -175,7 +175,8 @@ impl Writer {
                     }
                 }
                 Outcome::Trouble => {
-                    self.failed.insert(uid, Some(Instant::now() + TROUBLE_PAUSE));
+                    self.failed
+                        .insert(uid, Some(Instant::now() + TROUBLE_PAUSE));
                     (all, troubles) = (false, troubles + 1);
                     if troubles >= TROUBLES_MAX {
                         return false;
@@ -208,9 +209,12 @@ impl Writer {
         for report in &view.reports {
             let before = self.written.get(&report.uid).or(report.status.as_ref());
             let cluster = report.cluster.as_deref();
-            let reach = view.progress.reach(cluster.unwrap_or(""), &fleet);
+            let seen = Seen {
+                reach: view.progress.reach(cluster.unwrap_or(""), &fleet),
+                by: self.lease.identity(),
+            };
             let cluster = cluster.and_then(|name| clusters.get(name).copied());
-            let wanted = status(report, cluster, reach, &health, before, now);
+            let wanted = status(report, cluster, seen, &health, before, now);
             if before != Some(&wanted) && !self.failed.contains_key(&report.uid) {
                 news.push((report.clone(), wanted));
             }

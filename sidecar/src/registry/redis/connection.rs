@@ -8,7 +8,6 @@ use std::sync::Arc;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, PushInfo, RedisError, Value};
 
-pub use edits::SAY;
 use super::counters::Totals;
 use super::hints::Hints;
 use super::layout::{Key, Layout};
@@ -16,6 +15,7 @@ use super::node;
 use super::record::Raw;
 use super::records::Report;
 use crate::settings::{Node, RedisSettings, RedisUrl, Topology};
+pub use edits::SAY;
 
 /// Keys per SCAN and commands per pipeline.
 const BATCH: usize = 500;
