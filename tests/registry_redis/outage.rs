@@ -56,6 +56,28 @@ async fn killed_and_restarted_under_load() -> Result<()> {
     load.stop().await?.ensure_clean()
 }
 
+/// RG-14: nobody could say a word while the store was away.
+#[tokio::test]
+async fn who_was_silenced_by_an_outage_is_served_by_a_sidecar_that_starts_after_it() -> Result<()> {
+    let (one, guest) = (Upstream::new("one")?, Upstream::new("guest")?);
+    let redis = Redis::start().await?;
+    register(&redis, &guest, &["heartbeatAt", "1"]).await?;
+    let story = Story::start(redis, &[&one], &[]).await?;
+    story.backends("orders", &["one", "guest"]).await?;
+    story.served_by_one_of(&["guest"]).await?;
+    // What the first reading deletes is deleted before a later one is told of.
+    story
+        .redis
+        .put(&registry::cluster("late", &[&one], json!({})))
+        .await?;
+    story.status_field("late", "backends", "1").await?;
+    story.backends("orders", &["one", "guest"]).await?;
+    let key = "pointsman:backend:orders:guest";
+    let exists = story.redis.ask(&["EXISTS", key]).await?;
+    ensure!(exists == Reply::Number(1), "{exists:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_hung_server_is_noticed_and_taken_up_again() -> Result<()> {
     let one = Upstream::new("one")?;

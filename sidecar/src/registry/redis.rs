@@ -150,8 +150,9 @@ impl Redis {
         let began = connection.time().await?;
         let mut session = Session::new(connection, began);
         self.list(&mut session).await?;
-        if self.away.since > 0 {
-            self.away.until = began;
+        match self.away.since {
+            0 => self.records.spare(began),
+            _ => self.away.until = began,
         }
         self.guard.on_session(Instant::now());
         Ok(session)

@@ -25,7 +25,7 @@ pub enum Change {
     None,
     /// Only a backend's heartbeat, for a later one.
     Beat {
-        /// The heartbeat of before, ms of Redis time.
+        /// From when the silence counted before, ms of Redis time.
         before: u64,
     },
     /// Something.
@@ -106,6 +106,14 @@ impl Records {
                 last.or_default().inherit(&key, entry);
             }
             self.put(key, raw);
+        }
+    }
+
+    /// Counts the silence of every heartbeat known now from `until` on (ms of Redis time): a process
+    /// that has just started does not know whether the store was away before.
+    pub fn spare(&mut self, until: u64) {
+        for entry in self.clusters.values_mut() {
+            entry.spare(until);
         }
     }
 

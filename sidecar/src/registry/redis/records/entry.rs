@@ -14,6 +14,13 @@ use crate::registry::overrides::Override;
 use crate::registry::redis::layout::Key;
 use crate::registry::redis::record::{self, Fields, Raw, Registered};
 
+/// A heartbeat whose silence counts from a later moment only, ms of Redis time.
+#[derive(Debug)]
+struct Spared {
+    heartbeat: u64,
+    until: u64,
+}
+
 /// The records of one cluster.
 #[derive(Debug, Default)]
 pub struct Entry {
@@ -21,6 +28,8 @@ pub struct Entry {
     /// What the document is, to the letter.
     etag: String,
     backends: BTreeMap<String, Known<Registered>>,
+    /// The heartbeats that were spared, see [`Entry::spare`].
+    spared: BTreeMap<String, Spared>,
     words: BTreeMap<String, Known<Override>>,
     /// The override's key does not hold a hash.
     words_error: Option<ConfigErrors>,
@@ -46,6 +55,9 @@ impl Entry {
                 if let Some(known) = before.backends.remove(id) {
                     self.backends.insert(id.clone(), known);
                 }
+                if let Some(spared) = before.spared.remove(id) {
+                    self.spared.insert(id.clone(), spared);
+                }
             }
             Key::Override(_) => self.words = std::mem::take(&mut before.words),
             Key::Status(_) | Key::Odd(_) => {}
@@ -68,6 +80,22 @@ impl Entry {
         news || rewritten
     }
 
+    /// Counts the silence of the heartbeats that it has now from `until` on.
+    pub fn spare(&mut self, until: u64) {
+        let heartbeat = |known: &Known<Registered>| known.good.as_ref()?.heartbeat;
+        let known = self.backends.iter();
+        let known = known.filter_map(|(id, known)| Some((id, heartbeat(known)?)));
+        let spared = known.map(|(id, heartbeat)| (id.clone(), Spared { heartbeat, until }));
+        self.spared = spared.collect();
+    }
+
+    /// A heartbeat, or the moment until which it was spared.
+    fn heard(&self, id: &str, heartbeat: u64) -> u64 {
+        let spared = self.spared.get(id);
+        let until = spared.filter(|it| it.heartbeat == heartbeat);
+        until.map_or(heartbeat, |it| heartbeat.max(it.until))
+    }
+
     /// Takes over a backend's own record.
     pub fn put_backend(&mut self, cluster: &str, id: String, raw: &Raw) -> Change {
         let before = self.backends.remove(&id);
@@ -85,7 +113,9 @@ impl Entry {
                 .filter(|before| same && new.heartbeat >= Some(*before))
         });
         let change = match beat {
-            Some(before) if news => Change::Beat { before },
+            Some(before) if news => Change::Beat {
+                before: self.heard(&id, before),
+            },
             _ => Change::of(news),
         };
         self.backends.insert(id, known);
@@ -215,8 +245,9 @@ impl Entry {
                 present.push(&good.backend);
                 continue;
             };
-            let counted = away.counted(heartbeat);
-            if away.alive(heartbeat, now) {
+            let heard = self.heard(id, heartbeat);
+            let counted = away.counted(heard);
+            if away.alive(heard, now) {
                 present.push(&good.backend);
                 soonest(&mut reading.due, counted.saturating_add(STALE_MS + 1));
             } else if now.saturating_sub(counted) > GONE_MS && known.error.is_none() {

@@ -142,6 +142,43 @@ fn a_silent_backend_is_out_at_90_s_and_gone_at_3600_s() {
     assert_eq!(served(&records.read(until, dead)), "a: a-1");
 }
 
+/// RG-14 after a start: the store may have been away for longer than any backend could be heard.
+#[test]
+fn who_is_found_silent_at_the_start_has_the_whole_time_again() {
+    let own = || key("pm:backend:a:self");
+    let beat = |at: u64| {
+        let at = at.to_string();
+        hash(&[("address", "10.0.0.2:80"), ("heartbeatAt", at.as_str())])
+    };
+    let start = NOW + 2 * GONE_MS;
+    let mut records = records(vec![("pm:backend:a:self", beat(NOW))]);
+    records.spare(start);
+    for full in [false, true] {
+        if full {
+            records.replace(vec![cluster_a(), (own(), beat(NOW))]);
+        }
+        let spared = records.read(start + STALE_MS, Away::default());
+        assert_eq!(served(&spared), "a: a-1, self");
+        assert_eq!(spared.due, Some(start + STALE_MS + 1));
+        let out = records.read(start + STALE_MS + 1, Away::default());
+        assert_eq!(served(&out), "a: a-1");
+        assert!(
+            records
+                .read(start + GONE_MS, Away::default())
+                .gone
+                .is_empty()
+        );
+        let gone = records.read(start + GONE_MS + 1, Away::default()).gone;
+        assert_eq!(gone, [(own(), NOW)]);
+    }
+    // Heard again it is as alive as before; a word that came later counts as it stands.
+    let heard = records.put(own(), beat(start + 5));
+    assert_eq!(heard, Change::Beat { before: start });
+    records.put(own(), beat(NOW + 1));
+    let late = records.read(start, Away::default());
+    assert_eq!((served(&late).as_str(), late.gone.len()), ("a: a-1", 1));
+}
+
 #[test]
 fn an_operators_word_beats_all_until_it_expires() {
     let expires = format!(r#"{{"state":"Draining","expiresAt":{}}}"#, NOW + 5);
