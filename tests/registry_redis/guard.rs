@@ -1,5 +1,6 @@
 //! What is lost by accident is not lost to the traffic.
 
+use harness::load::Running;
 use harness::{Load, throughout};
 
 use super::*;
@@ -8,6 +9,23 @@ use super::*;
 const LONG: (&str, &str) = ("POINTSMAN_GUARD_DELAY", "10m");
 const SHORT: (&str, &str) = ("POINTSMAN_GUARD_DELAY", "1s");
 const WHILE: Duration = Duration::from_secs(3);
+
+/// Waits until a loss is held back: how many backends are served, and how many were found.
+async fn held(story: &Story, served: usize, found: usize) -> Result<()> {
+    story.sidecar.health(200).await?;
+    story.sidecar.event("registry_guard_held", 1).await?;
+    let status = story.sidecar.status().await?;
+    let held = json!({"servedBackends": served, "foundBackends": found});
+    assert_eq!(status["registry"]["store"]["held"], held);
+    Ok(())
+}
+
+/// The data is brought back: nothing has happened.
+async fn made_good(story: &Story, document: &Value, load: Running) -> Result<()> {
+    story.redis.put(document).await?;
+    story.sidecar.event("registry_guard_released", 1).await?;
+    load.stop().await?.ensure_clean()
+}
 
 #[tokio::test]
 async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
@@ -20,23 +38,14 @@ async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
     story.sidecar.health(503).await?;
     story.redis.forget()?;
     story.redis.restart().await?;
-    story.sidecar.health(200).await?;
-    story.sidecar.event("registry_guard_held", 1).await?;
+    held(&story, 2, 0).await?;
     throughout(WHILE, "the last good registry served", async || {
         ensure!(story.clusters().await? == 1, "the registry is gone");
         Ok(())
     })
     .await?;
-    let status = story.sidecar.status().await?;
-    let held = json!({"servedBackends": 2, "foundBackends": 0});
-    assert_eq!(status["registry"]["store"]["held"], held);
-    // The data is brought back: nothing has happened.
-    story
-        .redis
-        .put(&registry::cluster("orders", &[&one, &two], json!({})))
-        .await?;
-    story.sidecar.event("registry_guard_released", 1).await?;
-    load.stop().await?.ensure_clean()
+    let document = registry::cluster("orders", &[&one, &two], json!({}));
+    made_good(&story, &document, load).await
 }
 
 #[tokio::test]
@@ -76,6 +85,7 @@ async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
     let ids: Vec<String> = (0..10).map(|i| format!("b{i}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     story.backends("orders", &ids).await?;
+    story.status_field("orders", "backends", "10").await?;
     let load = Load::new(story.envoy.address(), u64::MAX)
         .per_second(200)
         .start();
@@ -84,18 +94,26 @@ async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
     let tenth = document(1).to_string();
     let write = ["SET", "pointsman:cluster:orders", &tenth];
     story.redis.ask_elsewhere(&write).await?;
+    let silent = "pointsman:backend:orders:silent";
+    let write = ["HSET", silent, "address", "10.0.0.1:80", "heartbeatAt", "1"];
+    story.redis.ask_elsewhere(&write).await?;
     story.redis.restart().await?;
-    story.sidecar.health(200).await?;
-    story.sidecar.event("registry_guard_held", 1).await?;
-    let status = story.sidecar.status().await?;
-    let held = json!({"servedBackends": 10, "foundBackends": 1});
-    assert_eq!(status["registry"]["store"]["held"], held);
-    throughout(WHILE, "all backends served", async || {
-        story.backends("orders", &ids).await.map(drop)
+    held(&story, 10, 1).await?;
+    let kept = ["EXISTS", "pointsman:status:orders", silent];
+    throughout(WHILE, "all served, and nothing deleted", async || {
+        story.backends("orders", &ids).await?;
+        let exist = story.redis.ask(&kept).await?;
+        ensure!(exist == Reply::Number(2), "{exist:?}");
+        Ok(())
     })
     .await?;
-    story.redis.put(&document(9)).await?;
-    story.sidecar.event("registry_guard_released", 1).await?;
+    made_good(&story, &document(9), load).await?;
     story.backends("orders", &ids[..9]).await?;
-    load.stop().await?.ensure_clean()
+    // Who is silent for an hour goes as ever.
+    eventually(SOON, "the silent backend's record to go", async || {
+        let exists = story.redis.ask(&["EXISTS", silent]).await?;
+        ensure!(exists == Reply::Number(0), "{exists:?}");
+        Ok(())
+    })
+    .await
 }

@@ -289,12 +289,15 @@ impl Redis {
             gone,
         } = self.records.read(session.store_time(), self.away);
         self.due = due;
-        self.gone = gone;
         let next = Registry::new(listing, self.exchange.clone());
         let (mut events, held) = self.guard.rule(&self.last, &next, full);
         if held.is_some() {
+            // What may be lost by accident is no reason to delete anything.
+            self.obsolete.clear();
+            self.gone.clear();
             return (events, held);
         }
+        self.gone = gone;
         self.obsolete.extend(self.written.keys().cloned());
         self.obsolete.retain(|name| !reports.contains_key(name));
         self.wanted = reports;
