@@ -7,6 +7,7 @@
 mod access;
 mod backends;
 mod clusters;
+mod connections;
 mod failure;
 mod jobs;
 mod overrides;
@@ -16,7 +17,6 @@ mod serving;
 mod status;
 mod store;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -80,11 +80,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
-    let router = router(admin, local).into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, router);
-    served
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await?;
+    connections::serve(listener, router(admin, local), stop).await;
     Ok(())
 }
 

@@ -3,10 +3,12 @@
 //!
 //! In reading order: [`cli`] is what an operator types, [`settings`] what a process is told,
 //! [`app`] starts the stages; [`registry`] reads what is wanted, [`xds`] sends it to Envoy,
-//! [`fleet`] is what the proxies report back, [`jobs`] is what is to be done later.
+//! [`fleet`] is what the proxies report back, [`jobs`] is what is to be done later; [`caller`] is who
+//! connects to a listener.
 
 mod admin;
 mod app;
+mod caller;
 mod cli;
 mod event;
 mod exchange;

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harness::{Registry, Sidecar, sidecar};
+use harness::{Registry, Sidecar, eventually, sidecar};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::scene::{CLUSTER, Scene, answered_by, backends, orders};
 
@@ -20,6 +22,53 @@ async fn ad_16_sigterm_ends_it_at_once_though_streams_and_polls_are_open() -> Re
     ensure!(took < Duration::from_secs(2));
     answered_by(&mut clients, 40).await?;
     scene.ensure_sane().await
+}
+
+/// What callers send who never end what they ask.
+const HALVES: [&str; 5] = [
+    "",
+    "GET / HT",
+    "PRI * HTTP/2",
+    "GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\nGET /",
+    "PUT /v1/clusters/a HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9\r\n\r\n{",
+];
+/// More of each than all of them are accepted at a time.
+const OF_EACH: usize = 70;
+const SOON: Duration = Duration::from_secs(40);
+
+#[tokio::test]
+async fn ad_16_who_never_ends_a_request_keeps_nobody_waiting() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let scene = Scene::start(vec![orders(&[&a, &b], json!({}))]).await?;
+    let (xds, admin) = (scene.sidecar.xds_address(), scene.sidecar.admin_address());
+    let mut open = Vec::new();
+    for half in HALVES.repeat(OF_EACH) {
+        for listener in [xds, admin] {
+            let mut stream = TcpStream::connect(listener).await?;
+            stream.write_all(half.as_bytes()).await?;
+            open.push(stream);
+        }
+    }
+    let start = Instant::now();
+    eventually(SOON, "others to be answered", async || {
+        let ready = scene.sidecar.get("/readyz").await?;
+        ensure!(ready.status == 200, "{}", ready.status);
+        Ok(())
+    })
+    .await?;
+    println!(
+        "{} unfinished requests: others are answered after {:?}",
+        open.len(),
+        start.elapsed()
+    );
+    let mut clients = scene.clients().await?;
+    answered_by(&mut clients, 40).await?;
+    let start = Instant::now();
+    scene.sidecar.stop().await?;
+    let took = start.elapsed();
+    println!("SIGTERM with them open: exit code 0 after {took:?}");
+    ensure!(took < Duration::from_secs(2));
+    Ok(())
 }
 
 /// Settings that differ from good ones, the exit code, and words that must be said. `FOLDER` stands

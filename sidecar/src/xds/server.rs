@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::TryStreamExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use super::ads::Ads;
+use crate::caller::Caller;
 use crate::settings::Listen;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -79,16 +81,19 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(routes.into());
+    let caller = stop.clone();
     let stopped = stop.cancelled_owned();
     match listener {
         Listener::Tcp(listener) => {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = incoming.map_ok(|stream| Caller::new(stream, caller.clone()));
             router
                 .serve_with_incoming_shutdown(incoming, stopped)
                 .await?;
         }
         Listener::Unix(listener, path) => {
             let incoming = UnixListenerStream::new(listener);
+            let incoming = incoming.map_ok(|stream| Caller::new(stream, caller.clone()));
             router
                 .serve_with_incoming_shutdown(incoming, stopped)
                 .await?;
