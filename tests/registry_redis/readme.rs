@@ -23,22 +23,23 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// The README, each of its commands on one line.
+fn readme() -> Result<String> {
+    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
+    Ok(readme.replace("\\\n", " "))
+}
+
 /// The rights that the README gives to the sidecar's user.
 pub fn rights() -> Result<Vec<String>> {
-    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
-    let start = "ACL SETUSER pointsman on >PASSWORD ";
-    let (_, rest) = readme
-        .split_once(start)
-        .context("no ACL SETUSER in the README")?;
-    let (rights, _) = rest
-        .split_once("```")
-        .context("the README's block has no end")?;
-    Ok(rights.split_whitespace().map(str::to_owned).collect())
+    let readme = readme()?;
+    let start = "redis-cli ACL SETUSER pointsman on '>PASSWORD' ";
+    let rights = readme.lines().find_map(|line| line.strip_prefix(start));
+    Ok(words(rights.context("no ACL SETUSER in the README")?))
 }
 
 #[tokio::test]
 async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<()> {
-    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
+    let readme = readme()?;
     let one = Upstream::new("one")?;
     let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
     let lines: Vec<&str> = readme
