@@ -1,7 +1,7 @@
 //! What operators and their tools can ask the sidecar, and tell it.
 //!
 //! `/livez`, `/readyz` and `/health` are for everyone. What else can be read is too where only this
-//! machine can ask; on a wider listener it needs the admin token. Writes, and documents, which may
+//! machine can ask, by a name of its own; on a wider listener it needs the admin token. Writes, and documents, which may
 //! hold what probes send along, need the token wherever one is set.
 
 mod access;
@@ -86,10 +86,11 @@ pub async fn serve(
 
 fn router(admin: Admin, local: bool) -> Router {
     let admin = Arc::new(admin);
-    let mut reads = Router::new()
+    let figures = Router::new()
         .route("/metrics", get(metrics_text))
+        .route("/admin/health/redis", get(store_health));
+    let reads = Router::new()
         .route("/status", get(status_json))
-        .route("/admin/health/redis", get(store_health))
         .route("/v1/clusters", get(clusters::list))
         .route(
             "/v1/clusters/{cluster}/backends/{backend}",
@@ -100,9 +101,17 @@ fn router(admin: Admin, local: bool) -> Router {
         .route("/v1/jobs/{id}", get(jobs::read))
         .route("/v1/proxies", get(proxies))
         .route("/v1/config", get(config));
-    if !local {
-        reads = reads.layer(from_fn_with_state(Arc::clone(&admin), access::need_token));
-    }
+    let reads = match local {
+        // Scrapers may know us by any name.
+        true => {
+            let own_name = from_fn_with_state(Arc::clone(&admin), access::need_own_name);
+            reads.layer(own_name).merge(figures)
+        }
+        false => {
+            let token = from_fn_with_state(Arc::clone(&admin), access::need_token);
+            reads.merge(figures).layer(token)
+        }
+    };
     let document = get(clusters::read)
         .put(clusters::put)
         .patch(clusters::patch)

@@ -43,6 +43,21 @@ pub async fn need_token(State(admin): State<Arc<Admin>>, request: Request, next:
     }
 }
 
+/// Lets through who asks for this machine by a name of its own, or shows the token: what answers to
+/// other names a page of theirs may read, though its browser was led here (DNS rebinding).
+pub async fn need_own_name(
+    State(admin): State<Arc<Admin>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    if asks_for_another(headers) && !admin.access.shows_token(headers) {
+        let why = "Host must be localhost or a loopback address, or show POINTSMAN_ADMIN_TOKEN";
+        return Failure::new(StatusCode::FORBIDDEN, why).into_response();
+    }
+    next.run(request).await
+}
+
 /// Lets through who may write: who shows the token, where there is one; else everybody on this
 /// machine, but not the pages that a browser shows there.
 pub async fn may_write(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
@@ -63,22 +78,29 @@ fn no_token() -> Response {
     Failure::new(StatusCode::UNAUTHORIZED, why).into_response()
 }
 
+/// Whether this is meant for a machine of another name; every browser says for which.
+fn asks_for_another(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST);
+    host.is_some_and(|host| !host.to_str().is_ok_and(names_this_machine))
+}
+
 /// Whether a browser sends this on behalf of a page that is not ours. A page that was loaded from
-/// another name for this machine's address (DNS rebinding) is not ours either.
+/// another name for this machine's address is not ours either; its reads have no `Origin`.
 fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|it| it.to_str().unwrap_or("?"));
+    if asks_for_another(headers) {
+        return true;
+    }
     if let Some(site) = headers.get("sec-fetch-site")
         && site != "same-origin"
         && site != "none"
     {
         return true;
     }
-    let Some(origin) = text(ORIGIN) else {
+    let Some(origin) = headers.get(ORIGIN) else {
         return false;
     };
-    let host = text(HOST).unwrap_or_default();
-    let ours = origin.strip_prefix("http://") == Some(host);
-    !(ours && names_this_machine(host))
+    let site = origin.as_bytes().strip_prefix(b"http://");
+    site.is_none() || site != headers.get(HOST).map(|host| host.as_bytes())
 }
 
 fn names_this_machine(host: &str) -> bool {
@@ -87,7 +109,8 @@ fn names_this_machine(host: &str) -> bool {
         _ => host,
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -99,6 +122,9 @@ mod tests {
         for (fields, foreign) in [
             (&[][..], false),
             (&[("host", "127.0.0.1:18080")], false),
+            (&[("host", "LocalHost")], false),
+            (&[("host", "[::1]")], false),
+            (&[("origin", "http://localhost:1")], true),
             (&[("host", "a:1"), ("origin", "http://b:1")], true),
             (
                 &[("host", "127.0.0.1:1"), ("origin", "http://127.0.0.1:1")],
@@ -122,6 +148,9 @@ mod tests {
                 ],
                 true,
             ),
+            (&[("host", "evil.example:1")], true),
+            (&[("host", "10.0.0.1:1")], true),
+            (&[("host", "localhost.evil.example")], true),
             (&[("host", "localhost:1"), ("origin", "null")], true),
             (&[("sec-fetch-site", "cross-site")], true),
             (&[("sec-fetch-site", "same-site")], true),

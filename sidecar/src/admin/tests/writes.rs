@@ -219,6 +219,42 @@ async fn writes_need_the_token_where_there_is_one_and_no_foreign_page() {
     assert_eq!(open.served().await.len(), 2);
 }
 
+/// DNS rebinding: to its browser, the page of a name that leads here asks its own site.
+#[tokio::test]
+async fn who_asks_for_another_name_reads_nothing_but_figures() {
+    let [rebound, own] = ["evil.example:18080", "localhost:18080"].map(|host| ("host", host));
+    let token = ("authorization", "Bearer word");
+    let (open, guarded) = (Live::start(None), Live::start(Some("word")));
+    for what in [
+        "GET /status",
+        "GET /v1/clusters",
+        "GET /v1/config",
+        "GET /v1/clusters/orders",
+    ] {
+        assert_eq!(open.ask(what, &[own], Value::Null).await.0, 200, "{what}");
+        assert_eq!(
+            open.ask(what, &[rebound], Value::Null).await.0,
+            403,
+            "{what}"
+        );
+        let lines = [rebound, token];
+        assert_eq!(
+            guarded.ask(what, &lines, Value::Null).await.0,
+            200,
+            "{what}"
+        );
+        let refused = guarded.ask(what, &[rebound], Value::Null).await.0;
+        assert!(matches!(refused, 401 | 403), "{what}: {refused}");
+    }
+    for what in ["GET /health", "GET /admin/health/redis"] {
+        assert_eq!(
+            open.ask(what, &[rebound], Value::Null).await.0,
+            200,
+            "{what}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_is_served_is_shown_without_secrets() {
     let live = Live::start(None);
