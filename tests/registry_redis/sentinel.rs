@@ -9,30 +9,34 @@ use super::*;
 const PASSWORD: &str = "s3cr3t-geheim";
 const GUARD_PASSWORD: &str = "w4ch3-geheim";
 
-/// A master, its replica, and a Sentinel that watches them.
-struct Pair {
-    master: Redis,
+const OFTEN: (&str, &str) = ("POINTSMAN_RECONCILE_INTERVAL", "1s");
+
+/// A master that is served, its replica, and a Sentinel that watches them.
+struct Scene {
+    story: Story,
     replica: Redis,
     sentinel: Sentinel,
 }
 
-impl Pair {
-    async fn start() -> Result<Self> {
+impl Scene {
+    /// Starts everything; the first Sentinel of the URL is dead.
+    async fn start(backend: &Upstream, settings: &[(&str, &str)]) -> Result<Self> {
         let master = Redis::start_with(Some(PASSWORD), &[]).await?;
         let replica = Redis::replica_of(&master).await?;
         let sentinel = Sentinel::watch("main", &master, GUARD_PASSWORD).await?;
-        Ok(Pair {
-            master,
+        let (dead, alive) = (Port::reserve()?, sentinel.address());
+        let dead = dead.address();
+        let url = format!("redis+sentinel://:{PASSWORD}@{dead},{alive}/main");
+        let login = [
+            ("REDIS_URL", url.as_str()),
+            ("POINTSMAN_SENTINEL_PASSWORD", GUARD_PASSWORD),
+        ];
+        let story = Story::start(master, &[backend], &[&login, settings].concat()).await?;
+        Ok(Scene {
+            story,
             replica,
             sentinel,
         })
-    }
-
-    /// A URL whose first Sentinel is dead.
-    fn url(&self, dead: &Port) -> String {
-        let alive = self.sentinel.address();
-        let dead = dead.address();
-        format!("redis+sentinel://:{PASSWORD}@{dead},{alive}/main")
     }
 }
 
@@ -49,19 +53,11 @@ async fn promoted(sentinel: &Sentinel, next: &Redis) -> Result<()> {
 #[tokio::test]
 async fn a_dead_master_is_followed_to_the_next_under_load() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let pair = Pair::start().await?;
-    let dead = Port::reserve()?;
-    let url = pair.url(&dead);
-    let Pair {
-        master,
+    let Scene {
+        mut story,
         replica,
         sentinel,
-    } = pair;
-    let settings = [
-        ("REDIS_URL", url.as_str()),
-        ("POINTSMAN_SENTINEL_PASSWORD", GUARD_PASSWORD),
-    ];
-    let mut story = Story::start(master, &[&one], &settings).await?;
+    } = Scene::start(&one, &[]).await?;
     let load = Load::new(story.envoy.address(), u64::MAX)
         .per_second(100)
         .start();
@@ -87,20 +83,11 @@ async fn a_dead_master_is_followed_to_the_next_under_load() -> Result<()> {
 #[tokio::test]
 async fn roles_that_change_in_good_order_are_followed() -> Result<()> {
     let one = Upstream::new("one")?;
-    let pair = Pair::start().await?;
-    let dead = Port::reserve()?;
-    let url = pair.url(&dead);
-    let Pair {
-        master,
+    let Scene {
+        story,
         replica,
         sentinel,
-    } = pair;
-    let settings = [
-        ("REDIS_URL", url.as_str()),
-        ("POINTSMAN_SENTINEL_PASSWORD", GUARD_PASSWORD),
-        ("POINTSMAN_RECONCILE_INTERVAL", "1s"),
-    ];
-    let story = Story::start(master, &[&one], &settings).await?;
+    } = Scene::start(&one, &[OFTEN]).await?;
     sentinel.fail_over().await?;
     promoted(&sentinel, &replica).await?;
     replica
@@ -115,20 +102,11 @@ async fn roles_that_change_in_good_order_are_followed() -> Result<()> {
 #[tokio::test]
 async fn another_master_is_followed_though_the_old_one_says_nothing() -> Result<()> {
     let one = Upstream::new("one")?;
-    let pair = Pair::start().await?;
-    let dead = Port::reserve()?;
-    let url = pair.url(&dead);
-    let Pair {
-        master,
+    let Scene {
+        story,
         replica,
         sentinel,
-    } = pair;
-    let settings = [
-        ("REDIS_URL", url.as_str()),
-        ("POINTSMAN_SENTINEL_PASSWORD", GUARD_PASSWORD),
-        ("POINTSMAN_RECONCILE_INTERVAL", "1s"),
-    ];
-    let story = Story::start(master, &[&one], &settings).await?;
+    } = Scene::start(&one, &[OFTEN]).await?;
     // The old one lives on as a master, and closes no connection.
     replica.ask(&["REPLICAOF", "NO", "ONE"]).await?;
     sentinel.appoint(&replica).await?;
