@@ -11,7 +11,7 @@
 //!   [`sticky`] for cookies;
 //! - [`outcome`] is a response's entry, with [`backoff`] for the waits and [`event`] for what
 //!   operators see;
-//! - [`registry`] is a whole configuration, compiled;
+//! - [`registry`] is a whole configuration, compiled, [`leaving`] what the next one takes out;
 //! - [`exchange`] is the talk with the sidecar, [`posting`] its rhythm, [`worker`] the talk among
 //!   the workers of one Envoy, [`keys`] where both leave things in shared data;
 //! - `plugin`, on wasm32 alone, is the only place that knows the host: it gathers, lets the core
@@ -37,6 +37,7 @@ pub mod group;
 pub mod identity;
 pub mod keyed;
 pub mod keys;
+pub mod leaving;
 pub mod list;
 pub mod load;
 pub mod outcome;

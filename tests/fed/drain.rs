@@ -162,6 +162,82 @@ fn keep_busy(mut client: Client, millis: u64) -> JoinHandle<Result<(Client, Resp
     })
 }
 
+fn set_state(registry: &mut Registry, state: &str) -> Result<()> {
+    registry.edit_backend(CLUSTER, "a", |backend| backend["state"] = state.into())
+}
+
+#[tokio::test]
+async fn rg_19_a_backend_that_serves_again_is_not_said_to_be_free() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let mut scene = Scene::start(vec![orders(&[&a, &b], json!({}))]).await?;
+    let mut clients = scene.clients().await?;
+    a.set(Behaviour::Hold);
+    let held = Held::at(&scene, &a).await?;
+    for state in ["Draining", "Normal", "Draining", "Normal"] {
+        scene.edit(|registry| set_state(registry, state)).await?;
+    }
+    a.set(Behaviour::Ok);
+    ensure!(held.answer().await?.status == 200);
+    wait_for_servers(&mut clients, &["a", "b"]).await?;
+    throughout(
+        Duration::from_secs(1),
+        "nobody says it is free",
+        async || {
+            ensure!(drained(&scene).is_empty(), "{:?}", drained(&scene));
+            Ok(())
+        },
+    )
+    .await?;
+    scene
+        .edit(|registry| set_state(registry, "Draining"))
+        .await?;
+    eventually(DEADLINE, "the word that it is free", async || {
+        ensure!(!drained(&scene).is_empty());
+        Ok(())
+    })
+    .await?;
+    throughout(
+        Duration::from_millis(500),
+        "one word is enough",
+        async || {
+            ensure!(drained(&scene) == ["a"], "{:?}", drained(&scene));
+            Ok(())
+        },
+    )
+    .await?;
+    scene.ensure_sane().await
+}
+
+#[tokio::test]
+async fn rg_19_the_streams_of_a_busy_worker_are_not_forgotten() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let mut scene = Scene::faulty(vec![orders(&[&a, &b], json!({}))]).await?;
+    let clients = scene.clients().await?;
+    a.set(Behaviour::Hold);
+    let held = Held::at(&scene, &a).await?;
+    scene
+        .edit(|registry| set_state(registry, "Draining"))
+        .await?;
+    // Longer than a worker's word counts, and than a lease holds.
+    let busy: Vec<_> = clients
+        .into_iter()
+        .map(|client| keep_busy(client, 3000))
+        .collect();
+    for worker in busy {
+        let (_client, response) = worker.await??;
+        ensure!(response.status == 200, "{}", response.status);
+    }
+    ensure!(drained(&scene).is_empty(), "{:?}", drained(&scene));
+    a.set(Behaviour::Ok);
+    ensure!(held.answer().await?.status == 200);
+    eventually(DEADLINE, "the word that it is free", async || {
+        ensure!(drained(&scene) == ["a"], "{:?}", drained(&scene));
+        Ok(())
+    })
+    .await?;
+    scene.ensure_sane().await
+}
+
 #[tokio::test]
 async fn a_removed_backend_stays_in_envoy_until_the_last_worker_has_let_go_of_it() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;

@@ -9,13 +9,10 @@ use crate::cluster::Cluster;
 use crate::gates::Gates;
 use crate::outcome;
 use crate::registry::Registry;
+use crate::worker::Card;
 
 /// Clusters looked at per tick; more are looked at in turns.
 const CLUSTERS_PER_TICK: usize = 500;
-/// Time for every worker to take a configuration over and to tell its streams, after which "no
-/// stream" means none.
-const SETTLED_NS: u64 = 500_000_000;
-
 /// Records the gauges of the clusters (GT-9, GT-10), tidies their gates, and zeroes the gauges of
 /// clusters that are gone.
 pub fn record(vm: &Vm, registry: &Registry, exchange: &mut Exchange, now_ns: u64) {
@@ -69,21 +66,22 @@ fn write(vm: &Vm, cluster: (u64, &str), values: [u64; 4]) {
 
 /// Says which leaving endpoints have seen their last stream end: their servers may be stopped
 /// (RG-19). Every VM forgets them then; the one with the lease says so.
-pub fn report_drained(vm: &Vm, now_ns: u64, holds_lease: bool) {
+pub fn report_drained(
+    vm: &Vm,
+    registry: &Registry,
+    cards: &[Card],
+    now_ns: u64,
+    holds_lease: bool,
+) {
     let mut leaving = vm.leaving.borrow_mut();
-    let before = leaving.len();
-    leaving.retain(|left| {
-        let settled = now_ns.saturating_sub(left.since_ns) >= SETTLED_NS;
-        let drained = settled && left.load.in_flight_everywhere() == 0;
-        if drained && holds_lease {
-            let (cluster, backend, address) = (&left.cluster, &left.backend, &left.address);
-            log::info!(
-                "event=backend_drained cluster={cluster} backend={backend:?} address={address}"
-            );
-        }
-        !drained
-    });
-    if leaving.len() != before {
-        vm.loads.borrow_mut().prune();
+    let drained = leaving.take_drained(cards, registry.revision, now_ns);
+    if drained.is_empty() {
+        return;
     }
+    for left in drained.iter().filter(|_| holds_lease) {
+        let (cluster, backend, address) = (&left.cluster, &left.backend, &left.address);
+        log::info!("event=backend_drained cluster={cluster} backend={backend:?} address={address}");
+    }
+    drop(drained);
+    vm.loads.borrow_mut().prune();
 }

@@ -21,7 +21,7 @@ pub fn run(vm: &Vm, registry: &Registry, exchange: &mut Exchange) {
     let cards = read_cards(now_ns);
     merge(vm, &cards, now_ns);
     let holds_lease = claim_lease(vm.id.get(), now_ns);
-    duties::report_drained(vm, now_ns, holds_lease);
+    duties::report_drained(vm, registry, &cards, now_ns, holds_lease);
     if holds_lease {
         duties::record(vm, registry, exchange, now_ns);
         exchange.expire_verdicts(vm, registry, now_ns);

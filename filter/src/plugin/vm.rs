@@ -5,28 +5,11 @@ use std::rc::Rc;
 
 use super::host;
 use super::stats::Stats;
-use crate::keyed::{KeyMap, KeySet};
-use crate::load::{Load, Loads};
+use crate::keyed::KeyMap;
+use crate::leaving::Leavers;
+use crate::load::Loads;
 use crate::registry::Registry;
 use crate::rng::SplitMix64;
-
-/// Most endpoints whose last streams are waited for at a time.
-const LEAVING_MAX: usize = 1000;
-
-/// An endpoint that takes no new requests any more, while its streams finish.
-#[derive(Debug)]
-pub struct Leaving {
-    /// Its cluster's name.
-    pub cluster: Box<str>,
-    /// Its backend's id.
-    pub backend: Box<str>,
-    /// `ip:port`.
-    pub address: Box<str>,
-    /// Its load.
-    pub load: Rc<Load>,
-    /// Since when, wall clock.
-    pub since_ns: u64,
-}
 
 /// A cluster's name and what its gauges said last.
 pub type Recorded = (Box<str>, [u64; 4]);
@@ -38,7 +21,7 @@ pub struct Vm {
     /// Metric ids.
     pub stats: Stats,
     /// Endpoints that are leaving.
-    pub leaving: RefCell<Vec<Leaving>>,
+    pub leaving: RefCell<Leavers>,
     /// Drawn at the first tick; 0 until then.
     pub id: Cell<u64>,
     /// The slot of this worker's card.
@@ -123,7 +106,8 @@ impl Vm {
         if let (Some(before), Some(after)) = (before, after)
             && !Rc::ptr_eq(&before, &after)
         {
-            self.note_leaving(&before, &after, now_ns);
+            let mut leaving = self.leaving.borrow_mut();
+            leaving.note(&before, &after, now_ns);
         }
         self.loads.borrow_mut().prune();
         order
@@ -137,37 +121,5 @@ impl Vm {
     /// Whether a root is the one that does this VM's jobs.
     pub fn is_in_charge(&self, order: u64) -> bool {
         in_charge(&self.roots.borrow()).is_some_and(|(root, _)| *root == order)
-    }
-
-    /// Remembers the endpoints that took requests before and do not any more (RG-19).
-    fn note_leaving(&self, before: &Registry, after: &Registry, since_ns: u64) {
-        let mut leaving = self.leaving.borrow_mut();
-        // The same load means the same address in the same cluster.
-        let normal = |registry: &Registry| -> KeySet {
-            let endpoints = registry
-                .clusters()
-                .iter()
-                .flat_map(|cluster| &cluster.endpoints);
-            endpoints
-                .filter(|endpoint| endpoint.normal)
-                .map(|endpoint| endpoint.load.key)
-                .collect()
-        };
-        let staying = normal(after);
-        for cluster in before.clusters() {
-            for endpoint in cluster.endpoints.iter().filter(|endpoint| endpoint.normal) {
-                if leaving.len() >= LEAVING_MAX || staying.contains(endpoint.load.key) {
-                    continue;
-                }
-                let backend = cluster.backend(endpoint.backend);
-                leaving.push(Leaving {
-                    cluster: cluster.name.clone(),
-                    backend: backend.map_or_else(Box::default, |backend| backend.id.clone()),
-                    address: endpoint.address.clone(),
-                    load: endpoint.load.clone(),
-                    since_ns,
-                });
-            }
-        }
     }
 }
