@@ -11,7 +11,8 @@
 //!   [`sticky`] for cookies;
 //! - [`outcome`] is a response's entry, with [`backoff`] for the waits and [`event`] for what
 //!   operators see;
-//! - [`registry`] is a whole configuration, compiled, [`leaving`] what the next one takes out;
+//! - [`registry`] is a whole configuration, compiled, [`leaving`] what the next one takes
+//!   out, [`recorded`] what the gauges say of it;
 //! - [`exchange`] is the talk with the sidecar, [`posting`] its rhythm, [`worker`] the talk among
 //!   the workers of one Envoy, [`keys`] where both leave things in shared data;
 //! - `plugin`, on wasm32 alone, is the only place that knows the host: it gathers, lets the core
@@ -44,6 +45,7 @@ pub mod outcome;
 #[cfg(all(target_arch = "wasm32", feature = "host"))]
 pub mod plugin;
 pub mod posting;
+pub mod recorded;
 pub mod registry;
 pub mod retry;
 pub mod rng;

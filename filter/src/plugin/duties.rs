@@ -27,19 +27,11 @@ pub fn record(vm: &Vm, registry: &Registry, exchange: &mut Exchange, now_ns: u64
             shared::change_gates(cluster, &vm.stats, tidy);
         }
         let values = values(cluster, &gates);
-        let before = recorded.get(&cluster.key).map(|(_, values)| *values);
-        if before != Some(values) {
+        if recorded.is_news(cluster, values) {
             write(vm, (cluster.key, &cluster.name), values);
-            recorded.insert(cluster.key, (cluster.name.clone(), values));
         }
     }
-    recorded.retain(|key, (name, _)| {
-        let stays = registry.cluster(name.as_bytes()).is_some();
-        if !stays {
-            write(vm, (*key, name), [0; 4]);
-        }
-        stays
-    });
+    recorded.drop_gone(registry, |key, name| write(vm, (key, name), [0; 4]));
 }
 
 fn values(cluster: &Cluster, gates: &Gates) -> [u64; 4] {

@@ -68,7 +68,7 @@ impl Exchange {
         let Some(config) = &registry.exchange else {
             return;
         };
-        if !self.posting.is_due(now_ns) || !tick::claim_lease(vm.id.get(), now_ns) {
+        if !self.posting.is_due(now_ns) || !tick::claim_lease(vm, now_ns) {
             return;
         }
         let have = heard().0.version;

@@ -20,7 +20,7 @@ pub fn run(vm: &Vm, registry: &Registry, exchange: &mut Exchange) {
     publish(vm, registry, now_ns);
     let cards = read_cards(now_ns);
     merge(vm, &cards, now_ns);
-    let holds_lease = claim_lease(vm.id.get(), now_ns);
+    let holds_lease = claim_lease(vm, now_ns);
     duties::report_drained(vm, registry, &cards, now_ns, holds_lease);
     if holds_lease {
         duties::record(vm, registry, exchange, now_ns);
@@ -31,10 +31,17 @@ pub fn run(vm: &Vm, registry: &Registry, exchange: &mut Exchange) {
 }
 
 /// Claims the lease or renews it; `true` while this VM holds it.
-pub fn claim_lease(vm: u64, now_ns: u64) -> bool {
+pub fn claim_lease(vm: &Vm, now_ns: u64) -> bool {
     let (record, version) = host::shared(keys::LEASE);
-    let claim = Lease::claim(Lease::decode(&record), vm, now_ns);
-    claim.is_some_and(|lease| host::replace_shared(keys::LEASE, &lease.encode(), version))
+    let (held, id) = (Lease::decode(&record), vm.id.get());
+    let claim = Lease::claim(held, id, now_ns);
+    let claimed =
+        claim.is_some_and(|lease| host::replace_shared(keys::LEASE, &lease.encode(), version));
+    if claimed && held.is_none_or(|held| held.vm != id) {
+        // Another VM may have done the jobs since this one did.
+        vm.recorded.borrow_mut().doubt();
+    }
+    claimed
 }
 
 /// Writes this worker's card. A VM that serves no requests is no worker and has none.

@@ -5,14 +5,11 @@ use std::rc::Rc;
 
 use super::host;
 use super::stats::Stats;
-use crate::keyed::KeyMap;
 use crate::leaving::Leavers;
 use crate::load::Loads;
+use crate::recorded::Recorded;
 use crate::registry::Registry;
 use crate::rng::SplitMix64;
-
-/// A cluster's name and what its gauges said last.
-pub type Recorded = (Box<str>, [u64; 4]);
 
 /// The state of one VM: a worker, the main thread, or a canary that never serves.
 pub struct Vm {
@@ -26,8 +23,8 @@ pub struct Vm {
     pub id: Cell<u64>,
     /// The slot of this worker's card.
     pub slot: Cell<Option<u32>>,
-    /// The gauges as they were recorded last, by cluster key.
-    pub recorded: RefCell<KeyMap<Recorded>>,
+    /// The gauges as they were recorded last.
+    pub recorded: RefCell<Recorded>,
     rng: RefCell<SplitMix64>,
     serving: Cell<bool>,
     /// The roots that live, by the order in which they were configured, with their clusters.
@@ -108,6 +105,7 @@ impl Vm {
         {
             let mut leaving = self.leaving.borrow_mut();
             leaving.note(&before, &after, now_ns);
+            self.recorded.borrow_mut().note(&before, &after);
         }
         self.loads.borrow_mut().prune();
         order
