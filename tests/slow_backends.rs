@@ -1,11 +1,14 @@
 //! Policies that weigh measured times keep away from slow backends, and come back to them.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::registry::cluster;
 use harness::{Behaviour, Client, Envoy, Upstream, eventually, throughout};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::scene::{CLUSTER, DEADLINE, Requests, answered_by, backends, in_flight, serve, shares};
 
@@ -78,6 +81,36 @@ async fn lb_7_a_slow_connection_moves_traffic_away() -> Result<()> {
     let of_a = shares(&order).get("a").copied().unwrap_or_default();
     println!("LB-7, ConnectionTime: a connection to a took 300 ms: {of_a} of 200 GETs went to it");
     ensure!(of_a < 20, "a was to be avoided");
+    Ok(())
+}
+
+/// A POST whose second half comes so much later, as bytes; the answer.
+async fn post_slowly(to: SocketAddr, pause: Duration) -> Result<String> {
+    let mut stream = TcpStream::connect(to).await?;
+    let head = "POST / HTTP/1.1\r\nhost: story\r\nconnection: close\r\ncontent-length: 8\r\n\r\n";
+    stream.write_all(format!("{head}half").as_bytes()).await?;
+    throughout(pause, "the client takes its time", async || Ok(())).await?;
+    stream.write_all(b"half").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// LB-7, invariant 5: the time that a client takes to send its request is no backend's.
+#[tokio::test]
+async fn lb_7_a_slow_upload_moves_no_traffic() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b], least("Latency"))).await?;
+    let mut client = envoy.client();
+    answered_by(&mut client, 20).await?;
+    let answer = post_slowly(envoy.address(), Duration::from_millis(800)).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let order = answered_by(&mut client, 200).await?;
+    println!(
+        "LB-7, Latency: after a POST of 800 ms: {:?}",
+        shares(&order)
+    );
+    ensure!(shares(&order).len() == 2, "who served it is avoided");
     Ok(())
 }
 

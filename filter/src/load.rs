@@ -14,6 +14,8 @@ use crate::keyed::KeyMap;
 const DECAY_NS: f64 = 1e9;
 /// What a time is taken for before it was measured, so that a newcomer does not take everything.
 const INITIAL_NS: f64 = 50e6;
+/// An estimate below this is as good as forgotten.
+const FORGOTTEN_NS: f64 = 10_000.0;
 
 /// Peak EWMA of a time: jumps up to a peak at once, forgets it with a decay of one second, also
 /// while nothing is measured (LB-9; what Finagle's peak EWMA comes to when every pick reads it). So
@@ -112,6 +114,7 @@ impl Load {
 
     /// The load by a metric, before it is divided by the weight. Where another worker has measured
     /// and this one has not, its word replaces the initial guess; else the higher estimate counts.
+    /// Forgotten estimates are all alike: where nothing can be measured the streams decide.
     pub fn cost(&self, metric: Metric, now_ns: u64) -> f64 {
         let streams = f64::from(self.in_flight_everywhere());
         if !metric.is_time() {
@@ -120,19 +123,17 @@ impl Load {
         let elsewhere = self.time_elsewhere.get().at(now_ns);
         let here = self.time.get().at(now_ns);
         let known_elsewhere = elsewhere > 0.0 && !self.measured.get();
-        (streams + 1.0)
-            * if known_elsewhere {
-                elsewhere
-            } else {
-                here.max(elsewhere)
-            }
+        let estimate = if known_elsewhere {
+            elsewhere
+        } else {
+            here.max(elsewhere)
+        };
+        (streams + 1.0) * estimate.max(FORGOTTEN_NS)
     }
 
     /// What this worker tells the others: streams in flight and the estimate in nanoseconds, 0
     /// where nothing was measured; `None` when there is nothing to tell.
     pub fn word(&self, now_ns: u64) -> Option<(u32, u64)> {
-        /// An estimate below this is as good as forgotten.
-        const FORGOTTEN_NS: f64 = 10_000.0;
         let estimate = if self.measured.get() {
             self.time.get().at(now_ns)
         } else {
@@ -237,6 +238,20 @@ mod tests {
             (again.at(9 * SECOND) - before).abs() < 1.0,
             "no news changes nothing"
         );
+    }
+
+    #[test]
+    fn lb_7_where_nothing_can_be_measured_the_streams_decide() {
+        let mut loads = Loads::default();
+        let (old, new) = (loads.of(1, 0), loads.of(2, 60 * SECOND));
+        let cost = |load: &Load, at| load.cost(Metric::Latency, at);
+        assert!(cost(&old, 61 * SECOND) < cost(&new, 61 * SECOND), "unknown");
+        assert_eq!(cost(&old, 70 * SECOND), cost(&new, 70 * SECOND));
+        old.begin();
+        for at in [70, 7000] {
+            let twice = 2.0 * cost(&new, at * SECOND);
+            assert_eq!(cost(&old, at * SECOND), twice, "after {at} s");
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ struct Picked {
     /// What the client's sticky cookie said.
     said: Option<Vec<u8>>,
     picked_ns: u64,
+    /// The request ended with its headers: from then on nobody's time counts but the backend's.
+    complete: bool,
     /// Some entry had failures counted against it: its success is news.
     had_failures: bool,
 }
@@ -57,7 +59,7 @@ impl Stream {
         }
     }
 
-    fn pick(&mut self) -> Action {
+    fn pick(&mut self, complete: bool) -> Action {
         let Some(registry) = self.registry.take() else {
             return Action::Continue;
         };
@@ -113,6 +115,7 @@ impl Stream {
                     load,
                     said: arrival.said.take(),
                     picked_ns: arrival.now_ns,
+                    complete,
                     had_failures,
                     cluster: arrival.cluster,
                 }));
@@ -201,7 +204,8 @@ impl Stream {
 }
 
 /// Measures the time that the cluster's policy weighs, if it weighs one. The first attempt alone
-/// says something of the endpoint; a later one also says how long the others took to fail.
+/// says something of the endpoint; a later one also says how long the others took to fail. And the
+/// answer to a request with a body may have waited for the client to send it: no client steers picks.
 fn observe_time(picked: &Picked, load: &Load, attempts: &Attempts) {
     let metric = picked.cluster.balancing.metric;
     if !metric.is_time() || attempts.observation().attempts != 1 {
@@ -210,7 +214,8 @@ fn observe_time(picked: &Picked, load: &Load, attempts: &Attempts) {
     let now_ns = host::now_ns();
     let time_ns = match metric {
         Metric::ConnectionTime => gather::connection_time_ns(),
-        _ => Some(now_ns.saturating_sub(picked.picked_ns)),
+        _ if picked.complete => Some(now_ns.saturating_sub(picked.picked_ns)),
+        _ => None,
     };
     if let Some(time_ns) = time_ns {
         load.observe(time_ns, now_ns);
@@ -228,8 +233,8 @@ impl Drop for Stream {
 }
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        self.pick()
+    fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
+        self.pick(end_of_stream)
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
