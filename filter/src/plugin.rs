@@ -87,7 +87,8 @@ impl Context for Root {
 
 impl RootContext for Root {
     /// Only parses, compiles and takes over: Envoy runs this in a canary VM too, whose configuration
-    /// may then be refused. The one thing it leaves in shared data is the reason of a refusal.
+    /// may then be refused. The one thing it leaves in shared data is the reason of a refusal, until
+    /// a later one is taken over.
     fn on_configure(&mut self, size: usize) -> bool {
         let bytes = host::configuration(size);
         match FilterConfig::parse(&bytes) {
@@ -146,6 +147,7 @@ impl Root {
         self.vm
             .stats
             .record_whole(Whole::IgnoredFields, u64::from(registry.ignored_fields));
+        tick::forget_refused(&self.vm, &registry, now_ns);
         self.registry = Some(registry);
         host::set_tick_period(TICK);
     }

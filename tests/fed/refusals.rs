@@ -2,14 +2,15 @@
 //! AD-20; invariant 1).
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::registry::{backend, cluster};
-use harness::{Bootstrap, Envoy, Registry, Sidecar, artefacts, eventually};
+use harness::{Bootstrap, Envoy, Registry, Sidecar, artefacts, eventually, throughout};
 use serde_json::{Value, json};
 
 use super::scene::{
-    self, CLUSTER, DEADLINE, Scene, answered_by, backends, bootstrap, orders, revision,
+    self, CLUSTER, DEADLINE, Scene, answered_by, backends, bootstrap, fault, orders, revision,
     wait_for_servers,
 };
 
@@ -139,6 +140,13 @@ async fn filter_progress(sidecar: &Sidecar) -> Result<Value> {
     Ok(filters.with_context(|| format!("{types:?}"))?.1.clone())
 }
 
+/// What the only proxy says it refused last.
+async fn refused(sidecar: &Sidecar) -> Result<Value> {
+    let status = sidecar.status().await?;
+    let proxy = status.pointer("/proxies/0").context("no proxy")?;
+    Ok(proxy["refused"].clone())
+}
+
 #[tokio::test]
 async fn ad_20_a_module_that_cannot_be_loaded_is_refused_and_the_old_one_serves() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
@@ -231,11 +239,35 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
     );
     ensure!(scene.whole("configs_total;r=refused").await? >= 1);
 
+    // A worker that takes its good configuration once more takes back no refusal of a later one.
+    let response = fault(&mut clients[0], "trap").await?;
+    ensure!(response.status == 503, "{}", response.status);
+    eventually(DEADLINE, "the VM to be back", async || {
+        answered_by(&mut clients, 2).await.map(|_| ())
+    })
+    .await?;
+    throughout(Duration::from_secs(2), "the refusal stands", async || {
+        let refused = refused(&scene.sidecar).await?;
+        ensure!(refused["reason"] == reason, "{refused}");
+        Ok(())
+    })
+    .await?;
+
     scene
         .edit(|registry| registry.put(orders(&[&a, &b], json!({}))))
         .await?;
     wait_for_servers(&mut clients, &["a", "b"]).await?;
     ensure!(filter_progress(&scene.sidecar).await?["nacked"].is_null());
+    eventually(DEADLINE, "the refusal to be over", async || {
+        let refused = refused(&scene.sidecar).await?;
+        ensure!(refused.is_null(), "{refused}");
+        Ok(())
+    })
+    .await?;
+    scene.sidecar.kill();
+    scene.sidecar.restart().await?;
+    scene.wait_for_the_workers().await?;
+    ensure!(scene::sidecar_events(&scene.sidecar, "config_refused").len() == 1);
     Ok(())
 }
 

@@ -44,6 +44,20 @@ pub fn claim_lease(vm: &Vm, now_ns: u64) -> bool {
     claimed
 }
 
+/// Forgets the configuration that was refused last, when a later one is taken over (AD-20). The main
+/// thread takes configurations in their order, a worker its earlier one perhaps after that refusal,
+/// and a VM that died once more: but those run it, or others do.
+pub fn forget_refused(vm: &Vm, registry: &Registry, now_ns: u64) {
+    let silent = vm.is_serving() || registry.exchange.is_none();
+    if silent || host::shared(keys::REFUSED).0.is_empty() {
+        return;
+    }
+    let cards = read_cards(now_ns);
+    if cards.iter().all(|card| card.revision != registry.revision) {
+        host::set_shared(keys::REFUSED, &[]);
+    }
+}
+
 /// Writes this worker's card. A VM that serves no requests is no worker and has none.
 fn publish(vm: &Vm, registry: &Registry, now_ns: u64) {
     if !vm.is_serving() {
