@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use harness::client::{Response, get};
 use harness::registry::{backend, backup, cluster};
-use harness::{Client, Envoy, Upstream, eventually};
+use harness::{Client, Envoy, Upstream, eventually, raw};
 use serde_json::{Value, json};
 
 use crate::scene::{CLUSTER, DEADLINE, answered_by, backends, figure, serve, shares};
@@ -127,6 +127,34 @@ async fn st_4_the_backend_sees_all_cookies_but_ours() -> Result<()> {
         assert_eq!(arrived.header("cookie"), expected, "{sent}");
     }
     println!("ST-4: {seen:#?}");
+    Ok(())
+}
+
+/// ST-4: over HTTP/1.1 a client may send its cookies in lines of their own.
+#[tokio::test]
+async fn st_4_cookies_on_several_lines_are_told_apart() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b], sticky(json!({})))).await?;
+    let (ours, session) = ("cookie: POINTSMAN=a", "cookie: session=x; y=1");
+    for lines in [
+        &[ours, session][..],
+        &[session, ours],
+        &[session, ours, "cookie: z=2,3"],
+    ] {
+        let bytes: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+        let before = a.hits();
+        raw::get(envoy.address(), "/", &bytes).await?;
+        ensure!(a.hits() > before, "{lines:?}: the cookie is followed");
+        let arrived = a.requests().pop().context("it arrived")?;
+        let cookies = arrived.headers.get_all("cookie").iter();
+        let cookies: Vec<&str> = cookies.filter_map(|line| line.to_str().ok()).collect();
+        println!("ST-4: {lines:?} -> {cookies:?}");
+        let others = lines.iter().filter(|line| **line != ours);
+        let others: Vec<&str> = others
+            .filter_map(|line| line.strip_prefix("cookie: "))
+            .collect();
+        assert_eq!(cookies.join("; "), others.join("; "), "{lines:?}");
+    }
     Ok(())
 }
 

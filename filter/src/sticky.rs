@@ -12,6 +12,28 @@ pub struct Cookies<'a> {
     pub others: Vec<u8>,
 }
 
+/// The `cookie` lines of a map of headers, as one. The map is as the host writes it: how many headers,
+/// the sizes of each name and value, then each of these with a NUL behind it.
+pub fn cookie_lines(map: &[u8]) -> Option<Vec<u8>> {
+    let mut header = Vec::new();
+    let (count, rest) = map.split_first_chunk::<4>()?;
+    let sizes = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+    let (sizes, mut rest) = rest.split_at_checked(sizes.checked_mul(8)?)?;
+    let mut is_cookie = false;
+    for (nth, size) in sizes.as_chunks::<4>().0.iter().enumerate() {
+        let size = usize::try_from(u32::from_le_bytes(*size)).ok()?;
+        let (text, after) = rest.split_at_checked(size)?;
+        rest = after.get(1..)?;
+        if nth & 1 == 0 {
+            is_cookie = text == b"cookie";
+        } else if is_cookie {
+            header.extend_from_slice(text);
+            header.push(b';');
+        }
+    }
+    Some(header)
+}
+
 /// Takes the sticky cookie out of a `cookie` header; `None` when it is not there. Header values are
 /// bytes: nothing here assumes UTF-8.
 pub fn take_out<'a>(header: &'a [u8], name: &str) -> Option<Cookies<'a>> {
@@ -101,6 +123,39 @@ mod tests {
         for header in ["", "x=1", "PP=a", "p=a", "xP=a", "P"] {
             assert_eq!(taken(header), None, "{header}");
         }
+    }
+
+    /// As the host writes a map.
+    fn map(headers: &[(&str, &str)]) -> Vec<u8> {
+        let texts = || headers.iter().flat_map(|(name, value)| [name, value]);
+        let number = |number: usize| (number as u32).to_le_bytes().to_vec();
+        let mut map = number(headers.len());
+        map.extend(texts().flat_map(|text| number(text.len())));
+        map.extend(texts().flat_map(|text| [text.as_bytes(), &[0]].concat()));
+        map
+    }
+
+    #[test]
+    fn st_4_cookies_on_several_lines_are_as_on_one() {
+        let map = map(&[
+            (":path", "/"),
+            ("cookie", "x=1,2"),
+            ("cookies", "P=c"),
+            ("cookie", "P=a; y=2"),
+            ("x", ""),
+        ]);
+        let header = cookie_lines(&map).expect("a map");
+        assert_eq!(header, b"x=1,2;P=a; y=2;");
+        let cookies = take_out(&header, "P").expect("there");
+        assert_eq!(
+            (cookies.value, cookies.others.as_slice()),
+            (&b"a"[..], &b"x=1,2; y=2"[..])
+        );
+        for end in 0..map.len() {
+            assert_eq!(cookie_lines(&map[..end]), None, "cut off at {end}");
+        }
+        let endless = [&u32::MAX.to_le_bytes()[..], &map[4..]].concat();
+        assert_eq!(cookie_lines(&endless), None);
     }
 
     #[test]

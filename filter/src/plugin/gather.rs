@@ -46,7 +46,12 @@ pub fn arrival(registry: &Registry) -> Option<Arrival> {
 }
 
 fn take_cookie(name: &str) -> Option<Vec<u8>> {
-    let header = host::request_header("cookie")?;
+    // A client may send cookies on several lines over HTTP/1.1. They come with commas between, which
+    // a cookie may hold as well.
+    let mut header = host::property("request\0headers\0cookie")?;
+    if header.contains(&b',') {
+        header = sticky::cookie_lines(&host::request_headers()?)?;
+    }
     let cookies = sticky::take_out(&header, name)?;
     let others = Some(cookies.others.as_slice()).filter(|others| !others.is_empty());
     host::set_request_header("cookie", others);

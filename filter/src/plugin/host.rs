@@ -49,7 +49,12 @@ pub fn request_header(name: &str) -> Option<Vec<u8>> {
         .flatten()
 }
 
-/// Sets a request header, or removes it. Request headers phase.
+/// All request headers, as the host writes them. Request headers phase.
+pub fn request_headers() -> Option<Vec<u8>> {
+    import::headers(MapType::HttpRequestHeaders as u32)
+}
+
+/// Sets a request header, or removes it with all its lines. Request headers phase.
 pub fn set_request_header(name: &str, value: Option<&[u8]>) {
     // The one error is a wrong phase, and the phase is right.
     let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, value);
