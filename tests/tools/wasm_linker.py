@@ -30,6 +30,8 @@ ESCAPES = {
     "$u3b$": ";", "$u2b$": "+", "$u22$": '"', "..": "::",
 }
 HASH = re.compile(r"::h[0-9a-f]{16}$")
+# Ours are told from the libraries' by having no crate in front.
+OWN = re.compile(r"\bpointsman_filter::")
 
 
 def arguments(args: list[str]) -> list[str]:
@@ -55,10 +57,11 @@ def _is_wanted(symbol: str) -> bool:
 
 
 def short(name: str) -> str:
-    """A demangled name without its hash and escapes: `a::b::c`."""
+    """A demangled name without its hash, its escapes and our crate: `a::b::c`."""
     name = HASH.sub("", name)
     for escape, character in ESCAPES.items():
         name = name.replace(escape, character)
+    name = OWN.sub("", name)
     return name.removeprefix("_") if name.startswith("_<") else name
 
 

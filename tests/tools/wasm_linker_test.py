@@ -24,6 +24,7 @@ class LinkerTest(unittest.TestCase):
         name = "_$LT$a..B$u20$as$u20$c..D$GT$::run::h0123456789abcdef"
         self.assertEqual(short(name), "<a::B as c::D>::run")
         self.assertEqual(short("proxy_on_tick"), "proxy_on_tick")
+        self.assertEqual(short("pointsman_filter::plugin::root"), "plugin::root")
 
     def test_only_functions_keep_their_names(self):
         name = b"a::b::h0123456789abcdef"
