@@ -17,6 +17,8 @@ pub struct Posting {
     under_way: Option<UnderWay>,
     failures: u32,
     not_before_ns: u64,
+    /// A full set was taken in.
+    has_full: bool,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,22 @@ impl Posting {
         let pause_ns = self.not_before_ns.saturating_sub(now_ns);
         let pauses = (1..=RETRY_MAX_NS).contains(&pause_ns);
         !pauses && !self.under_way.as_ref().is_some_and(waits)
+    }
+
+    /// What to ask from while these verdicts stand. A root asks for a full set first: the one that
+    /// stands may have been taken in by one that did not know all clusters of this configuration,
+    /// and so could not clear those which the set does not name.
+    pub fn have(&self, stands: Version) -> Version {
+        if self.has_full {
+            stands
+        } else {
+            Version::default()
+        }
+    }
+
+    /// Notes that a full set is in the gates.
+    pub fn took_full(&mut self) {
+        self.has_full = true;
     }
 
     /// Notes a post that was sent when the verdicts `asked` stood.
@@ -115,6 +133,14 @@ mod tests {
         assert_eq!(posting.answered(7), Some(version(5)));
         assert_eq!(posting.answered(7), None, "once");
         assert!(posting.is_due(HOUR));
+    }
+
+    #[test]
+    fn hc_23_a_root_asks_for_a_full_set_first() {
+        let mut posting = Posting::default();
+        assert_eq!(posting.have(version(5)), Version::default());
+        posting.took_full();
+        assert_eq!(posting.have(version(5)), version(5));
     }
 
     #[test]

@@ -71,10 +71,10 @@ impl Exchange {
         if !self.posting.is_due(now_ns) || !tick::claim_lease(vm, now_ns) {
             return;
         }
-        let have = heard().0.version;
-        let body = self.request(have).to_json();
+        let stands = heard().0.version;
+        let body = self.request(self.posting.have(stands)).to_json();
         match send(config, &body) {
-            Ok(token) => self.posting.sent(token, have, now_ns),
+            Ok(token) => self.posting.sent(token, stands, now_ns),
             Err(_) => self.failed(vm, now_ns, "not sent"),
         }
     }
@@ -104,7 +104,9 @@ impl Exchange {
             Ok(answer) => {
                 self.posting.succeeded();
                 vm.stats.count_whole(Whole::ExchangesDone);
-                take_in(vm, registry, &answer, asked, now_ns);
+                if take_in(vm, registry, &answer, asked, now_ns) && answer.full {
+                    self.posting.took_full();
+                }
             }
             Err(why) => self.failed(vm, now_ns, &why),
         }
@@ -168,10 +170,11 @@ fn read_answer((headers, body_size): (usize, usize)) -> Result<Answer, String> {
     Answer::parse(&host::call_body(body_size)).map_err(|error| error.to_string())
 }
 
-fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, asked: Version, now_ns: u64) {
+/// Whether all of it is in the gates.
+fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, asked: Version, now_ns: u64) -> bool {
     let (stands, place) = heard();
     let Some(mut heard) = posting::hear(stands, asked, answer.version, now_ns) else {
-        return;
+        return false;
     };
     let mut done = true;
     for verdicts in &answer.clusters {
@@ -195,6 +198,7 @@ fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, asked: Version, now_ns
         heard.version = asked;
     }
     settle(heard, place, now_ns);
+    done
 }
 
 /// Which verdicts stand, and the version of that record.
