@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::client::post;
 use harness::registry::cluster;
 use harness::{Behaviour, Client, Envoy, Upstream, eventually, throughout};
 use serde_json::{Value, json};
@@ -32,6 +33,25 @@ async fn lb_7_lb_9_a_slow_answer_moves_traffic_away_for_seconds() -> Result<()> 
     );
     a.set(Behaviour::Ok);
     ensure_it_comes_back(&a, &mut client).await
+}
+
+/// LB-7: requests with a body count too, from their end on.
+#[tokio::test]
+async fn lb_7_a_slow_answer_to_posts_moves_them_away() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b], least("Latency"))).await?;
+    let mut client = envoy.client();
+    a.set(Behaviour::Slow(Duration::from_millis(200)));
+    for _ in 0..100 {
+        let answer = client.send(post("/", "a body")).await?;
+        ensure!(answer.status == 200, "{}", answer.status);
+    }
+    println!("LB-7, Latency: of 100 POSTs {} went to a", a.hits());
+    ensure!(
+        (1..10).contains(&a.hits()),
+        "a was to be measured and then avoided"
+    );
+    Ok(())
 }
 
 /// LB-7: the time until a request has a connection counts, however fast the answer then is.

@@ -18,7 +18,8 @@ import sys
 CALLBACKS = {
     "_initialize", "malloc", "proxy_abi_version_0_2_1", "proxy_on_context_create",
     "proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick", "proxy_on_http_call_response",
-    "proxy_on_request_headers", "proxy_on_response_headers", "proxy_on_delete",
+    "proxy_on_request_headers", "proxy_on_request_body", "proxy_on_response_headers",
+    "proxy_on_delete",
 }
 MAGIC = b"\0asm\1\0\0\0"
 CUSTOM_SECTION = 0

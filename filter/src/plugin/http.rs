@@ -43,8 +43,8 @@ struct Picked {
     /// What the client's sticky cookie said.
     said: Option<Vec<u8>>,
     picked_ns: u64,
-    /// The request ended with its headers: from then on nobody's time counts but the backend's.
-    complete: bool,
+    /// When all of the request was here: from then on nobody's time counts but the backend's.
+    whole_ns: Option<u64>,
     /// Some entry had failures counted against it: its success is news.
     had_failures: bool,
 }
@@ -59,7 +59,7 @@ impl Stream {
         }
     }
 
-    fn pick(&mut self, complete: bool) -> Action {
+    fn pick(&mut self, end_of_stream: bool) -> Action {
         let Some(registry) = self.registry.take() else {
             return Action::Continue;
         };
@@ -115,7 +115,7 @@ impl Stream {
                     load,
                     said: arrival.said.take(),
                     picked_ns: arrival.now_ns,
-                    complete,
+                    whole_ns: end_of_stream.then_some(arrival.now_ns),
                     had_failures,
                     cluster: arrival.cluster,
                 }));
@@ -205,7 +205,7 @@ impl Stream {
 
 /// Measures the time that the cluster's policy weighs, if it weighs one. The first attempt alone
 /// says something of the endpoint; a later one also says how long the others took to fail. And the
-/// answer to a request with a body may have waited for the client to send it: no client steers picks.
+/// time that the client took to send its body is not the endpoint's: no client steers picks.
 fn observe_time(picked: &Picked, load: &Load, attempts: &Attempts) {
     let metric = picked.cluster.balancing.metric;
     if !metric.is_time() || attempts.observation().attempts != 1 {
@@ -214,8 +214,8 @@ fn observe_time(picked: &Picked, load: &Load, attempts: &Attempts) {
     let now_ns = host::now_ns();
     let time_ns = match metric {
         Metric::ConnectionTime => gather::connection_time_ns(),
-        _ if picked.complete => Some(now_ns.saturating_sub(picked.picked_ns)),
-        _ => None,
+        // An answer that began before the whole request was here says nothing of either.
+        _ => picked.whole_ns.map(|whole| now_ns.saturating_sub(whole)),
     };
     if let Some(time_ns) = time_ns {
         load.observe(time_ns, now_ns);
@@ -235,6 +235,16 @@ impl Drop for Stream {
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
         self.pick(end_of_stream)
+    }
+
+    fn on_http_request_body(&mut self, _size: usize, end_of_stream: bool) -> Action {
+        if let Stage::Picked(picked) = &mut self.stage
+            && end_of_stream
+            && picked.cluster.balancing.metric.is_time()
+        {
+            picked.whole_ns = Some(host::now_ns());
+        }
+        Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {

@@ -93,6 +93,10 @@ impl HttpContext for Stream {
         self.filter.on_http_request_headers(headers, end_of_stream)
     }
 
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.filter.on_http_request_body(size, end_of_stream)
+    }
+
     fn on_http_response_headers(&mut self, headers: usize, end_of_stream: bool) -> Action {
         self.filter.on_http_response_headers(headers, end_of_stream)
     }
