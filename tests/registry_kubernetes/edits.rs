@@ -34,36 +34,7 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
     let object = kubernetes.get("orders").await?;
     assert_eq!(object["spec"]["backends"], both["backends"]);
 
-    // A word is an annotation of its own manager: applying the document leaves it alone.
-    let say = json!({"reason": "disk", "actor": "me"});
-    let cordon = format!("{ORDERS}/backends/one/cordon");
-    let said = sidecar.ask(Method::POST, &cordon, &[], &say).await?;
-    ensure!(said.status.is_success(), "{}", said.text());
-    kubernetes.put(&first).await?;
-    let object = kubernetes.get("orders").await?;
-    let words = object["metadata"]["annotations"][OVERRIDES].as_str();
-    let words: Value = serde_json::from_str(words.context("no annotation")?)?;
-    let expected = json!({"one": {"state": "Cordoned", "reason": "disk", "actor": "me"}});
-    assert_eq!(words, expected);
-    let uncordon = format!("{ORDERS}/backends/one/uncordon");
-    // What nobody can read is left as it is, until somebody repairs it.
-    let odd = json!("Cordoned");
-    kubernetes.annotate("orders", Some(&odd)).await?;
-    let refused = sidecar
-        .ask(Method::POST, &uncordon, &[], &Value::Null)
-        .await?;
-    assert_eq!(refused.status, 500, "{}", refused.text());
-    ensure!(refused.text().contains("repair or remove it first"));
-    let object = kubernetes.get("orders").await?;
-    assert_eq!(
-        object["metadata"]["annotations"][OVERRIDES],
-        odd.to_string()
-    );
-    kubernetes.annotate("orders", Some(&expected)).await?;
-    let said = sidecar
-        .ask(Method::POST, &uncordon, &[], &Value::Null)
-        .await?;
-    ensure!(said.status.is_success(), "{}", said.text());
+    words_are_annotations(&kubernetes, &sidecar, &first).await?;
 
     // A name that Kubernetes does not take gets an object that has it.
     let odd = json!({"name": "a|B", "backends": []});
@@ -88,6 +59,44 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
     sidecar.stop().await?;
     let refused = kubernetes.refused();
     ensure!(refused.is_empty(), "{refused:?}");
+    Ok(())
+}
+
+async fn words_are_annotations(
+    kubernetes: &Kubernetes,
+    sidecar: &Sidecar,
+    first: &Value,
+) -> Result<()> {
+    // A word is an annotation of its own manager: applying the document leaves it alone.
+    let say = json!({"reason": "disk", "actor": "me"});
+    let cordon = format!("{ORDERS}/backends/one/cordon");
+    let said = sidecar.ask(Method::POST, &cordon, &[], &say).await?;
+    ensure!(said.status.is_success(), "{}", said.text());
+    kubernetes.put(first).await?;
+    let object = kubernetes.get("orders").await?;
+    let words = object["metadata"]["annotations"][OVERRIDES].as_str();
+    let words: Value = serde_json::from_str(words.context("no annotation")?)?;
+    let expected = json!({"one": {"state": "Cordoned", "reason": "disk", "actor": "me"}});
+    assert_eq!(words, expected);
+    let uncordon = format!("{ORDERS}/backends/one/uncordon");
+    // What nobody can read is left as it is, until somebody repairs it.
+    let odd = json!("Cordoned");
+    kubernetes.annotate("orders", Some(&odd)).await?;
+    let refused = sidecar
+        .ask(Method::POST, &uncordon, &[], &Value::Null)
+        .await?;
+    assert_eq!(refused.status, 500, "{}", refused.text());
+    ensure!(refused.text().contains("repair or remove it first"));
+    let object = kubernetes.get("orders").await?;
+    assert_eq!(
+        object["metadata"]["annotations"][OVERRIDES],
+        odd.to_string()
+    );
+    kubernetes.annotate("orders", Some(&expected)).await?;
+    let said = sidecar
+        .ask(Method::POST, &uncordon, &[], &Value::Null)
+        .await?;
+    ensure!(said.status.is_success(), "{}", said.text());
     Ok(())
 }
 
