@@ -102,6 +102,7 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Comparison> {
         "cpuClock": "the process's CPU clock, user and system",
         "ratios": "within a round; toNoop: to the no-op with as many backends",
         "spread": "of a start, the median of its rounds; of those the median, the least, the greatest",
+        "latency": "of a start, the percentile of its requests; of those the median",
     });
     Ok(Comparison {
         failed: failed.collect(),
@@ -165,7 +166,7 @@ impl Run<'_> {
         let mut load = Load::open(from.envoy.address(), CONNECTIONS, &from.headers)?;
         let timed = load.paced(rate, self.profile.paced)?;
         let millis = timed.iter().map(|one| one.latency.as_secs_f64() * 1e3);
-        samples.latencies_ms.extend(millis);
+        samples.latencies_ms.push(millis.collect());
         samples.errors += load.errors;
         Ok(())
     }
