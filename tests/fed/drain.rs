@@ -241,8 +241,7 @@ async fn rg_19_the_streams_of_a_busy_worker_are_not_forgotten() -> Result<()> {
 #[tokio::test]
 async fn a_removed_backend_stays_in_envoy_until_the_last_worker_has_let_go_of_it() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
-    let scene = Scene::faulty(vec![orders(&[&a, &b], json!({}))]).await?;
-    let mut scene = scene;
+    let mut scene = Scene::faulty(vec![orders(&[&a, &b], json!({}))]).await?;
     let mut clients = scene.clients().await?;
     let idle = clients.remove(0);
     let busy = keep_busy(clients.remove(0), 3000);
