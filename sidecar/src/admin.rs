@@ -1,8 +1,8 @@
 //! What operators and their tools can ask the sidecar, and tell it.
 //!
 //! `/livez`, `/readyz` and `/health` are for everyone. What else can be read is too where only this
-//! machine can ask, by a name of its own; on a wider listener it needs the admin token. Writes, and documents, which may
-//! hold what probes send along, need the token wherever one is set.
+//! machine can ask, by a name of its own; on a wider listener it needs the admin token. Writes, and
+//! documents, which may hold what probes send along, need the token wherever one is set.
 
 mod access;
 mod backends;

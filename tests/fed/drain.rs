@@ -63,6 +63,27 @@ fn drained(scene: &Scene) -> Vec<String> {
         .collect()
 }
 
+/// Waits until `a`, and nobody else, is said to be free.
+async fn wait_until_free(scene: &Scene) -> Result<()> {
+    eventually(DEADLINE, "the word that it is free", async || {
+        ensure!(drained(scene) == ["a"], "{:?}", drained(scene));
+        Ok(())
+    })
+    .await
+}
+
+async fn ensure_told_once(scene: &Scene) -> Result<()> {
+    throughout(
+        Duration::from_millis(500),
+        "one word is enough",
+        async || {
+            ensure!(drained(scene) == ["a"], "{:?}", drained(scene));
+            Ok(())
+        },
+    )
+    .await
+}
+
 /// The keep-alive clients' next requests go elsewhere, the held one ends well, and then, once, the
 /// backend is said to be free.
 async fn leave_with_a_running_request(
@@ -90,21 +111,9 @@ async fn leave_with_a_running_request(
     leaving.set(Behaviour::Ok);
     let answer = held.answer().await?;
     ensure!(answer.status == 200 && answer.backend() == Some("a"));
-    eventually(DEADLINE, "the word that it is free", async || {
-        ensure!(!drained(&scene).is_empty());
-        Ok(())
-    })
-    .await?;
+    wait_until_free(&scene).await?;
     answered_by(&mut clients, 200).await?;
-    throughout(
-        Duration::from_millis(500),
-        "one word is enough",
-        async || {
-            ensure!(drained(&scene) == ["a"], "{:?}", drained(&scene));
-            Ok(())
-        },
-    )
-    .await?;
+    ensure_told_once(&scene).await?;
     println!(
         "left everywhere after {took:?}; 400 GETs: {} to it; the held one: {}; told once",
         leaving.hits() - hits,
@@ -191,20 +200,8 @@ async fn rg_19_a_backend_that_serves_again_is_not_said_to_be_free() -> Result<()
     scene
         .edit(|registry| set_state(registry, "Draining"))
         .await?;
-    eventually(DEADLINE, "the word that it is free", async || {
-        ensure!(!drained(&scene).is_empty());
-        Ok(())
-    })
-    .await?;
-    throughout(
-        Duration::from_millis(500),
-        "one word is enough",
-        async || {
-            ensure!(drained(&scene) == ["a"], "{:?}", drained(&scene));
-            Ok(())
-        },
-    )
-    .await?;
+    wait_until_free(&scene).await?;
+    ensure_told_once(&scene).await?;
     scene.ensure_sane().await
 }
 
@@ -230,11 +227,7 @@ async fn rg_19_the_streams_of_a_busy_worker_are_not_forgotten() -> Result<()> {
     ensure!(drained(&scene).is_empty(), "{:?}", drained(&scene));
     a.set(Behaviour::Ok);
     ensure!(held.answer().await?.status == 200);
-    eventually(DEADLINE, "the word that it is free", async || {
-        ensure!(drained(&scene) == ["a"], "{:?}", drained(&scene));
-        Ok(())
-    })
-    .await?;
+    wait_until_free(&scene).await?;
     scene.ensure_sane().await
 }
 
