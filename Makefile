@@ -28,7 +28,7 @@ build: wasm binary ## build pointsman.wasm and pointsman into target/dist, print
 # One crate type on the command line: with the manifest's two, Cargo would skip LTO.
 wasm: tools-wasm
 	@cargo rustc -p pointsman-filter --lib --profile wasm --target $(WASM) --crate-type cdylib \
-		-- -C linker="$(CURDIR)/tests/tools/wasm_linker.py"
+		-- -C linker="$(CURDIR)/filter/linker.py"
 	@mkdir -p $(DIST)
 	@size=$$(wc -c < $(TARGET)/$(WASM)/wasm/pointsman_filter.wasm); \
 	if [ $$size -gt $(WASM_LIMIT_BYTES) ]; then \
@@ -60,8 +60,9 @@ test: ## check and every test below, then a summary of what ran on what
 	@$(PYTHON) tests/tools/run_tests.py check test-tools test-unit test-wasm \
 		test-e2e test-compose
 
-test-tools: ## test the scripts of tests/tools
+test-tools: ## test the scripts of tests/tools, and the linker of the module
 	@$(PYTHON) -m unittest discover --start-directory tests/tools --pattern '*_test.py'
+	@$(PYTHON) -m unittest discover --start-directory filter --pattern '*_test.py'
 
 test-unit: ## test the crates on this machine
 	$(TESTS) --lib --bins --test manifests --test parsers --test properties \

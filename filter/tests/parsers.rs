@@ -5,10 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, FilterConfig};
-use pointsman_filter::exchange::{Answer, ClusterVerdicts, Refused, Request, Version};
+use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Refused, Request, Version};
+use pointsman_filter::fleet::heartbeat::{Card, Lease};
 use pointsman_filter::gates::Gates;
-use pointsman_filter::sticky::take_out;
-use pointsman_filter::worker::{Card, Lease};
+use pointsman_filter::stream::cookie::take_out;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};

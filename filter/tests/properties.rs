@@ -15,11 +15,11 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pointsman_filter::balance::route::{Decision, PickReason, Plan, RefusalReason};
 use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
+use pointsman_filter::gates::standing::{Marks, Standing};
+use pointsman_filter::gates::transition::{Change, Ending, Observation, Server, judge, tidy};
 use pointsman_filter::gates::{Gate, Gates};
-use pointsman_filter::outcome::{Change, Ending, Observation, Server, judge, tidy};
-use pointsman_filter::route::{Decision, PickReason, Plan, RefusalReason};
-use pointsman_filter::standing::{Marks, Standing};
 use proptest::prelude::*;
 use proptest::sample::select;
 use world::{Built, Known, NOW, World, a_time, a_world};

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pointsman_filter::identity;
+use pointsman_filter::base::hash;
 use tracing::{error, info, warn};
 
 use crate::health::{Failure, Obstacle};
@@ -214,7 +214,7 @@ impl Event {
                 revision,
                 reason,
             } => {
-                let revision = identity::hex(*revision);
+                let revision = hash::hex(*revision);
                 warn!(
                     event,
                     node, revision, reason, "a filter refused its configuration"

@@ -17,7 +17,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http_body_util::LengthLimitError;
-use pointsman_filter::exchange::{self as wire, Answer, Version};
+use pointsman_filter::fleet::exchange::{self as wire, Answer, Version};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, watch};

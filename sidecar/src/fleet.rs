@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_filter::exchange::Refused;
+use pointsman_filter::fleet::exchange::Refused;
 use tokio::time::Instant;
 
 /// The last report of every proxy that still reports, by Envoy's node id.

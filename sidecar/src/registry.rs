@@ -16,8 +16,8 @@ mod swap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pointsman_filter::base::hash;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, ExchangeConfig, FilterConfig};
-use pointsman_filter::identity;
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
@@ -179,7 +179,7 @@ impl Registry {
         let rejected = rejected.collect();
         let config = FilterConfig::new(listing.clusters, Some(exchange));
         // `FilterConfig::new` writes the revision as hex; zero is the filter's "could not be read".
-        let revision = identity::parse_hex(&config.revision).unwrap_or(0);
+        let revision = hash::parse_hex(&config.revision).unwrap_or(0);
         Registry {
             config,
             revision,

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use std::{env, path::Path};
 
 use anyhow::{Context, Result, ensure};
+use pointsman_filter::balance::route::{Decision, Facts, route};
+use pointsman_filter::base::random::SplitMix64;
 use pointsman_filter::cluster::Cluster;
+use pointsman_filter::cluster::load::Loads;
 use pointsman_filter::config::ClusterConfig;
-use pointsman_filter::load::Loads;
-use pointsman_filter::rng::SplitMix64;
-use pointsman_filter::route::{Decision, Facts, route};
-use pointsman_filter::standing::Marks;
+use pointsman_filter::gates::standing::Marks;
 use serde_json::{Map, Value, json};
 
 use crate::cpu::POLICIES;

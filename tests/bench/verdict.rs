@@ -13,8 +13,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use pointsman_filter::exchange::{Answer, CONTENT_TYPE, ClusterVerdicts, Request as Poll, Version};
-use pointsman_filter::identity;
+use pointsman_filter::base::hash;
+use pointsman_filter::fleet::exchange::{
+    Answer, CONTENT_TYPE, ClusterVerdicts, Request as Poll, Version,
+};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -39,7 +41,7 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Value> {
     println!("  {} verdicts", profile.verdicts);
     let responder = Responder::start(cores.others).await?;
     let judged = (format!("{CLUSTER}-0"), responder.address(0).to_string());
-    let key = identity::backend_key(&judged.0, &judged.1);
+    let key = hash::backend_key(&judged.0, &judged.1);
     let mut exchange = Exchange::start()?;
     let container = json!({
         "schema": 1,

@@ -1,9 +1,9 @@
 //! Rules of compiling: endpoints, lifecycle RG-17 to RG-21, sticky values.
 
+use crate::base::random::SplitMix64;
 use crate::config::{Policy, State};
-use crate::outcome::tidy;
-use crate::rng::SplitMix64;
-use crate::sketch::{NOW, SECOND, Sketch};
+use crate::gates::transition::tidy;
+use crate::testing::drawing::{NOW, SECOND, Sketch};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -191,7 +191,7 @@ fn lookups_find_what_is_there_and_nothing_else() {
 fn st_1_the_cookie_is_set_only_when_it_says_something_new() {
     let sketch = Sketch::new("a b:says=x c@b:says=y d:draining").cookie("-");
     let set = |served: &str, said: Option<&'static str>| {
-        crate::sticky::set_cookie(
+        crate::stream::cookie::set_cookie(
             &sketch.cluster,
             sketch.endpoint(served),
             said.map(str::as_bytes),
@@ -216,7 +216,7 @@ fn st_1_the_cookie_is_set_only_when_it_says_something_new() {
     );
     let plain = Sketch::new("a");
     assert_eq!(
-        crate::sticky::set_cookie(&plain.cluster, 0, None),
+        crate::stream::cookie::set_cookie(&plain.cluster, 0, None),
         None,
         "ST-6"
     );
@@ -230,7 +230,7 @@ fn st_5_the_value_never_shows_an_address() {
     });
     let value = &sketch.cluster.backends[0].sticky_value;
     assert_eq!(value.len(), 8);
-    let line = crate::sticky::set_cookie(&sketch.cluster, 0, None).unwrap();
+    let line = crate::stream::cookie::set_cookie(&sketch.cluster, 0, None).unwrap();
     assert!(line.starts_with(&format!("P={value}; ")) && !line.contains("10.0.0"));
 }
 

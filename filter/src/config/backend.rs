@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value};
 
-use super::node::{Object, Path, Report, kind};
 use super::policy::is_cookie_value;
-use crate::identity;
+use super::reader::{Object, Path, Report, kind};
+use crate::base::hash;
 
 /// Longest id of a backend, bytes.
 pub const ID_MAX: usize = 253;
@@ -65,9 +65,9 @@ pub struct BackendConfig {
 }
 
 impl BackendConfig {
-    /// The hash of its identity; see [`identity::backend_key`].
+    /// The hash of its identity; see [`hash::backend_key`].
     pub fn key(&self) -> u64 {
-        identity::backend_key(&self.id, &self.address.to_string())
+        hash::backend_key(&self.id, &self.address.to_string())
     }
 
     /// What a sticky cookie says for it: the sticky id, else the id, but never an address: where
@@ -77,7 +77,7 @@ impl BackendConfig {
         match &self.sticky_id {
             Some(sticky_id) => sticky_id.clone(),
             None if self.id_given && is_cookie_value(&self.id) => self.id.clone(),
-            None => identity::hex(identity::text_key(self.id.as_bytes())).split_off(8),
+            None => hash::hex(hash::text_key(self.id.as_bytes())).split_off(8),
         }
     }
 

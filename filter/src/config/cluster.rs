@@ -4,13 +4,13 @@ use serde_json::{Map, Value};
 
 use super::backend::BackendConfig;
 use super::health::{HealthCheck, Tls};
-use super::node::{ConfigErrors, Object, Path, Report, kind};
 use super::policy::{
     LoadBalancing, Refusal, Sticky, WHEN_ALL_UNHEALTHY, WhenAllUnhealthy, insert, name_of,
 };
+use super::reader::{ConfigErrors, Object, Path, Report, kind};
 use super::retry::{Backoff, Retry};
-use crate::identity;
-use crate::keyed::KeyMap;
+use crate::base::hash;
+use crate::base::keyed::KeyMap;
 
 /// Longest name of a cluster, bytes.
 pub const NAME_MAX: usize = 253;
@@ -165,7 +165,7 @@ fn read_backends(object: &Object<'_>, report: &mut Report) -> Vec<BackendConfig>
             continue;
         };
         let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
-        let alike = ids.insert(identity::text_key(backend.id.as_bytes()), count);
+        let alike = ids.insert(hash::text_key(backend.id.as_bytes()), count);
         // Alike by hash, and almost certainly the same.
         if alike.is_some() && backends.iter().any(|above| above.id == backend.id) {
             let id = kind(&Value::String(backend.id.clone()));

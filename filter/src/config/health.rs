@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::duration;
-use super::node::{Object, Path, Report, kind};
 use super::policy::{insert, is_token};
+use super::reader::{Object, Path, Report, kind};
 
 const PATH_MAX: usize = 2048;
 const HOST_MAX: usize = 255;

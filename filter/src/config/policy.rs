@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::node::{Object, Path, Report};
+use super::reader::{Object, Path, Report};
 
 const COOKIE_NAME_MAX: usize = 64;
 const REFUSAL_BODY_MAX: usize = 4096;

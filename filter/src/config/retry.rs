@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::duration;
-use super::node::{Object, Path, Report, kind};
 use super::policy::name_of;
+use super::reader::{Object, Path, Report, kind};
 
 /// Most attempts a request can have, the first included.
 pub const ATTEMPTS_MAX: u32 = 10;

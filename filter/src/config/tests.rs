@@ -1,3 +1,8 @@
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::reader::ERRORS_MAX;
 use super::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -264,6 +269,6 @@ fn filters_are_not_sent_the_probes_and_a_revision_does_not_depend_on_them() {
 fn errors_are_many_but_bounded() {
     let bad: Vec<String> = (0..100).map(|_| r#"{"weight":-1}"#.to_owned()).collect();
     let error = cluster(&format!(r#""backends":[{}]"#, bad.join(","))).expect_err("bad");
-    assert!(error.matches("; ").count() < node::ERRORS_MAX, "{error}");
+    assert!(error.matches("; ").count() < ERRORS_MAX, "{error}");
     assert!(error.len() < 4000);
 }

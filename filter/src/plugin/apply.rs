@@ -4,13 +4,13 @@ use serde_json::json;
 
 use super::gather::Arrival;
 use super::host;
+use super::metrics::Counter;
 use super::shared;
-use super::stats::Counter;
 use super::vm::Vm;
-use crate::outcome;
-use crate::registry::Registry;
-use crate::retry;
-use crate::route::{PickReason, Plan, RefusalReason};
+use crate::balance::route::{PickReason, Plan, RefusalReason};
+use crate::cluster::retry;
+use crate::cluster::snapshot::Registry;
+use crate::gates::transition;
 
 /// Longest request id that is repeated in a 503's body, bytes.
 const REQUEST_ID_MAX: usize = 128;
@@ -82,7 +82,7 @@ fn count_pick(vm: &Vm, arrival: &Arrival, plan: &Plan) {
 pub fn latch_fail_open(vm: &Vm, arrival: &Arrival, entered: bool) {
     shared::change_gates(&arrival.cluster, &vm.stats, |gates| {
         let mut events = Vec::new();
-        outcome::fail_open(entered, gates, &mut events);
+        transition::fail_open(entered, gates, &mut events);
         events
     });
 }

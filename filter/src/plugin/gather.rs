@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::host;
 use crate::cluster::Cluster;
-use crate::outcome::{Ending, Observation};
-use crate::registry::Registry;
-use crate::sticky;
+use crate::cluster::snapshot::Registry;
+use crate::gates::transition::{Ending, Observation};
+use crate::stream::cookie;
 
 /// Envoy's response flag for: no connection to the upstream could be made.
 const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
@@ -50,9 +50,9 @@ fn take_cookie(name: &str) -> Option<Vec<u8>> {
     // a cookie may hold as well.
     let mut header = host::property("request\0headers\0cookie")?;
     if header.contains(&b',') {
-        header = sticky::cookie_lines(&host::request_headers()?)?;
+        header = cookie::cookie_lines(&host::request_headers()?)?;
     }
-    let cookies = sticky::take_out(&header, name)?;
+    let cookies = cookie::take_out(&header, name)?;
     let others = Some(cookies.others.as_slice()).filter(|others| !others.is_empty());
     host::set_request_header("cookie", others);
     Some(cookies.value.to_vec())

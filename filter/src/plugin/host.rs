@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType, Status};
 
-use crate::backoff::nanos;
+use crate::gates::backoff::nanos;
 
 /// A key that does not exist is created with this, which no stored value ever has: the second of
 /// two creators gets a mismatch.

@@ -1,11 +1,11 @@
 //! Shared data that several workers change: read, decide, replace, again when outrun.
 
 use super::host;
-use super::stats::{Counter, Stats};
+use super::metrics::{Counter, Stats};
+use crate::base::keys;
 use crate::cluster::Cluster;
-use crate::event::Event;
 use crate::gates::Gates;
-use crate::keys;
+use crate::gates::event::Event;
 
 /// Tries before a change is given up and counted. A loop must end: there is no fuel in the VM.
 const CAS_ATTEMPTS_MAX: u32 = 16;

@@ -1,12 +1,12 @@
 //! A VM's jobs, ten times a second: publish and merge loads, and for the one VM that holds the
 //! lease the jobs of all: gauges, tidying, verdicts, the exchange with the sidecar.
 
-use super::post::Exchange;
+use super::sidecar::Exchange;
 use super::vm::Vm;
-use super::{duties, host, shared};
-use crate::keys;
-use crate::registry::Registry;
-use crate::worker::{Card, HEARTBEAT_NS, Lease, SLOTS_MAX, WORDS_MAX};
+use super::{host, leader, shared};
+use crate::base::keys;
+use crate::cluster::snapshot::Registry;
+use crate::fleet::heartbeat::{Card, HEARTBEAT_NS, Lease, SLOTS_MAX, WORDS_MAX};
 
 /// Does the jobs; called for the root in charge of the VM alone.
 pub fn run(vm: &Vm, registry: &Registry, exchange: &mut Exchange) {
@@ -21,9 +21,9 @@ pub fn run(vm: &Vm, registry: &Registry, exchange: &mut Exchange) {
     let cards = read_cards(now_ns);
     merge(vm, &cards, now_ns);
     let holds_lease = claim_lease(vm, now_ns);
-    duties::report_drained(vm, registry, &cards, now_ns, holds_lease);
+    leader::report_drained(vm, registry, &cards, now_ns, holds_lease);
     if holds_lease {
-        duties::record(vm, registry, exchange, now_ns);
+        leader::record(vm, registry, exchange, now_ns);
         exchange.expire_verdicts(vm, registry, now_ns);
         exchange.look_at(&cards, now_ns);
         exchange.post_if_due(vm, registry, now_ns);

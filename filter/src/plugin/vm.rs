@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::host;
-use super::stats::Stats;
-use crate::leaving::Leavers;
-use crate::load::Loads;
-use crate::recorded::Recorded;
-use crate::registry::Registry;
-use crate::rng::SplitMix64;
+use super::metrics::Stats;
+use crate::base::random::SplitMix64;
+use crate::cluster::load::Loads;
+use crate::cluster::snapshot::Registry;
+use crate::fleet::drain::Leavers;
+use crate::fleet::gauges::Recorded;
 
 /// The state of one VM: a worker, the main thread, or a canary that never serves.
 pub struct Vm {

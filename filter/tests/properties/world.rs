@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use pointsman_filter::balance::route::{Decision, Facts, route};
+use pointsman_filter::base::random::SplitMix64;
 use pointsman_filter::cluster::Cluster;
+use pointsman_filter::cluster::load::Loads;
 use pointsman_filter::config::{
     BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy,
 };
+use pointsman_filter::gates::standing::{Marks, Standing};
 use pointsman_filter::gates::{Gate, Gates};
-use pointsman_filter::load::Loads;
-use pointsman_filter::rng::SplitMix64;
-use pointsman_filter::route::{Decision, Facts, route};
-use pointsman_filter::standing::{Marks, Standing};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;

@@ -7,15 +7,15 @@ mod envoy;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use pointsman_filter::balance::route::{Decision, Facts, Plan, route};
+use pointsman_filter::base::hash;
+use pointsman_filter::base::random::SplitMix64;
 use pointsman_filter::cluster::Cluster;
+use pointsman_filter::cluster::load::{Load, Loads};
 use pointsman_filter::config::{ClusterConfig, Metric, Policy};
-use pointsman_filter::event::Event;
 use pointsman_filter::gates::Gates;
-use pointsman_filter::identity;
-use pointsman_filter::load::{Load, Loads};
-use pointsman_filter::outcome::{self, Change, Ending, Observation, Server, judge};
-use pointsman_filter::rng::SplitMix64;
-use pointsman_filter::route::{Decision, Facts, Plan, route};
+use pointsman_filter::gates::event::Event;
+use pointsman_filter::gates::transition::{self, Change, Ending, Observation, Server, judge};
 use serde_json::json;
 
 use crate::ledger::Ledger;
@@ -138,7 +138,7 @@ impl Day {
     }
 
     fn note(&mut self, what: &str) {
-        self.digest = identity::load_key(self.digest, what);
+        self.digest = hash::load_key(self.digest, what);
     }
 
     /// Something happens; what must be true is checked.
@@ -277,7 +277,7 @@ impl Day {
         if wanted != latched {
             let events = self.update(place, false, |gates, _| {
                 let mut events = Vec::new();
-                outcome::fail_open(wanted, gates, &mut events);
+                transition::fail_open(wanted, gates, &mut events);
                 events
             });
             self.ledger.told(&cluster, &events);
@@ -361,7 +361,7 @@ impl Day {
             !gates.fail_open || !able,
             "fail-open ends when somebody is ready"
         );
-        let (available, total) = outcome::count_available(&cluster, &gates);
+        let (available, total) = transition::count_available(&cluster, &gates);
         assert_eq!(
             gates.all_down,
             total > 0 && available == 0 || total == 0 && gates.all_down
@@ -378,7 +378,7 @@ impl Day {
         let events = self.update(0, false, |gates, _| {
             let mut events = Vec::new();
             gates.judge(&[], |_| true);
-            outcome::availability(&cluster, gates, &mut events);
+            transition::availability(&cluster, gates, &mut events);
             events
         });
         self.ledger.told(&cluster, &events);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, State};
-use pointsman_filter::outcome::{self, tidy};
+use pointsman_filter::gates::transition::{self, tidy};
 
 use super::{Day, HOSTS, IDS, Manner};
 
@@ -40,7 +40,7 @@ impl Day {
         let events = self.update(0, true, |gates, _| {
             let mut events = Vec::new();
             gates.judge(&unhealthy, |key| unhealthy.binary_search(&key).is_err());
-            outcome::availability(&cluster, gates, &mut events);
+            transition::availability(&cluster, gates, &mut events);
             events
         });
         self.ledger.told(&cluster, &events);

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
+use pointsman_filter::balance::route::Plan;
 use pointsman_filter::cluster::Cluster;
-use pointsman_filter::outcome::Ending;
-use pointsman_filter::route::Plan;
+use pointsman_filter::gates::transition::Ending;
 
 use super::{Day, MS, Manner, Stream};
 

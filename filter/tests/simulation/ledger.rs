@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pointsman_filter::balance::route::{Decision, PickReason, Plan};
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::config::{State, WhenAllUnhealthy};
-use pointsman_filter::event::Event;
-use pointsman_filter::outcome::Change;
-use pointsman_filter::route::{Decision, PickReason, Plan};
+use pointsman_filter::gates::event::Event;
+use pointsman_filter::gates::transition::Change;
 
 use crate::day::{self, Stream, Worker};
 

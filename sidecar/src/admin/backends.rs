@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use pointsman_filter::base::hash;
 use pointsman_filter::config::{State as BackendState, duration};
-use pointsman_filter::identity;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -101,7 +101,7 @@ pub async fn read(
                 let behind: Vec<&str> = behind.map(|(node, _)| *node).collect();
                 json!({"cluster": cluster, "backend": backend, "present": state.is_some(),
                     "state": state.map(BackendState::name),
-                    "revision": identity::hex(served.revision), "reach": reach.name(),
+                    "revision": hash::hex(served.revision), "reach": reach.name(),
                     "proxies": known.len(), "behind": behind})
             })
         };

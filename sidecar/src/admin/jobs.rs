@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use pointsman_filter::identity;
+use pointsman_filter::base::hash;
 use serde_json::{Map, Value};
 
 use super::Admin;
@@ -71,7 +71,7 @@ fn json(body: &[u8]) -> Result<Value, Failure> {
 
 /// A name that no other job has: the standard library seeds its hashers at random.
 fn some_id() -> String {
-    identity::hex(RandomState::new().build_hasher().finish())
+    hash::hex(RandomState::new().build_hasher().finish())
 }
 
 impl From<JobsError> for Failure {

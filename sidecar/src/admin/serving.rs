@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pointsman_filter::identity;
+use pointsman_filter::base::hash;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -54,7 +54,7 @@ impl Serving {
     /// Says so in an answer.
     pub fn tell(&self, answer: &mut Map<String, Value>) {
         answer.insert("served".to_owned(), self.served.into());
-        let revision = self.revision.map(identity::hex);
+        let revision = self.revision.map(hash::hex);
         answer.insert("revision".to_owned(), revision.into());
         if let Some(held) = self.held {
             let (served, found) = (held.served.backends, held.found.backends);

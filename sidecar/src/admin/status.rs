@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pointsman_filter::base::hash;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, duration};
-use pointsman_filter::identity;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ impl Sources {
     pub fn clusters(&self, now: Instant) -> Value {
         let registry = self.registry.borrow().clone();
         json!({
-            "revision": registry.as_ref().map(|it| identity::hex(it.revision)),
+            "revision": registry.as_ref().map(|it| hash::hex(it.revision)),
             "clusters": self.cluster_list(registry.as_deref(), now),
             "rejected": rejected(registry.as_deref()),
         })
@@ -90,7 +90,7 @@ impl Sources {
         json!({
             "source": self.source,
             "store": store::registry(&source, now),
-            "revision": registry.map(|registry| identity::hex(registry.revision)),
+            "revision": registry.map(|registry| hash::hex(registry.revision)),
             "error": source.error,
             "rejected": rejected(registry),
         })
@@ -211,9 +211,9 @@ fn progress(progress: &Progress) -> Value {
 
 fn refused(report: &NodeReport) -> Option<Value> {
     let refused = report.refused.as_ref()?;
-    Some(json!({"revision": identity::hex(refused.revision), "reason": refused.reason}))
+    Some(json!({"revision": hash::hex(refused.revision), "reason": refused.reason}))
 }
 
 fn hex_list(keys: &[u64]) -> Vec<String> {
-    keys.iter().map(|key| identity::hex(*key)).collect()
+    keys.iter().map(|key| hash::hex(*key)).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use pointsman_filter::config::{ClusterConfig, FilterConfig};
-use pointsman_filter::exchange::Refused;
+use pointsman_filter::fleet::exchange::Refused;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tonic::codegen::Service;

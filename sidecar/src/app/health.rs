@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use pointsman_filter::identity;
+use pointsman_filter::base::hash;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tracing::warn;
@@ -47,7 +47,7 @@ pub fn queue(settings: &RegistrySettings, editor: &Editor) -> Queue {
             Queue::Memory(MemoryQueue::new(editor.clone()))
         }
         RegistrySettings::Redis(redis) => {
-            let queue = RedisQueue::new(redis, identity::hex(random()));
+            let queue = RedisQueue::new(redis, hash::hex(random()));
             Queue::Redis(Box::new(queue))
         }
         RegistrySettings::Kubernetes(_) => Queue::Disabled,

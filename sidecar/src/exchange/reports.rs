@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pointsman_filter::exchange::Request;
+use pointsman_filter::fleet::exchange::Request;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;

@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use pointsman_filter::exchange::{ClusterVerdicts, Refused};
-use pointsman_filter::identity;
+use pointsman_filter::base::hash;
+use pointsman_filter::fleet::exchange::{ClusterVerdicts, Refused};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -155,7 +155,7 @@ fn request(have: Version) -> wire::Request {
 fn unhealthy() -> Vec<ClusterVerdicts> {
     vec![ClusterVerdicts {
         name: "orders".to_owned(),
-        unhealthy: vec![identity::backend_key("a", "10.0.0.1:80")],
+        unhealthy: vec![hash::backend_key("a", "10.0.0.1:80")],
         healthy: Vec::new(),
     }]
 }

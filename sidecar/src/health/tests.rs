@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use pointsman_filter::exchange::Version;
+use pointsman_filter::fleet::exchange::Version;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use pointsman_filter::exchange::{Answer, ClusterVerdicts, Version};
+use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Version};
 
 /// Most changes remembered; a filter that is further behind gets the full set.
 const HISTORY_MAX: usize = 4096;

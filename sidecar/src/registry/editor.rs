@@ -3,8 +3,8 @@
 //! A write goes to the store; the source then reads it like a change that anybody else made. What
 //! is written has been judged by the one parser before, and may depend on what stands there.
 
+use pointsman_filter::base::hash;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors};
-use pointsman_filter::identity;
 use serde_json::Value;
 
 use super::demo::DemoEditor;
@@ -33,7 +33,7 @@ impl Document {
 
 /// What tells a document's contents apart: a hash.
 pub fn etag(text: &[u8]) -> String {
-    identity::hex(identity::text_key(text))
+    hash::hex(hash::text_key(text))
 }
 
 /// A document that the one parser has accepted.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
-use pointsman_filter::identity;
+use pointsman_filter::base::hash;
 
 use super::Kind;
 
@@ -20,7 +20,7 @@ pub struct Resource {
 impl Resource {
     /// A resource, named by the hash of what it says.
     pub fn new(body: Any) -> Self {
-        let version = identity::hex(identity::text_key(&body.value));
+        let version = hash::hex(hash::text_key(&body.value));
         Resource { version, body }
     }
 }
@@ -43,7 +43,7 @@ impl Shelf {
             text.push_str(&resource.version);
             text.push('\n');
         }
-        let version = identity::hex(identity::text_key(text.as_bytes()));
+        let version = hash::hex(hash::text_key(text.as_bytes()));
         Shelf { resources, version }
     }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_filter::base::hash;
 use pointsman_filter::config::{ClusterConfig, HealthCheck};
-use pointsman_filter::identity;
 
 use super::super::schedule;
 use super::super::target::{
@@ -153,7 +153,7 @@ impl Health {
             address,
             members,
             thresholds: Thresholds::pristine(),
-            draw: identity::backend_key(name, &address.to_string()) ^ self.seed,
+            draw: hash::backend_key(name, &address.to_string()) ^ self.seed,
             started: None,
             obstructed: false,
             seen: Seen::default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
 };
-use pointsman_filter::identity;
+use pointsman_filter::base::hash;
 use serde_json::{Map, Value, json};
 
 use super::access::{Access, is_passing, words};
@@ -249,7 +249,7 @@ fn object_name(cluster: &str) -> String {
     if fits {
         return cluster.to_owned();
     }
-    let hash = identity::hex(identity::text_key(bytes));
+    let hash = hash::hex(hash::text_key(bytes));
     let clean = cluster
         .to_ascii_lowercase()
         .replace(|c: char| !c.is_ascii_alphanumeric(), "-");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use pointsman_filter::base::hash;
 use pointsman_filter::config::ClusterConfig;
-use pointsman_filter::identity;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -93,7 +93,7 @@ impl Writer {
     ) -> Self {
         // As unique as this sidecar's verdicts must be.
         let epoch = feedback.health.borrow().verdicts().version().epoch;
-        let identity = format!("pointsman-{}", identity::hex(epoch));
+        let identity = format!("pointsman-{}", hash::hex(epoch));
         Writer {
             objects: access.objects.clone(),
             lease: Lease::new(access, identity, lease_duration),

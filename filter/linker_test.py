@@ -1,0 +1,48 @@
+"""Tests of linker.py."""
+
+import unittest
+
+import linker
+from linker import MAGIC, arguments, short, with_short_names
+
+
+def section(kind: int, content: bytes) -> bytes:
+    return bytes([kind, len(content)]) + content
+
+
+class LinkerTest(unittest.TestCase):
+    def test_unwanted_callbacks_are_not_exported(self):
+        given = [
+            "--export", "proxy_on_tick", "--export", "proxy_on_response_body", "--export=malloc",
+            "--export=proxy_on_log", "--no-demangle", "--gc-sections", "-o", "x.wasm",
+        ]
+        kept = ["--export", "proxy_on_tick", "--export=malloc", "--gc-sections", "-o", "x.wasm"]
+        self.assertEqual(arguments(given), kept)
+
+    def test_names_lose_their_hash_and_escapes(self):
+        self.assertEqual(short("core::fmt::write::h0123456789abcdef"), "core::fmt::write")
+        name = "_$LT$a..B$u20$as$u20$c..D$GT$::run::h0123456789abcdef"
+        self.assertEqual(short(name), "<a::B as c::D>::run")
+        self.assertEqual(short("proxy_on_tick"), "proxy_on_tick")
+        self.assertEqual(short("pointsman_filter::plugin::root"), "plugin::root")
+
+    def test_only_functions_keep_their_names(self):
+        name = b"a::b::h0123456789abcdef"
+        functions = b"\1\5" + bytes([len(name)]) + name
+        names = b"\4name" + section(0, b"\3mod") + section(1, functions) + section(7, b"\0")
+        code = section(10, b"\0" * 3)
+        module = MAGIC + section(0, names) + code
+        expected = MAGIC + section(0, b"\4name" + section(1, b"\1\5\4a::b")) + code
+        self.assertEqual(with_short_names(module), expected)
+        self.assertEqual(with_short_names(MAGIC + code), MAGIC + code)
+        with self.assertRaises(ValueError):
+            with_short_names(b"\x7fELF")
+
+    def test_numbers_read_back(self):
+        for number in (0, 127, 128, 300, 1 << 31):
+            coded = linker._number(number)
+            self.assertEqual(linker._read(coded, 0), (number, len(coded)))
+
+
+if __name__ == "__main__":
+    unittest.main()

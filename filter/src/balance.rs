@@ -1,0 +1,5 @@
+//! Who serves a request. Pure.
+
+pub mod list;
+pub mod route;
+pub mod select;

@@ -1,0 +1,264 @@
+//! Rules of a decision: gates and tiers GT-1 to GT-8, lists, sticky sessions.
+
+use super::*;
+use crate::config::Policy;
+use crate::testing::drawing::{NOW, SECOND, Sketch};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// Round robin from the first on, so that the list is known.
+fn drawn(text: &str) -> Sketch {
+    Sketch::new(text).policy(Policy::RoundRobin)
+}
+
+/// Checks the list and the reason of a first request.
+#[track_caller]
+fn check(text: &str, words: &str) {
+    assert_eq!(drawn(text).words(), words, "{text}");
+}
+
+#[track_caller]
+fn check_cookie(text: &str, cookie: &'static str, words: &str) {
+    assert_eq!(
+        drawn(text).cookie(cookie).words(),
+        words,
+        "{text} with {cookie}"
+    );
+}
+
+#[test]
+fn gt_1_nobody_gated_is_picked() {
+    check("a:unhealthy b", "b by Primary alone");
+    check("a:cooling b", "b by Primary alone");
+    check("a:draining b", "b by Primary alone");
+    check("a:cordoned b", "b by Primary alone");
+    check(
+        "a:unhealthy,cooling b:draining c:waited d",
+        "c d by Primary",
+    );
+}
+
+#[test]
+fn gt_1_an_operators_word_beats_every_regime() {
+    check("a:draining b:unhealthy", "b by FailOpen alone");
+    check("a:cordoned b:cooling", "refuse AllBackingOff");
+    check("a:draining b:cordoned", "refuse NoBackends");
+    check_cookie("a:cordoned b c", "a", "b c by Primary lost");
+}
+
+#[test]
+fn gt_3_exhausted_backends_are_tried_again_after_their_window() {
+    check("a:down", "a by Primary alone");
+    check("a:down b", "a b by Primary");
+}
+
+#[test]
+fn gt_4_backups_serve_only_when_no_primary_can() {
+    check("a b c:backup", "a b c by Primary");
+    check("a:cooling b c:backup", "b c by Primary");
+    check("a:cooling b:unhealthy c:backup d:backup", "c d by Backup");
+    check("a:draining c:backup", "c by Backup alone");
+    for policy in [Policy::Random, Policy::LeastLoaded, Policy::PowerOfTwo] {
+        let mut sketch = Sketch::new("a:busy9 b:busy9 c:backup").policy(policy);
+        assert_eq!(sketch.shares(200).of("c"), 0, "{policy:?}");
+        sketch.redraw("a:unhealthy b:unhealthy c:backup");
+        assert_eq!(sketch.shares(200).of("c"), 200, "{policy:?}");
+    }
+}
+
+#[test]
+fn gt_5_fail_open_mixes_primaries_and_backups() {
+    check("a:unhealthy b:unhealthy,backup", "a b by FailOpen");
+    check(
+        "a:unhealthy b:cooling c:unhealthy,backup",
+        "a c by FailOpen",
+    );
+    check("a:unhealthy,waited", "a by FailOpen alone");
+    let mut sketch = Sketch::new("a:unhealthy b:unhealthy,backup").policy(Policy::Random);
+    sketch.shares(1000).each("a b", 500, 80);
+    check("a:unhealthy b:backup", "b by Backup alone");
+}
+
+#[test]
+fn gt_6_fail_open_respects_back_off() {
+    check("a:cooling b:cooling", "refuse AllBackingOff");
+    check(
+        "a:unhealthy,cooling b:cooling,backup",
+        "refuse AllBackingOff",
+    );
+    let decision = drawn("a:cooling9 b:cooling4 c:cooling7,backup").route();
+    let Decision::Refuse { retry_after_ns, .. } = decision else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(retry_after_ns, Some(4 * SECOND), "the soonest end");
+}
+
+#[test]
+fn gt_8_fail_open_can_be_switched_off() {
+    let words = |text: &str| drawn(text).refusing().words();
+    assert_eq!(words("a:unhealthy b:unhealthy"), "refuse AllUnhealthy");
+    assert_eq!(words("a:unhealthy b:cooling"), "refuse AllUnhealthy");
+    assert_eq!(words("a:unhealthy b"), "b by Primary alone");
+    assert_eq!(words("a:cooling"), "refuse AllBackingOff");
+    let decision = drawn("a:unhealthy").refusing().route();
+    let Decision::Refuse { retry_after_ns, .. } = decision else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(retry_after_ns, None, "nobody knows when it heals");
+}
+
+#[test]
+fn lb_19_an_empty_cluster_refuses() {
+    check("", "refuse NoBackends");
+    check_cookie("", "a", "refuse NoBackends");
+}
+
+#[test]
+fn a_list_is_the_pick_its_tier_then_backups() {
+    check("a b c d", "a b c by Primary");
+    check("a b:backup c:backup", "a b c by Primary");
+    check("a:backup b c:backup", "b a c by Primary");
+    check(
+        "a:cooling b:unhealthy c d:draining e:backup f:backup,cooling",
+        "c e by Primary",
+    );
+}
+
+#[test]
+fn attempts_bound_a_list() {
+    let words = |text: &str, attempts| drawn(text).attempts(attempts).words();
+    assert_eq!(words("a b c", 1), "a by Primary");
+    assert_eq!(
+        words("a", 1),
+        "a by Primary",
+        "one attempt: nothing to stand twice for"
+    );
+    assert_eq!(words("a b c", 2), "a b by Primary");
+    assert_eq!(
+        words("a b c d e f g h i j k l", 10),
+        "a b c d e f g h i j by Primary"
+    );
+}
+
+#[test]
+fn rt_7_a_list_has_nobody_twice_but_the_only_eligible() {
+    check("a", "a by Primary alone");
+    check("a b", "a b by Primary");
+    check("a a2@a", "a by Primary alone");
+    check("a a2@a:backup b:backup", "a b by Primary");
+}
+
+#[test]
+fn the_next_best_are_the_next_least_loaded() {
+    let text = "a:busy3 b:busy1 c d:busy2 e:backup,busy1 f:backup";
+    let mut sketch = Sketch::new(text).policy(Policy::LeastLoaded).attempts(6);
+    assert_eq!(sketch.list().concat(), "cbdafe");
+}
+
+#[test]
+fn weight_0_stands_in_a_list_only_when_the_pick_has_none() {
+    check("a b:w0 c", "a c by Primary");
+    check("a b:w0", "a by Primary alone");
+    check("a b:backup,w0", "a by Primary alone");
+    check("a:w0 b:w0", "a b by Primary");
+    check("a:w0 b:unhealthy", "a by Primary alone");
+    check("a:w0,unhealthy b:unhealthy", "b by FailOpen alone");
+}
+
+#[test]
+fn a_pick_of_weight_0_falls_back_to_backups_that_have_one() {
+    check("a:w0 b:backup", "a b by Primary");
+    check("a:w0 b:backup c:backup,w0", "a b by Primary");
+    check("a:w0 b:backup,w0", "a b by Primary");
+}
+
+#[test]
+fn st_2_the_cookie_is_followed() {
+    let mut sketch = Sketch::new("a b c").cookie("b");
+    assert_eq!(sketch.shares(100).of("b"), 100);
+    check_cookie("a b c", "c", "c a b by Sticky");
+    check_cookie("a b:says=x c", "x", "b a c by Sticky");
+}
+
+#[test]
+fn st_3_a_cookie_that_names_nobody_is_lost() {
+    check_cookie("a b:unhealthy", "b", "a by Primary alone lost");
+    check_cookie("a b:cooling", "b", "a by Primary alone lost");
+    check_cookie("a b:draining", "b", "a by Primary alone lost");
+    check_cookie("a b", "z", "a b by Primary lost");
+    check_cookie("a b", "", "a b by Primary lost");
+    check_cookie("a:unhealthy", "a", "a by FailOpen alone lost");
+    check_cookie("a:cooling", "a", "refuse AllBackingOff");
+}
+
+#[test]
+fn st_5_an_id_without_sticky_id_sticks() {
+    check_cookie("a b:says=x", "a", "a b by Sticky");
+    check_cookie("a b:says=x", "b", "a b by Primary lost");
+}
+
+#[test]
+fn st_6_a_cluster_that_is_not_sticky_knows_no_cookie() {
+    let mut sketch = drawn("a b:says=b c");
+    sketch.cookie = Some("b");
+    assert_eq!(sketch.words(), "a b c by Primary lost");
+}
+
+#[test]
+fn st_7_two_proxies_agree_on_an_operators_id() {
+    for seed in 0..20 {
+        let mut sketch = Sketch::new("a b:says=x c").cookie("x");
+        sketch.rng = SplitMix64::new(seed);
+        assert_eq!(sketch.pick(), "b");
+    }
+}
+
+#[test]
+fn st_8_a_sticky_backend_that_refuses_the_connection_falls_back_to_the_others() {
+    check_cookie("a b c", "b", "b a c by Sticky");
+    check_cookie("a b:backup", "a", "a b by Sticky");
+    // A drained one keeps its clients, but not alone: the others have weight.
+    check_cookie("a b:w0 c", "b", "b a c by Sticky");
+    check_cookie("a:w0 b:w0 c:backup", "b", "b a c by Sticky");
+}
+
+#[test]
+fn st_10_the_cookie_may_name_a_backup() {
+    check_cookie("a b:backup", "b", "b a by Sticky");
+}
+
+#[test]
+fn two_backends_with_one_sticky_id_both_count() {
+    check_cookie("a:says=x,cooling b:says=x c", "x", "b c by Sticky");
+    check_cookie("a:says=x b:says=x c", "x", "a b c by Sticky");
+}
+
+#[test]
+fn a_sticky_pick_takes_no_turn() {
+    let mut sketch = drawn("a b c").cookie("c");
+    sketch.shares(5);
+    sketch.cookie = None;
+    assert_eq!(sketch.pick(), "a");
+}
+
+#[test]
+fn rg_21_every_request_is_decided_anew() {
+    let mut sketch = drawn("a b").cookie("a");
+    assert_eq!(sketch.pick(), "a");
+    sketch.redraw("b");
+    assert_eq!(sketch.words(), "b by Primary alone lost");
+}
+
+#[test]
+fn any_ready_ends_fail_open() {
+    let ready = |text: &str| {
+        let sketch = drawn(text);
+        any_ready(
+            &sketch.cluster,
+            &Marks::new(&sketch.cluster, &sketch.gates),
+            NOW,
+        )
+    };
+    assert!(ready("a:unhealthy b:backup") && ready("a:down") && ready("a:w0 b:unhealthy"));
+    assert!(!ready("a:unhealthy b:cooling") && !ready("") && !ready("a:draining"));
+}

@@ -1,0 +1,187 @@
+//! A container of documents: everything that a filter is told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::cluster::{self, ClusterConfig};
+use super::reader::{ConfigError, ConfigErrors, Object, Path, Report};
+use super::{duration, policy, retry};
+use crate::base::hash;
+
+/// The number of this schema. A filter that meets a higher one passes unknown fields over.
+pub const SCHEMA: u32 = 1;
+/// Most clusters in one container.
+pub const CLUSTERS_MAX: usize = 10_000;
+/// The header that carries the list, unless the configuration names another: the name of the
+/// Endpoint Picker Protocol.
+pub const HEADER_DEFAULT: &str = "x-gateway-destination-endpoint";
+/// How long verdicts hold without word from the sidecar.
+pub const VERDICT_TTL_DEFAULT: Duration = Duration::from_secs(30);
+
+const FIELDS: &[&str] = &["schema", "revision", "header", "exchange", "clusters"];
+
+/// How the filter speaks with the sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeConfig {
+    /// The Envoy cluster that leads to it.
+    pub cluster: String,
+    /// Sent as a bearer token; empty: none is asked for.
+    pub token: String,
+    /// How long verdicts hold when the sidecar is silent.
+    pub verdict_ttl: Duration,
+}
+
+/// Everything a filter is told: a container, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterConfig {
+    /// 16 hex digits, a hash of what filters are sent; empty in a static configuration.
+    pub revision: String,
+    /// The request header that carries the list.
+    pub header: String,
+    /// Absent: static mode, no sidecar.
+    pub exchange: Option<ExchangeConfig>,
+    /// Sorted by name, names unique.
+    pub clusters: Vec<ClusterConfig>,
+    /// Fields of a newer schema that were passed over.
+    pub ignored_fields: u32,
+}
+
+impl FilterConfig {
+    /// Most attempts a request can have, the first included.
+    pub const ATTEMPTS_MAX: u32 = retry::ATTEMPTS_MAX;
+
+    /// An empty configuration: no cluster is known, every request is left to Envoy.
+    pub fn empty() -> Self {
+        FilterConfig {
+            revision: String::new(),
+            header: HEADER_DEFAULT.to_owned(),
+            exchange: None,
+            clusters: Vec::new(),
+            ignored_fields: 0,
+        }
+    }
+
+    /// Clusters with the revision that their content gives.
+    pub fn new(clusters: Vec<ClusterConfig>, exchange: Option<ExchangeConfig>) -> Self {
+        let clusters: BTreeMap<String, ClusterConfig> = clusters
+            .into_iter()
+            .map(|cluster| (cluster.name.clone(), cluster))
+            .collect();
+        let clusters: Vec<ClusterConfig> = clusters.into_values().collect();
+        let mut config = FilterConfig {
+            exchange,
+            clusters,
+            ..FilterConfig::empty()
+        };
+        config.revision = hash::hex(hash::text_key(config.to_json().as_bytes()));
+        config
+    }
+
+    /// Parses a container from JSON; no bytes at all are an empty configuration.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigErrors> {
+        if json.iter().all(u8::is_ascii_whitespace) {
+            return Ok(FilterConfig::empty());
+        }
+        let value: Value = serde_json::from_slice(json).map_err(|error| {
+            let why = format!("must be JSON: {error}");
+            ConfigErrors(vec![ConfigError {
+                path: String::new(),
+                why,
+            }])
+        })?;
+        Self::read(&value)
+    }
+
+    /// Parses a container that was read from JSON, YAML or TOML.
+    pub fn read(value: &Value) -> Result<Self, ConfigErrors> {
+        let schema = value.get("schema").and_then(Value::as_u64);
+        let lenient = schema.is_some_and(|schema| schema > u64::from(SCHEMA));
+        let mut report = Report::new(lenient);
+        let config = Self::read_container(value, schema, &mut report);
+        let ignored_fields = report.ignored();
+        report.close(config.map(|config| FilterConfig {
+            ignored_fields,
+            ..config
+        }))
+    }
+
+    fn read_container(value: &Value, schema: Option<u64>, report: &mut Report) -> Option<Self> {
+        let root = Path::Root("");
+        let object = Object::of(value, &root, FIELDS, report)?;
+        if schema.is_none_or(|schema| schema < 1) {
+            report.error(
+                &object.at("schema"),
+                format!("is required and must be {SCHEMA}"),
+            );
+        }
+        let header = object.text("header", 128, report).unwrap_or(HEADER_DEFAULT);
+        if !policy::is_token(header) {
+            report.error(&object.at("header"), "must be a header's name");
+        }
+        let exchange = object
+            .get("exchange")
+            .and_then(|value| ExchangeConfig::read(value, &object.at("exchange"), report));
+        Some(FilterConfig {
+            revision: object.text("revision", 64, report).unwrap_or("").to_owned(),
+            header: header.to_ascii_lowercase(),
+            exchange,
+            clusters: read_clusters(&object, report),
+            ignored_fields: 0,
+        })
+    }
+
+    /// The container in its one canonical form, as filters are sent it: without the probes.
+    pub fn to_json(&self) -> String {
+        let mut map = Map::new();
+        policy::insert(&mut map, "schema", SCHEMA);
+        if !self.revision.is_empty() {
+            policy::insert(&mut map, "revision", self.revision.clone());
+        }
+        if self.header != HEADER_DEFAULT {
+            policy::insert(&mut map, "header", self.header.clone());
+        }
+        if let Some(exchange) = &self.exchange {
+            policy::insert(&mut map, "exchange", exchange.write());
+        }
+        let clusters = self.clusters.iter().map(ClusterConfig::for_filters);
+        let clusters: Vec<Value> = clusters.map(Value::Object).collect();
+        policy::insert(&mut map, "clusters", clusters);
+        Value::Object(map).to_string()
+    }
+}
+
+impl ExchangeConfig {
+    fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+        let object = Object::of(value, path, &["cluster", "token", "verdictTtl"], report)?;
+        let cluster = object.required_text("cluster", 253, report);
+        let range = (Duration::from_secs(1), Duration::from_secs(86_400));
+        Some(ExchangeConfig {
+            cluster: cluster?.to_owned(),
+            token: object.text("token", 256, report).unwrap_or("").to_owned(),
+            verdict_ttl: object.duration("verdictTtl", VERDICT_TTL_DEFAULT, range, report),
+        })
+    }
+
+    fn write(&self) -> Value {
+        let ttl = duration::print(self.verdict_ttl);
+        json!({"cluster": self.cluster, "token": self.token, "verdictTtl": ttl})
+    }
+}
+
+fn read_clusters(object: &Object<'_>, report: &mut Report) -> Vec<ClusterConfig> {
+    let items = object.list("clusters", CLUSTERS_MAX, report);
+    let mut clusters: BTreeMap<String, ClusterConfig> = BTreeMap::new();
+    for (index, item) in items.iter().enumerate() {
+        let place = cluster::place_of(item, Some(index));
+        let path = Path::Root(&place);
+        let Some(cluster) = ClusterConfig::read(item, &path, report) else {
+            continue;
+        };
+        if clusters.insert(cluster.name.clone(), cluster).is_some() {
+            report.error(&path, "must be unique, but the name stands above");
+        }
+    }
+    clusters.into_values().collect()
+}

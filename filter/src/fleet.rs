@@ -1,0 +1,7 @@
+//! The workers of one Envoy among themselves, and the filter with the sidecar.
+
+pub mod drain;
+pub mod exchange;
+pub mod gauges;
+pub mod heartbeat;
+pub mod schedule;

@@ -1,0 +1,296 @@
+//! The two messages of the exchange between the filters of one Envoy and the sidecar.
+//!
+//! A filter posts what its workers run and which verdicts it has; the sidecar answers at once when
+//! it has newer ones, otherwise within a second. A verdict set is named by its [`Version`]; where
+//! the filter's version is not one the sidecar can continue from, the answer is the full set.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+use crate::base::hash;
+
+/// Where filters post.
+pub const PATH: &str = "/v1/exchange";
+/// The content type of both messages; an answer with another one is not an answer.
+pub const CONTENT_TYPE: &str = "application/vnd.pointsman.exchange+json";
+/// Longest message either side reads, bytes.
+pub const MESSAGE_MAX: usize = 4 << 20;
+/// Longest node id and longest refusal reason, bytes.
+pub const TEXT_MAX: usize = 1024;
+/// Most revisions one Envoy's workers can be said to run at a time.
+pub const REVISIONS_MAX: usize = 16;
+
+/// Names one state of the verdicts: which sidecar incarnation, its how-manieth change, and the
+/// revision of the registry it speaks of. All zero: no verdicts yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Version {
+    /// Drawn by the sidecar at its start.
+    pub epoch: u64,
+    /// Counts changes within the epoch.
+    pub counter: u64,
+    /// The revision's hash; see [`crate::config::FilterConfig::revision`].
+    pub revision: u64,
+}
+
+/// A configuration that a filter refused, and why; a NACK itself carries no reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its revision; 0 where it could not be read.
+    pub revision: u64,
+    /// The parser's words.
+    pub reason: String,
+}
+
+/// What a filter posts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// Envoy's node id.
+    pub node: String,
+    /// Workers that serve requests and whose heartbeat is fresh.
+    pub workers: u32,
+    /// The distinct revisions that these workers run.
+    pub revisions: Vec<u64>,
+    /// The last configuration that was refused, if any.
+    pub refused: Option<Refused>,
+    /// The verdicts this Envoy has.
+    pub have: Version,
+}
+
+/// The verdicts on one cluster's backends, by [`hash::backend_key`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterVerdicts {
+    /// The cluster's name.
+    pub name: String,
+    /// These are unhealthy.
+    pub unhealthy: Vec<u64>,
+    /// These became healthy; empty in a full set, where absence says so.
+    pub healthy: Vec<u64>,
+}
+
+/// What the sidecar answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// What the receiver has once it has applied this.
+    pub version: Version,
+    /// Whether the clusters are all that is unhealthy, or only what changed.
+    pub full: bool,
+    /// Empty where nothing is news.
+    pub clusters: Vec<ClusterVerdicts>,
+}
+
+/// A message that cannot be read: where, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageError(String);
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for MessageError {}
+
+impl Request {
+    /// The message as it is sent.
+    pub fn to_json(&self) -> String {
+        let mut map = Map::new();
+        map.insert("node".to_owned(), self.node.clone().into());
+        map.insert("workers".to_owned(), self.workers.into());
+        map.insert("revisions".to_owned(), hex_list(&self.revisions));
+        map.insert("have".to_owned(), self.have.write());
+        if let Some(refused) = &self.refused {
+            let revision = hash::hex(refused.revision);
+            let value = json!({"revision": revision, "reason": refused.reason});
+            map.insert("refused".to_owned(), value);
+        }
+        Value::Object(map).to_string()
+    }
+
+    /// Reads the message; fields it does not know are left to newer readers.
+    pub fn parse(json: &[u8]) -> Result<Self, MessageError> {
+        let value = read_json(json)?;
+        let workers = value.get("workers").and_then(Value::as_u64).unwrap_or(0);
+        let refused = value.get("refused").map(|refused| {
+            let revision = key_of(refused.get("revision"), "refused.revision")?;
+            let reason = text_of(refused.get("reason"), "refused.reason")?;
+            Ok(Refused { revision, reason })
+        });
+        let revisions = keys_of(value.get("revisions"), "revisions")?;
+        if revisions.len() > REVISIONS_MAX {
+            let why = format!("revisions: must have at most {REVISIONS_MAX} elements");
+            return Err(MessageError(why));
+        }
+        Ok(Request {
+            node: text_of(value.get("node"), "node")?,
+            workers: u32::try_from(workers).unwrap_or(u32::MAX),
+            revisions,
+            refused: refused.transpose()?,
+            have: Version::read(value.get("have"))?,
+        })
+    }
+}
+
+impl Answer {
+    /// The message as it is sent.
+    pub fn to_json(&self) -> String {
+        let clusters: Vec<Value> = self
+            .clusters
+            .iter()
+            .map(|cluster| {
+                let (bad, good) = (hex_list(&cluster.unhealthy), hex_list(&cluster.healthy));
+                json!({"name": cluster.name, "unhealthy": bad, "healthy": good})
+            })
+            .collect();
+        json!({"version": self.version.write(), "full": self.full, "clusters": clusters})
+            .to_string()
+    }
+
+    /// Reads the message; fields it does not know are left to newer readers.
+    pub fn parse(json: &[u8]) -> Result<Self, MessageError> {
+        let value = read_json(json)?;
+        let Some(full) = value.get("full").and_then(Value::as_bool) else {
+            return Err(MessageError("full: must be true or false".to_owned()));
+        };
+        let Some(items) = value.get("clusters").and_then(Value::as_array) else {
+            return Err(MessageError("clusters: must be a list".to_owned()));
+        };
+        let mut clusters = Vec::with_capacity(items.len());
+        for item in items {
+            clusters.push(ClusterVerdicts {
+                name: text_of(item.get("name"), "clusters[].name")?,
+                unhealthy: keys_of(item.get("unhealthy"), "clusters[].unhealthy")?,
+                healthy: keys_of(item.get("healthy"), "clusters[].healthy")?,
+            });
+        }
+        Ok(Answer {
+            version: Version::read(value.get("version"))?,
+            full,
+            clusters,
+        })
+    }
+}
+
+impl Version {
+    fn write(self) -> Value {
+        let (epoch, revision) = (hash::hex(self.epoch), hash::hex(self.revision));
+        json!({"epoch": epoch, "counter": self.counter, "revision": revision})
+    }
+
+    fn read(value: Option<&Value>) -> Result<Self, MessageError> {
+        let counter = value.and_then(|v| v.get("counter")).and_then(Value::as_u64);
+        Ok(Version {
+            epoch: key_of(value.and_then(|v| v.get("epoch")), "version.epoch")?,
+            counter: counter
+                .ok_or_else(|| MessageError("version.counter: must be a number".to_owned()))?,
+            revision: key_of(value.and_then(|v| v.get("revision")), "version.revision")?,
+        })
+    }
+}
+
+fn read_json(json: &[u8]) -> Result<Value, MessageError> {
+    if json.len() > MESSAGE_MAX {
+        return Err(MessageError(format!(
+            "must be at most {MESSAGE_MAX} bytes long"
+        )));
+    }
+    serde_json::from_slice(json).map_err(|error| MessageError(format!("must be JSON: {error}")))
+}
+
+fn hex_list(keys: &[u64]) -> Value {
+    keys.iter()
+        .map(|key| Value::from(hash::hex(*key)))
+        .collect()
+}
+
+fn key_of(value: Option<&Value>, path: &str) -> Result<u64, MessageError> {
+    let key = value.and_then(Value::as_str).and_then(hash::parse_hex);
+    key.ok_or_else(|| MessageError(format!("{path}: must be 16 hex digits")))
+}
+
+fn keys_of(value: Option<&Value>, path: &str) -> Result<Vec<u64>, MessageError> {
+    let items = value.and_then(Value::as_array);
+    let items = items.ok_or_else(|| MessageError(format!("{path}: must be a list")))?;
+    items.iter().map(|item| key_of(Some(item), path)).collect()
+}
+
+fn text_of(value: Option<&Value>, path: &str) -> Result<String, MessageError> {
+    let text = value
+        .and_then(Value::as_str)
+        .filter(|text| text.len() <= TEXT_MAX);
+    let why = || {
+        MessageError(format!(
+            "{path}: must be a string of at most {TEXT_MAX} bytes"
+        ))
+    };
+    text.map(str::to_owned).ok_or_else(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn version() -> Version {
+        Version {
+            epoch: 7,
+            counter: 9,
+            revision: u64::MAX,
+        }
+    }
+
+    #[test]
+    fn messages_read_back() {
+        let request = Request {
+            node: "edge-1".to_owned(),
+            workers: 2,
+            revisions: vec![1, 2],
+            refused: Some(Refused {
+                revision: 3,
+                reason: "a \"b\"".to_owned(),
+            }),
+            have: version(),
+        };
+        assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
+        let cluster = ClusterVerdicts {
+            name: "orders".to_owned(),
+            unhealthy: vec![5],
+            healthy: vec![6],
+        };
+        let answer = Answer {
+            version: version(),
+            full: true,
+            clusters: vec![cluster],
+        };
+        assert_eq!(Answer::parse(answer.to_json().as_bytes()), Ok(answer));
+    }
+
+    #[test]
+    fn bad_messages_say_where() {
+        for (json, why) in [
+            ("x", "must be JSON"),
+            ("{}", "full"),
+            (r#"{"full":true}"#, "clusters"),
+            (
+                r#"{"full":true,"clusters":[{"name":"a"}]}"#,
+                "clusters[].unhealthy",
+            ),
+            (r#"{"full":true,"clusters":[]}"#, "version.epoch"),
+        ] {
+            let error = Answer::parse(json.as_bytes()).expect_err(json).to_string();
+            assert!(error.starts_with(why), "{json}: {error}");
+        }
+        assert!(Request::parse(br#"{"node":5}"#).is_err());
+    }
+
+    #[test]
+    fn newer_fields_are_left_alone() {
+        let mut value: Value = serde_json::from_str(&Answer::default().to_json()).unwrap();
+        value["limits"] = json!({"a": 1});
+        assert_eq!(
+            Answer::parse(value.to_string().as_bytes()),
+            Ok(Answer::default())
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Envoy stats of the filter: names, and their ids, kept per VM.
+
+use std::cell::RefCell;
+
+use proxy_wasm::types::MetricType;
+
+use super::host;
+use crate::balance::route::RefusalReason;
+use crate::base::hash;
+use crate::base::keyed::KeyMap;
+use crate::cluster::Cluster;
+use crate::gates::event::Event;
+
+/// A counter of one cluster. Names carry tags as `;c=<cluster>;r=<reason>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Picks out of the ordinary: their reason.
+    Pick(&'static str),
+    /// Requests answered 503 here.
+    Refusal(&'static str),
+    /// Attempts that failed, by how it is known.
+    Failure(&'static str),
+    /// Requests whose every attempt failed (RT-6).
+    Exhausted,
+    /// Changes of shared state that other workers outran.
+    Conflict,
+    /// Events, by name.
+    Event(&'static str),
+}
+
+impl Counter {
+    /// The counter of a refusal.
+    pub fn refusal(reason: RefusalReason) -> Self {
+        Counter::Refusal(super::apply::reason_name(reason))
+    }
+
+    fn name(self, cluster: &str) -> String {
+        let (name, reason) = self.parts();
+        tagged(name, cluster, reason)
+    }
+
+    fn parts(self) -> (&'static str, &'static str) {
+        match self {
+            Counter::Pick(reason) => ("pointsman_picks_total", reason),
+            Counter::Refusal(reason) => ("pointsman_refusals_total", reason),
+            Counter::Failure(reason) => ("pointsman_failed_attempts_total", reason),
+            Counter::Exhausted => ("pointsman_retries_exhausted_total", ""),
+            Counter::Conflict => ("pointsman_state_conflicts_total", ""),
+            Counter::Event(reason) => ("pointsman_events_total", reason),
+        }
+    }
+}
+
+/// A gauge of one cluster; the same fact on every worker, recorded by one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gauge {
+    /// Backends that are available (GT-9).
+    Available,
+    /// Backends there are.
+    Total,
+    /// 1 while requests are sent to the unhealthy.
+    FailOpen,
+    /// 1 while no backend is available.
+    AllDown,
+}
+
+impl Gauge {
+    fn name(self) -> &'static str {
+        match self {
+            Gauge::Available => "pointsman_available_backends",
+            Gauge::Total => "pointsman_total_backends",
+            Gauge::FailOpen => "pointsman_fail_open",
+            Gauge::AllDown => "pointsman_all_down",
+        }
+    }
+}
+
+/// A figure of the whole filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
+    /// Configurations that a VM took over.
+    ConfigsApplied,
+    /// Configurations that a VM refused.
+    ConfigsRefused,
+    /// Exchanges with the sidecar that succeeded.
+    ExchangesDone,
+    /// Exchanges with the sidecar that failed.
+    ExchangesFailed,
+    /// Times that verdicts ran out because the sidecar was silent.
+    VerdictsExpired,
+    /// Gauge: the revision in use, the upper 48 bits of its hash (AD-20).
+    Revision,
+    /// Gauge: fields of a newer schema that were passed over.
+    IgnoredFields,
+}
+
+impl Whole {
+    fn metric(self) -> (MetricType, &'static str) {
+        match self {
+            Whole::ConfigsApplied => (MetricType::Counter, "pointsman_configs_total;r=applied"),
+            Whole::ConfigsRefused => (MetricType::Counter, "pointsman_configs_total;r=refused"),
+            Whole::ExchangesDone => (MetricType::Counter, "pointsman_exchanges_total;r=done"),
+            Whole::ExchangesFailed => (MetricType::Counter, "pointsman_exchanges_total;r=failed"),
+            Whole::VerdictsExpired => (MetricType::Counter, "pointsman_verdicts_expired_total"),
+            Whole::Revision => (MetricType::Gauge, "pointsman_config_revision"),
+            Whole::IgnoredFields => (MetricType::Gauge, "pointsman_config_ignored_fields"),
+        }
+    }
+}
+
+fn tagged(name: &str, cluster: &str, reason: &str) -> String {
+    match reason {
+        "" => format!("{name};c={cluster}"),
+        reason => format!("{name};c={cluster};r={reason}"),
+    }
+}
+
+/// The ids of one VM's metrics, by a hash of what they are. Bounded by the clusters this VM has
+/// seen.
+#[derive(Debug, Default)]
+pub struct Stats(RefCell<KeyMap<u32>>);
+
+impl Stats {
+    /// Counts one.
+    pub fn count(&self, cluster: &Cluster, counter: Counter) {
+        let (name, reason) = counter.parts();
+        let define = || host::define_metric(MetricType::Counter, &counter.name(&cluster.name));
+        if let Some(id) = self.id_of(key(cluster.key, name, reason), define) {
+            host::add_metric(id, 1);
+        }
+    }
+
+    /// Logs and counts what happened.
+    pub fn report(&self, cluster: &Cluster, events: &[Event]) {
+        for event in events {
+            log::log!(event.level(), "{}", event.line(cluster));
+            self.count(cluster, Counter::Event(event.name()));
+        }
+    }
+
+    /// Sets a gauge of a cluster, by its key and name: the cluster may be gone.
+    pub fn record(&self, cluster: (u64, &str), gauge: Gauge, value: u64) {
+        let define =
+            || host::define_metric(MetricType::Gauge, &tagged(gauge.name(), cluster.1, ""));
+        if let Some(id) = self.id_of(key(cluster.0, gauge.name(), ""), define) {
+            host::record_metric(id, value);
+        }
+    }
+
+    /// Counts one for the whole filter.
+    pub fn count_whole(&self, figure: Whole) {
+        if let Some(id) = self.id_of_whole(figure) {
+            host::add_metric(id, 1);
+        }
+    }
+
+    /// Sets a gauge of the whole filter.
+    pub fn record_whole(&self, figure: Whole, value: u64) {
+        if let Some(id) = self.id_of_whole(figure) {
+            host::record_metric(id, value);
+        }
+    }
+
+    fn id_of_whole(&self, figure: Whole) -> Option<u32> {
+        let (kind, name) = figure.metric();
+        self.id_of(key(0, name, ""), || host::define_metric(kind, name))
+    }
+
+    fn id_of(&self, key: u64, define: impl FnOnce() -> Option<u32>) -> Option<u32> {
+        let mut ids = self.0.borrow_mut();
+        if let Some(id) = ids.get(&key) {
+            return Some(*id);
+        }
+        let id = define()?;
+        ids.insert(key, id);
+        Some(id)
+    }
+}
+
+fn key(cluster: u64, name: &str, reason: &str) -> u64 {
+    hash::below(hash::below(cluster, name), reason)
+}

@@ -1,0 +1,3 @@
+//! One stream from its arrival to its end. Pure.
+
+pub mod cookie;

@@ -1,0 +1,4 @@
+//! What the tests of rules have in common.
+
+mod acceptance;
+pub mod drawing;

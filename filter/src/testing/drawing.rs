@@ -1,0 +1,318 @@
+//! Clusters drawn in one line of text, for the tests of rules.
+//!
+//! `a:w5 b:backup,cooling c@a` is backend `a` with weight 5, backend `b` that is a backup inside its
+//! back-off window, and backend `c` at the address of `a`. An address follows from its letter alone,
+//! so a backend keeps it when the drawing around it changes. Marks of a backend:
+//! `wN` weight · `backup` · `draining` · `cordoned` · `unhealthy` · `cooling`, `coolingN` inside a
+//! window that ends in half a second, in N seconds · `waited` failed once, window over · `down` all
+//! tries failed, window over · `busyN` N streams in flight · `says=X` sticky id.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::json;
+
+use crate::balance::list::List;
+use crate::balance::route::{Decision, Facts, route};
+use crate::base::random::SplitMix64;
+use crate::cluster::Cluster;
+use crate::cluster::load::{Load, Loads};
+use crate::config::{BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy};
+use crate::gates::event::Event;
+use crate::gates::standing::Marks;
+use crate::gates::transition::Change;
+use crate::gates::{Gate, Gates};
+
+pub const SECOND: u64 = 1_000_000_000;
+/// When every sketch begins, wall clock.
+pub const NOW: u64 = 1_000_000 * SECOND;
+
+/// A cluster with everything a rule may depend on.
+pub struct Sketch {
+    pub config: ClusterConfig,
+    pub cluster: Cluster,
+    pub gates: Gates,
+    pub loads: Loads,
+    pub rng: SplitMix64,
+    pub now_ns: u64,
+    /// What the client's cookie says.
+    pub cookie: Option<&'static str>,
+}
+
+impl Sketch {
+    pub fn new(text: &str) -> Self {
+        let document = json!({"name": "orders", "backends": []});
+        let config = ClusterConfig::parse(&document).unwrap();
+        let mut loads = Loads::default();
+        let mut sketch = Sketch {
+            cluster: Cluster::compile(&config, &mut loads, NOW, 0),
+            config,
+            gates: Gates::default(),
+            loads,
+            rng: SplitMix64::new(7),
+            now_ns: NOW,
+            cookie: None,
+        };
+        sketch.redraw(text);
+        sketch
+    }
+
+    pub fn policy(self, policy: Policy) -> Self {
+        self.edit(|config| config.load_balancing.policy = policy)
+    }
+
+    pub fn metric(self, metric: Metric) -> Self {
+        self.edit(|config| config.load_balancing.metric = metric)
+    }
+
+    pub fn attempts(self, attempts: u32) -> Self {
+        self.edit(|config| config.retry.attempts = attempts)
+    }
+
+    pub fn refusing(self) -> Self {
+        self.edit(|config| config.when_all_unhealthy = WhenAllUnhealthy::Refuse)
+    }
+
+    /// Makes the cluster sticky, with a client whose cookie says `cookie`.
+    pub fn cookie(self, cookie: &'static str) -> Self {
+        let document = json!({"name": "x", "backends": [], "sticky": {"cookie": "P"}});
+        let sticky = ClusterConfig::parse(&document).unwrap().sticky;
+        let sketch = self.edit(|config| config.sticky = sticky);
+        Sketch {
+            cookie: Some(cookie),
+            ..sketch
+        }
+    }
+
+    /// A new configuration that differs by `change`; loads and gates stay, as in a worker.
+    pub fn edit(mut self, change: impl FnOnce(&mut ClusterConfig)) -> Self {
+        change(&mut self.config);
+        self.compile();
+        self
+    }
+
+    /// A new configuration with these backends; what is marked is marked, the rest stays.
+    pub fn redraw(&mut self, text: &str) {
+        self.config.backends = text.split_whitespace().map(backend_of).collect();
+        self.compile();
+        for word in text.split_whitespace() {
+            for mark in word
+                .split_once(':')
+                .map_or("", |(_, marks)| marks)
+                .split(',')
+            {
+                self.mark(&backend_of(word), mark);
+            }
+        }
+    }
+
+    fn compile(&mut self) {
+        self.cluster = Cluster::compile(&self.config, &mut self.loads, self.now_ns, 0);
+    }
+
+    fn mark(&mut self, backend: &BackendConfig, mark: &str) {
+        let now = self.now_ns;
+        let window = |tries: u8, until_ns: u64| {
+            move |gate: &mut Gate| {
+                (gate.tries, gate.failed_ns, gate.until_ns) = (tries, now - SECOND / 2, until_ns)
+            }
+        };
+        let key = backend.key();
+        match mark {
+            "unhealthy" => self.gates.update(key, |gate| gate.unhealthy = true),
+            "cooling" => self.gates.update(key, window(1, now + SECOND / 2)),
+            "waited" => self.gates.update(key, window(1, now)),
+            "down" => self.gates.update(key, window(6, now)),
+            _ => {}
+        }
+        if let Some(seconds) = mark
+            .strip_prefix("cooling")
+            .and_then(|n| n.parse::<u64>().ok())
+        {
+            self.gates.update(key, window(1, now + seconds * SECOND));
+        }
+        if let Some(streams) = mark.strip_prefix("busy") {
+            let streams: u32 = streams.parse().unwrap();
+            (0..streams).for_each(|_| self.load(&backend.id).begin());
+        }
+    }
+
+    pub fn endpoint(&self, id: &str) -> u32 {
+        self.cluster
+            .backends
+            .iter()
+            .find(|b| &*b.id == id)
+            .unwrap()
+            .endpoint
+    }
+
+    pub fn load(&self, id: &str) -> &Load {
+        &self.cluster.endpoint(self.endpoint(id)).unwrap().load
+    }
+
+    pub fn key(&self, id: &str) -> u64 {
+        self.cluster
+            .backends
+            .iter()
+            .find(|b| &*b.id == id)
+            .unwrap()
+            .key
+    }
+
+    /// Failures that are counted against a backend.
+    pub fn tries(&self, id: &str) -> u8 {
+        self.gates.of(self.key(id)).map_or(0, |gate| gate.tries)
+    }
+
+    /// The id that stands for an endpoint.
+    pub fn id(&self, endpoint: u32) -> String {
+        let endpoint = self.cluster.endpoint(endpoint).unwrap();
+        self.cluster
+            .backend(endpoint.backend)
+            .unwrap()
+            .id
+            .to_string()
+    }
+
+    pub fn route(&mut self) -> Decision {
+        let marks = Marks::new(&self.cluster, &self.gates);
+        let facts = Facts {
+            cluster: &self.cluster,
+            marks: &marks,
+            sticky: self.cookie.map(str::as_bytes),
+            now_ns: self.now_ns,
+        };
+        route(&facts, &mut self.rng)
+    }
+
+    /// The list of one request; empty when it is refused.
+    pub fn list(&mut self) -> Vec<String> {
+        match self.route() {
+            Decision::Forward(plan) => plan.list.entries().iter().map(|e| self.id(*e)).collect(),
+            Decision::Refuse { .. } => Vec::new(),
+        }
+    }
+
+    /// The pick of one request; `-` when it is refused.
+    pub fn pick(&mut self) -> String {
+        self.list()
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| "-".to_owned())
+    }
+
+    pub fn picks(&mut self, requests: usize) -> Vec<String> {
+        (0..requests).map(|_| self.pick()).collect()
+    }
+
+    /// How often each was picked.
+    pub fn shares(&mut self, requests: usize) -> Shares {
+        let mut shares = Shares(BTreeMap::new());
+        for pick in self.picks(requests) {
+            shares.add(pick);
+        }
+        shares
+    }
+
+    /// The decision in words: `a b by Primary`, `b by Sticky alone`, `refuse NoBackends`.
+    pub fn words(&mut self) -> String {
+        match self.route() {
+            Decision::Forward(plan) => {
+                let ids: Vec<String> = plan.list.entries().iter().map(|e| self.id(*e)).collect();
+                let alone = if plan.alone { " alone" } else { "" };
+                let lost = if plan.sticky_lost { " lost" } else { "" };
+                format!("{} by {:?}{alone}{lost}", ids.join(" "), plan.reason)
+            }
+            Decision::Refuse { reason, .. } => format!("refuse {reason:?}"),
+        }
+    }
+
+    /// Applies what a stream proved, picked and ended now unless `picked_ns` says otherwise.
+    pub fn learn(&mut self, failed: &str, served: Option<&str>, picked_ns: u64) -> String {
+        let mut list = List::default();
+        failed
+            .split_whitespace()
+            .for_each(|id| list.push(self.endpoint(id)));
+        let change = Change {
+            failed: list,
+            served: served.map(|id| self.endpoint(id)),
+            picked_ns,
+            now_ns: self.now_ns,
+        };
+        names(&change.apply(&self.cluster, &mut self.gates, &mut self.rng))
+    }
+
+    /// Backends fail now; answers the events' names.
+    pub fn fail(&mut self, failed: &str) -> String {
+        self.learn(failed, None, self.now_ns)
+    }
+
+    /// A request that was picked now is answered.
+    pub fn serve(&mut self, id: &str) -> String {
+        self.learn("", Some(id), self.now_ns)
+    }
+
+    /// The clock goes to the end of a backend's window.
+    pub fn wait_for(&mut self, id: &str) {
+        self.now_ns = self.gates.of(self.key(id)).unwrap().until_ns;
+    }
+}
+
+/// Picks by id.
+#[derive(Debug)]
+pub struct Shares(BTreeMap<String, usize>);
+
+impl Shares {
+    pub fn add(&mut self, id: String) {
+        *self.0.entry(id).or_default() += 1;
+    }
+
+    pub fn of(&self, id: &str) -> usize {
+        self.0.get(id).copied().unwrap_or(0)
+    }
+
+    /// Every one of these, and nobody else, has `wanted` picks, give or take `tolerance`.
+    pub fn each(&self, ids: &str, wanted: usize, tolerance: usize) {
+        for id in ids.split_whitespace() {
+            assert!(self.of(id).abs_diff(wanted) <= tolerance, "{id}: {self:?}");
+        }
+        let known = |id: &String| ids.split_whitespace().any(|known| known == id);
+        assert!(self.0.keys().all(known), "{self:?}");
+    }
+}
+
+/// The events' names in order.
+pub fn names(events: &[Event]) -> String {
+    events.iter().map(Event::name).collect::<Vec<_>>().join(" ")
+}
+
+fn backend_of(word: &str) -> BackendConfig {
+    let (name, marks) = word.split_once(':').unwrap_or((word, ""));
+    let (id, host) = name.split_once('@').unwrap_or((name, name));
+    let mut backend = BackendConfig {
+        id: id.to_owned(),
+        id_given: true,
+        address: SocketAddr::from((Ipv4Addr::new(10, 0, 0, host.as_bytes()[0]), 80)),
+        weight: 100,
+        backup: false,
+        sticky_id: None,
+        state: State::Normal,
+    };
+    for mark in marks.split(',').filter(|mark| !mark.is_empty()) {
+        match mark {
+            "backup" => backend.backup = true,
+            "draining" => backend.state = State::Draining,
+            "cordoned" => backend.state = State::Cordoned,
+            "unhealthy" | "waited" | "down" => {}
+            _ if mark.starts_with("cooling") || mark.starts_with("busy") => {}
+            _ => {
+                let weight = mark.strip_prefix('w').and_then(|n| n.parse().ok());
+                let says = mark.strip_prefix("says=");
+                backend.weight = weight.unwrap_or(backend.weight);
+                backend.sticky_id = says.map(str::to_owned).or(backend.sticky_id);
+                assert!(weight.is_some() || says.is_some(), "{mark}: no such mark");
+            }
+        }
+    }
+    backend
+}
