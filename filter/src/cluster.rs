@@ -6,12 +6,17 @@
     reason = "the room is named for what it holds"
 )]
 mod cluster;
+pub mod endpoint;
+pub mod ewma;
 pub mod load;
+mod memo;
 pub mod pool;
 pub mod retry;
 pub mod snapshot;
+pub mod tier;
 
-pub use cluster::{Backend, Cluster, Endpoint};
+pub use cluster::Cluster;
+pub use endpoint::{Backend, Endpoint};
 
 #[cfg(test)]
 mod tests;

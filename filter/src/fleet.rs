@@ -4,4 +4,8 @@ pub mod drain;
 pub mod exchange;
 pub mod gauges;
 pub mod heartbeat;
+pub mod lease;
+pub mod regimes;
+pub mod rejection;
 pub mod schedule;
+pub mod verdicts;

@@ -1,5 +1,6 @@
 //! What is held against backends, shared by all workers.
 
+pub mod availability;
 pub mod backoff;
 pub mod event;
 #[allow(
@@ -9,5 +10,6 @@ pub mod event;
 mod gates;
 pub mod standing;
 pub mod transition;
+pub mod view;
 
 pub use gates::{ENTRIES_MAX, Gate, Gates};

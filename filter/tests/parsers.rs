@@ -4,9 +4,12 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use pointsman_filter::base::time::WallTime;
+use pointsman_filter::cluster::load::LoadReport;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, FilterConfig};
-use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Refused, Request, Version};
-use pointsman_filter::fleet::heartbeat::{Card, Lease};
+use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Rejected, Request, Version};
+use pointsman_filter::fleet::heartbeat::Heartbeat;
+use pointsman_filter::fleet::lease::Lease;
 use pointsman_filter::gates::Gates;
 use pointsman_filter::stream::cookie::take_out;
 use proptest::collection::{btree_map, vec};
@@ -226,12 +229,12 @@ proptest! {
         node in ".{0,20}",
         (workers, have) in (any::<u32>(), a_version()),
         revisions in keys(),
-        refused in prop::option::of((any::<u64>(), ".{0,20}")),
+        rejected in prop::option::of((any::<u64>(), ".{0,20}")),
         clusters in vec((".{0,9}", keys(), keys()), 0..4),
         full in any::<bool>(),
     ) {
-        let refused = refused.map(|(revision, reason)| Refused { revision, reason });
-        let request = Request { node, workers, revisions, refused, have };
+        let rejected = rejected.map(|(revision, reason)| Rejected { revision, reason });
+        let request = Request { node, workers, revisions, rejected, have };
         prop_assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
         let clusters = clusters.into_iter().map(|(name, unhealthy, healthy)| {
             ClusterVerdicts { name, unhealthy, healthy }
@@ -243,19 +246,23 @@ proptest! {
     #[test]
     fn records_of_shared_data_read_back_or_are_ignored(
         noise in vec(any::<u8>(), 0..120),
-        (vm, at_ns, revision) in any::<(u64, u64, u64)>(),
-        words in vec(any::<(u64, u32, u64)>(), 0..9),
-        now_ns in any::<u64>(),
+        (vm, at, revision) in any::<(u64, u64, u64)>(),
+        loads in vec(any::<(u64, u32, u64)>(), 0..9),
+        now in any::<u64>(),
     ) {
-        let card = Card { vm, at_ns, revision, words };
-        let _ = (card.is_live(now_ns), card.runs(now_ns));
-        prop_assert_eq!(Card::decode(&card.encode()), Some(card));
-        let lease = Lease { vm, until_ns: at_ns };
+        let (at, now) = (WallTime::from_ns(at), WallTime::from_ns(now));
+        let loads = loads.into_iter().map(|(key, in_flight, estimate_ns)| {
+            LoadReport { key, in_flight, estimate_ns }
+        });
+        let heartbeat = Heartbeat { vm, at, revision, loads: loads.collect() };
+        let _ = (heartbeat.is_live(now), heartbeat.runs(now));
+        prop_assert_eq!(Heartbeat::decode(&heartbeat.encode()), Some(heartbeat));
+        let lease = Lease { vm, until: at };
         prop_assert_eq!(Lease::decode(&lease.encode()), Some(lease));
-        let claim = Lease::claim(Lease::decode(&noise), vm, now_ns);
+        let claim = Lease::claim(Lease::decode(&noise), vm, now);
         prop_assert!(claim.is_none_or(|claim| claim.vm == vm));
-        if let Some(card) = Card::decode(&noise) {
-            prop_assert_eq!(card.encode(), noise.clone());
+        if let Some(heartbeat) = Heartbeat::decode(&noise) {
+            prop_assert_eq!(heartbeat.encode(), noise.clone());
         }
         let gates = Gates::decode(&noise);
         prop_assert_eq!(Gates::decode(&gates.encode()), gates);

@@ -17,9 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_filter::balance::route::{Decision, PickReason, Plan, RefusalReason};
 use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
-use pointsman_filter::gates::standing::{Marks, Standing};
-use pointsman_filter::gates::transition::{Change, Ending, Observation, Server, judge, tidy};
+use pointsman_filter::fleet::regimes::tidy;
+use pointsman_filter::gates::standing::Standing;
+use pointsman_filter::gates::transition::GateChange;
+use pointsman_filter::gates::view::GatesView;
 use pointsman_filter::gates::{Gate, Gates};
+use pointsman_filter::stream::attempts::{Ending, Observation, Server, judge};
 use proptest::prelude::*;
 use proptest::sample::select;
 use world::{Built, Known, NOW, World, a_time, a_world};
@@ -135,15 +138,16 @@ proptest! {
     }
 
     #[test]
-    fn marks_read_from_a_blob_are_those_of_the_gates(world in a_world()) {
+    fn a_view_of_a_blob_is_that_of_the_gates(world in a_world()) {
         let Built { cluster, gates, .. } = world.build();
         let blob = gates.encode();
         prop_assert_eq!(&Gates::decode(&blob), &gates);
-        let marks = Marks::new(&cluster, &gates);
-        prop_assert!(cluster.with_marks(&blob, 1, |read| *read == marks));
-        // From the cache, and a use within a use.
-        let same = cluster.with_marks(&blob, 1, |read| {
-            *read == marks && cluster.with_marks(&blob, 1, |inner| *inner == marks)
+        let view = GatesView::new(&cluster, &gates);
+        let is_same = |read: &GatesView| *read == view;
+        prop_assert!(GatesView::with(&cluster, &blob, 1, is_same));
+        // From the memo, and a use within a use.
+        let same = GatesView::with(&cluster, &blob, 1, |read| {
+            is_same(read) && GatesView::with(&cluster, &blob, 1, is_same)
         });
         prop_assert!(same);
     }
@@ -155,7 +159,7 @@ proptest! {
         attempts in 0usize..12,
         ending in select(vec![Ending::Answered, Ending::ConnectFailed, Ending::Unanswered, Ending::Abandoned]),
         transport_only in any::<bool>(),
-        picked_ns in a_time(),
+        picked_at in a_time(),
     ) {
         let Built { cluster, mut gates, mut rng } = world.build();
         let decision = world.decide(&mut world.build());
@@ -171,11 +175,11 @@ proptest! {
             Server::Endpoint(endpoint) => Some(endpoint),
             Server::Spill | Server::Nobody => None,
         };
-        let change = Change { failed: outcome.failed, served, picked_ns, now_ns: NOW };
+        let change = GateChange { failed: outcome.failed.entries(), served, picked_at, now: NOW };
         change.apply(&cluster, &mut gates, &mut rng);
-        let marks = Marks::new(&cluster, &gates);
-        for failed in change.failed.entries() {
-            prop_assert_eq!(marks.standing(*failed, NOW), Standing::BackingOff);
+        let view = GatesView::new(&cluster, &gates);
+        for failed in change.failed {
+            prop_assert_eq!(view.standing(*failed, NOW), Standing::BackingOff);
         }
         let after = gates.clone();
         prop_assert_eq!(change.apply(&cluster, &mut gates, &mut rng), vec![]);
@@ -190,8 +194,8 @@ proptest! {
     ) {
         let mut gates = Gates::default();
         let mut model: BTreeMap<u64, Gate> = BTreeMap::new();
-        for (key, tries, unhealthy, at_ns) in steps {
-            let held = Gate { key, tries, unhealthy, failed_ns: at_ns, until_ns: at_ns };
+        for (key, tries, unhealthy, at) in steps {
+            let held = Gate { key, tries, unhealthy, failed_at: at, until: at };
             gates.update(key, |gate| *gate = held);
             model.insert(key, held);
             if tries == 0 {

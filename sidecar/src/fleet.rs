@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_filter::fleet::exchange::Refused;
+use pointsman_filter::fleet::exchange::Rejected;
 use tokio::time::Instant;
 
 /// The last report of every proxy that still reports, by Envoy's node id.
@@ -42,7 +42,7 @@ pub struct NodeReport {
     /// Workers that serve requests.
     pub workers: u32,
     /// The last configuration its filter refused, and why.
-    pub refused: Option<Refused>,
+    pub refused: Option<Rejected>,
     /// When the report came.
     pub seen: Instant,
 }

@@ -8,10 +8,11 @@ use std::{env, path::Path};
 use anyhow::{Context, Result, ensure};
 use pointsman_filter::balance::route::{Decision, Facts, route};
 use pointsman_filter::base::random::SplitMix64;
+use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::cluster::load::Loads;
 use pointsman_filter::config::ClusterConfig;
-use pointsman_filter::gates::standing::Marks;
+use pointsman_filter::gates::view::GatesView;
 use serde_json::{Map, Value, json};
 
 use crate::cpu::POLICIES;
@@ -27,12 +28,12 @@ const SAMPLES: usize = 15;
 const COUNTED: (u64, u64) = (500, 2500);
 /// A pick that looks at everybody is counted fewer times.
 const COUNTED_SCAN: (u64, u64) = (20, 60);
-const NOW_NS: u64 = 1_800_000_000_000_000_000;
+const NOW: WallTime = WallTime::from_ns(1_800_000_000_000_000_000);
 
 /// A cluster and all that a decision needs.
 struct Table {
     cluster: Cluster,
-    marks: Marks,
+    gates: GatesView,
     rng: SplitMix64,
 }
 
@@ -50,14 +51,14 @@ impl Table {
             "backends": (0..size).map(backend).collect::<Vec<Value>>(),
         });
         let config = ClusterConfig::parse(&document)?;
-        let cluster = Cluster::compile(&config, &mut Loads::default(), NOW_NS, 0);
+        let cluster = Cluster::compile(&config, &mut Loads::default(), NOW, 0);
         // Loads as they are in service: most endpoints busy, not all alike.
         for (endpoint, streams) in cluster.endpoints.iter().zip((0..4).cycle()) {
             (0..streams).for_each(|_| endpoint.load.begin());
         }
         Ok(Table {
             cluster,
-            marks: Marks::default(),
+            gates: GatesView::default(),
             rng: SplitMix64::new(42),
         })
     }
@@ -67,9 +68,9 @@ impl Table {
         for _ in 0..times {
             let facts = Facts {
                 cluster: &self.cluster,
-                marks: &self.marks,
+                gates: &self.gates,
                 sticky: None,
-                now_ns: NOW_NS,
+                now: NOW,
             };
             let decision = route(black_box(&facts), &mut self.rng);
             debug_assert!(matches!(decision, Decision::Forward(_)));

@@ -1,12 +1,15 @@
 //! A request's entry: which endpoints, in which order, or why none.
 
-use crate::balance::list::List;
-use crate::balance::select::{self, Field, Turn};
+use super::list::List;
+use super::select::{self, Candidates, Turn};
 use crate::base::random::SplitMix64;
+use crate::base::time::WallTime;
 use crate::cluster::Cluster;
-use crate::cluster::pool::{Group, Pool};
+use crate::cluster::pool::Pool;
+use crate::cluster::tier::Tier;
 use crate::config::WhenAllUnhealthy;
-use crate::gates::standing::{Admission, Marks, Standing};
+use crate::gates::standing::{Admit, Standing};
+use crate::gates::view::GatesView;
 
 /// Everything a decision depends on, but for the randomness.
 #[derive(Clone, Copy)]
@@ -14,11 +17,11 @@ pub struct Facts<'a> {
     /// The request's cluster.
     pub cluster: &'a Cluster,
     /// What is held against its endpoints.
-    pub marks: &'a Marks,
+    pub gates: &'a GatesView,
     /// What the client's sticky cookie says, in a sticky cluster.
     pub sticky: Option<&'a [u8]>,
     /// Wall clock.
-    pub now_ns: u64,
+    pub now: WallTime,
 }
 
 /// Why the first of a list is the first.
@@ -32,6 +35,18 @@ pub enum PickReason {
     Sticky,
     /// Nobody is healthy; it was picked regardless (GT-5).
     FailOpen,
+}
+
+impl PickReason {
+    /// Its name, in the counter of picks.
+    pub fn name(self) -> &'static str {
+        match self {
+            PickReason::Primary => "primary",
+            PickReason::Backup => "backup",
+            PickReason::Sticky => "sticky",
+            PickReason::FailOpen => "fail_open",
+        }
+    }
 }
 
 /// Where a request may go.
@@ -59,6 +74,17 @@ pub enum RefusalReason {
     AllBackingOff,
 }
 
+impl RefusalReason {
+    /// Its name, in the answer's body and in the counter of refusals.
+    pub fn name(self) -> &'static str {
+        match self {
+            RefusalReason::NoBackends => "no_backends",
+            RefusalReason::AllUnhealthy => "all_unhealthy",
+            RefusalReason::AllBackingOff => "all_backing_off",
+        }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -82,16 +108,16 @@ pub fn route(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
         return forward(facts, endpoint, PickReason::Sticky, false, rng);
     }
     let cluster = facts.cluster;
-    for (group, reason) in [
+    for (tier, reason) in [
         (&cluster.primaries, PickReason::Primary),
         (&cluster.backups, PickReason::Backup),
     ] {
-        if let Some(endpoint) = pick_in(facts, group, Admission::Ready, rng) {
+        if let Some(endpoint) = pick_in(facts, tier, Admit::Ready, rng) {
             return forward(facts, endpoint, reason, sticky_lost, rng);
         }
     }
     if cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen
-        && let Some(endpoint) = pick_in(facts, &cluster.all, Admission::FailOpen, rng)
+        && let Some(endpoint) = pick_in(facts, &cluster.all, Admit::FailOpen, rng)
     {
         return forward(facts, endpoint, PickReason::FailOpen, sticky_lost, rng);
     }
@@ -99,50 +125,45 @@ pub fn route(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
 }
 
 /// Whether anybody can serve without failing open; the end of that regime.
-pub fn any_ready(cluster: &Cluster, marks: &Marks, now_ns: u64) -> bool {
+pub fn any_ready(cluster: &Cluster, gates: &GatesView, now: WallTime) -> bool {
     let facts = Facts {
         cluster,
-        marks,
+        gates,
         sticky: None,
-        now_ns,
+        now,
     };
     pools(&cluster.all)
         .into_iter()
-        .any(|pool| select::any_open(&facts.field(pool, Admission::Ready)))
+        .any(|pool| select::any_eligible(&facts.candidates(pool, Admit::Ready)))
 }
 
 impl<'a> Facts<'a> {
-    fn field(&self, pool: &'a Pool, admission: Admission) -> Field<'a> {
+    fn candidates(&self, pool: &'a Pool, admit: Admit) -> Candidates<'a> {
         let Facts {
             cluster,
-            marks,
-            now_ns,
+            gates,
+            now,
             ..
         } = *self;
-        Field {
+        Candidates {
             cluster,
             pool,
-            marks,
-            admission,
+            gates,
+            admit,
             taken: &[],
-            now_ns,
+            now,
         }
     }
 }
 
-fn pools(group: &Group) -> [&Pool; 2] {
-    [&group.weighted, &group.weightless]
+fn pools(tier: &Tier) -> [&Pool; 2] {
+    [&tier.weighted, &tier.weightless]
 }
 
 /// Weight 0 is picked only where nobody with a weight may be (LB-4).
-fn pick_in(
-    facts: &Facts<'_>,
-    group: &Group,
-    admission: Admission,
-    rng: &mut SplitMix64,
-) -> Option<u32> {
-    let mut pick = |pool| select::pick(&facts.field(pool, admission), Turn::Take, rng);
-    pick(&group.weighted).or_else(|| pick(&group.weightless))
+fn pick_in(facts: &Facts<'_>, tier: &Tier, admit: Admit, rng: &mut SplitMix64) -> Option<u32> {
+    let mut pick = |pool| select::pick(&facts.candidates(pool, admit), Turn::Take, rng);
+    pick(&tier.weighted).or_else(|| pick(&tier.weightless))
 }
 
 /// The first endpoint in the registry's order that the cookie names and that can serve; that it is
@@ -154,7 +175,7 @@ fn sticky_endpoint(facts: &Facts<'_>, value: &[u8]) -> Option<u32> {
         .filter(|backend| backend.normal);
     named
         .map(|backend| backend.endpoint)
-        .find(|endpoint| facts.marks.standing(*endpoint, facts.now_ns) == Standing::Ready)
+        .find(|endpoint| facts.gates.standing(*endpoint, facts.now) == Standing::Ready)
 }
 
 /// Makes the list: the pick, then the next best of its tier, then of the backups.
@@ -169,11 +190,11 @@ fn forward(
     let attempts = cluster.retry.attempts;
     let mut list = List::default();
     list.push(first);
-    let (tiers, admission) = match reason {
-        PickReason::FailOpen => ([Some(&cluster.all), None], Admission::FailOpen),
+    let (tiers, admit) = match reason {
+        PickReason::FailOpen => ([Some(&cluster.all), None], Admit::FailOpen),
         _ => (
             [Some(&cluster.primaries), Some(&cluster.backups)],
-            Admission::Ready,
+            Admit::Ready,
         ),
     };
     // Weight 0 stands in a list only when the pick itself has none: it is a drain to many. Even then
@@ -181,11 +202,11 @@ fn forward(
     let weightless = cluster
         .endpoint(first)
         .is_some_and(|endpoint| endpoint.weight == 0);
-    for group in tiers.into_iter().flatten() {
+    for tier in tiers.into_iter().flatten() {
         let before = list.len();
-        select::extend(&mut list, &facts.field(&group.weighted, admission), rng);
+        select::extend(&mut list, &facts.candidates(&tier.weighted, admit), rng);
         if weightless && list.len() == before {
-            select::extend(&mut list, &facts.field(&group.weightless, admission), rng);
+            select::extend(&mut list, &facts.candidates(&tier.weightless, admit), rng);
         }
     }
     let alone = list.len() == 1 && attempts > 1;
@@ -206,9 +227,9 @@ fn refuse(facts: &Facts<'_>) -> Decision {
     let mut soonest: Option<u64> = None;
     for endpoint in members {
         anybody = true;
-        match facts.marks.standing(*endpoint, facts.now_ns) {
+        match facts.gates.standing(*endpoint, facts.now) {
             Standing::BackingOff => {
-                let left = facts.marks.wait_ns(*endpoint, facts.now_ns);
+                let left = facts.gates.wait_ns(*endpoint, facts.now);
                 soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
             }
             Standing::Unhealthy | Standing::Ready => unhealthy = true,

@@ -4,33 +4,35 @@
 //! Random draw places and try again where somebody may not be picked, so that a pick costs the same
 //! for three endpoints and for ten thousand; only when most draws are in vain they look at all.
 
-use crate::balance::list::List;
+use super::list::{LIST_MAX, List};
 use crate::base::random::SplitMix64;
+use crate::base::time::WallTime;
 use crate::cluster::Cluster;
 use crate::cluster::pool::Pool;
 use crate::config::{Metric, Policy};
-use crate::gates::standing::{Admission, Marks};
+use crate::gates::standing::Admit;
+use crate::gates::view::GatesView;
 
 /// Draws in vain after which a pool is looked through instead.
 const DRAWS_MAX: u32 = 8;
 /// A pool of so many at most is looked through at once: that costs no more than drawing twice.
-const FEW_MAX: usize = 8;
+const SMALL_MAX: usize = 8;
 
 /// The pool of one pick and who of it may be picked.
 #[derive(Clone, Copy)]
-pub struct Field<'a> {
+pub struct Candidates<'a> {
     /// The cluster of the pool.
     pub cluster: &'a Cluster,
     /// The pool.
     pub pool: &'a Pool,
     /// What is held against its endpoints.
-    pub marks: &'a Marks,
-    /// Whom that keeps out.
-    pub admission: Admission,
+    pub gates: &'a GatesView,
+    /// Which of them may be picked.
+    pub admit: Admit,
     /// Endpoints that stand in the list already.
     pub taken: &'a [u32],
     /// Wall clock.
-    pub now_ns: u64,
+    pub now: WallTime,
 }
 
 /// Whether a pick moves the policy's own bookkeeping on.
@@ -42,28 +44,26 @@ pub enum Turn {
     Peek,
 }
 
-impl Field<'_> {
-    fn open(&self, endpoint: u32) -> bool {
+impl Candidates<'_> {
+    fn is_eligible(&self, endpoint: u32) -> bool {
         !self.taken.contains(&endpoint)
-            && self
-                .admission
-                .admits(self.marks.standing(endpoint, self.now_ns))
+            && self.admit.admits(self.gates.standing(endpoint, self.now))
     }
 
-    fn open_members(&self) -> impl Iterator<Item = u32> {
+    fn eligible(&self) -> impl Iterator<Item = u32> {
         self.pool
             .members()
             .iter()
             .copied()
-            .filter(|endpoint| self.open(*endpoint))
+            .filter(|endpoint| self.is_eligible(*endpoint))
     }
 
     /// How many may be picked; as fast as few are held back.
-    fn open_count(&self) -> u32 {
-        let held = self.marks.endpoints().filter(|e| !self.taken.contains(e));
+    fn count_eligible(&self) -> u32 {
+        let held = self.gates.endpoints().filter(|e| !self.taken.contains(e));
         let closed = held
             .filter(|e| self.pool.contains(*e))
-            .filter(|e| !self.admission.admits(self.marks.standing(*e, self.now_ns)));
+            .filter(|e| !self.admit.admits(self.gates.standing(*e, self.now)));
         let taken = self.taken.iter().filter(|e| self.pool.contains(**e));
         let out = closed.count().saturating_add(taken.count());
         self.pool
@@ -81,52 +81,52 @@ impl Field<'_> {
     fn cost(&self, endpoint: u32, metric: Metric) -> f64 {
         self.cluster
             .endpoint(endpoint)
-            .map_or(0.0, |e| e.load.cost(metric, self.now_ns))
+            .map_or(0.0, |e| e.load.cost(metric, self.now))
     }
 }
 
 /// The endpoint that the cluster's policy picks; `None` when nobody may be picked.
-pub fn pick(field: &Field<'_>, turn: Turn, rng: &mut SplitMix64) -> Option<u32> {
-    if field.pool.is_empty() {
+pub fn pick(candidates: &Candidates<'_>, turn: Turn, rng: &mut SplitMix64) -> Option<u32> {
+    if candidates.pool.is_empty() {
         return None;
     }
-    match field.cluster.balancing.policy {
-        Policy::RoundRobin if field.pool.is_even() => in_turn(field, turn),
-        Policy::RoundRobin => in_smooth_turn(field, turn),
-        Policy::Random => draw(field, Draw::ByWeight, rng),
-        Policy::LeastLoaded => least_loaded(field, rng),
-        Policy::PowerOfTwo => power_of_two(field, rng),
+    match candidates.cluster.balancing.policy {
+        Policy::RoundRobin if candidates.pool.is_even() => in_turn(candidates, turn),
+        Policy::RoundRobin => in_smooth_turn(candidates, turn),
+        Policy::Random => draw(candidates, Draw::ByWeight, rng),
+        Policy::LeastLoaded => least_loaded(candidates, rng),
+        Policy::PowerOfTwo => power_of_two(candidates, rng),
     }
 }
 
 /// Adds the next best of a pool until the list is as long as the cluster has attempts.
-pub fn extend(list: &mut List, field: &Field<'_>, rng: &mut SplitMix64) {
-    let attempts = field.cluster.retry.attempts;
-    if list.len() >= attempts || field.pool.is_empty() {
+pub fn extend(list: &mut List, candidates: &Candidates<'_>, rng: &mut SplitMix64) {
+    let attempts = candidates.cluster.retry.attempts;
+    if list.len() >= attempts || candidates.pool.is_empty() {
         return;
     }
     let taken = *list;
-    let field = Field {
+    let candidates = Candidates {
         taken: taken.entries(),
-        ..*field
+        ..*candidates
     };
-    if field.cluster.balancing.policy == Policy::PowerOfTwo
-        && let Some(mut few) = Few::of(&field)
+    if candidates.cluster.balancing.policy == Policy::PowerOfTwo
+        && let Some(mut small) = SmallPool::of(&candidates)
     {
         while list.len() < attempts
-            && let Some(pair) = few.two_distinct(rng)
+            && let Some(pair) = small.two_distinct(rng)
         {
-            let next = better(&field, pair, rng);
-            few.remove(next);
+            let next = better(&candidates, pair, rng);
+            small.remove(next);
             list.push(next);
         }
         return;
     }
     while list.len() < attempts {
         let taken = *list;
-        let rest = Field {
+        let rest = Candidates {
             taken: taken.entries(),
-            ..field
+            ..candidates
         };
         let Some(next) = pick(&rest, Turn::Peek, rng) else {
             break;
@@ -136,14 +136,17 @@ pub fn extend(list: &mut List, field: &Field<'_>, rng: &mut SplitMix64) {
 }
 
 /// Whether anybody may be picked.
-pub fn any_open(field: &Field<'_>) -> bool {
-    field.open_count() > 0
+pub fn any_eligible(candidates: &Candidates<'_>) -> bool {
+    candidates.count_eligible() > 0
 }
 
-fn in_turn(field: &Field<'_>, turn: Turn) -> Option<u32> {
-    let (place, endpoint) = field.pool.from_cursor().find(|(_, e)| field.open(*e))?;
+fn in_turn(candidates: &Candidates<'_>, turn: Turn) -> Option<u32> {
+    let (place, endpoint) = candidates
+        .pool
+        .from_cursor()
+        .find(|(_, e)| candidates.is_eligible(*e))?;
     if turn == Turn::Take {
-        field.pool.turn_to_after(place);
+        candidates.pool.turn_to_after(place);
     }
     Some(endpoint)
 }
@@ -153,13 +156,15 @@ fn in_turn(field: &Field<'_>, turn: Turn) -> Option<u32> {
 ///
 /// Among the same candidates nobody's running weight leaves ±sum. One that does stems from heavier
 /// weights or candidates, and would decide alone for thousands of picks.
-fn in_smooth_turn(field: &Field<'_>, turn: Turn) -> Option<u32> {
+fn in_smooth_turn(candidates: &Candidates<'_>, turn: Turn) -> Option<u32> {
     let mut best: Option<(i64, u32)> = None;
-    let weights = field.open_members().map(|e| i64::from(field.weight(e)));
+    let weights = candidates
+        .eligible()
+        .map(|e| i64::from(candidates.weight(e)));
     let total = weights.fold(0i64, i64::saturating_add);
-    for endpoint in field.open_members() {
-        let weight = i64::from(field.weight(endpoint));
-        let Some(load) = field.cluster.endpoint(endpoint).map(|e| &e.load) else {
+    for endpoint in candidates.eligible() {
+        let weight = i64::from(candidates.weight(endpoint));
+        let Some(load) = candidates.cluster.endpoint(endpoint).map(|e| &e.load) else {
             continue;
         };
         let kept = load.turn.get().clamp(total.saturating_neg(), total);
@@ -173,19 +178,22 @@ fn in_smooth_turn(field: &Field<'_>, turn: Turn) -> Option<u32> {
     }
     let (running, endpoint) = best?;
     if turn == Turn::Take
-        && let Some(picked) = field.cluster.endpoint(endpoint)
+        && let Some(picked) = candidates.cluster.endpoint(endpoint)
     {
         picked.load.turn.set(running.saturating_sub(total));
     }
     Some(endpoint)
 }
 
-fn least_loaded(field: &Field<'_>, rng: &mut SplitMix64) -> Option<u32> {
-    let metric = field.cluster.balancing.metric;
+fn least_loaded(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<u32> {
+    let metric = candidates.cluster.balancing.metric;
     let mut best: Option<(f64, u32, u32)> = None;
     let mut tied: u64 = 0;
-    for endpoint in field.open_members() {
-        let (cost, weight) = (field.cost(endpoint, metric), field.weight(endpoint));
+    for endpoint in candidates.eligible() {
+        let (cost, weight) = (
+            candidates.cost(endpoint, metric),
+            candidates.weight(endpoint),
+        );
         let order = best.map(|(c, w, _)| compare((cost, weight), (c, w)));
         match order {
             None | Some(std::cmp::Ordering::Less) => {
@@ -207,21 +215,21 @@ fn least_loaded(field: &Field<'_>, rng: &mut SplitMix64) -> Option<u32> {
 
 /// Two distinct endpoints drawn evenly, the less loaded per weight wins, a tie is a coin weighted
 /// like the two (LB-8).
-fn power_of_two(field: &Field<'_>, rng: &mut SplitMix64) -> Option<u32> {
-    let pair = two_distinct(field, rng)?;
-    Some(better(field, pair, rng))
+fn power_of_two(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<u32> {
+    let pair = two_distinct(candidates, rng)?;
+    Some(better(candidates, pair, rng))
 }
 
 /// The better of two; the only one of one.
-fn better(field: &Field<'_>, (first, second): Pair, rng: &mut SplitMix64) -> u32 {
+fn better(candidates: &Candidates<'_>, (first, second): Pair, rng: &mut SplitMix64) -> u32 {
     let Some(second) = second else {
         return first;
     };
-    let metric = field.cluster.balancing.metric;
-    let (w1, w2) = (field.weight(first), field.weight(second));
+    let metric = candidates.cluster.balancing.metric;
+    let (w1, w2) = (candidates.weight(first), candidates.weight(second));
     match compare(
-        (field.cost(first, metric), w1),
-        (field.cost(second, metric), w2),
+        (candidates.cost(first, metric), w1),
+        (candidates.cost(second, metric), w2),
     ) {
         std::cmp::Ordering::Less => first,
         std::cmp::Ordering::Greater => second,
@@ -233,53 +241,58 @@ fn better(field: &Field<'_>, (first, second): Pair, rng: &mut SplitMix64) -> u32
 /// Two endpoints; one where there is no other.
 type Pair = (u32, Option<u32>);
 
-fn two_distinct(field: &Field<'_>, rng: &mut SplitMix64) -> Option<Pair> {
-    let len = field.pool.len();
-    let all_open =
-        field.taken.is_empty() && field.admission == Admission::Ready && field.marks.is_empty();
+fn two_distinct(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pair> {
+    let len = candidates.pool.len();
+    let all_open = candidates.taken.is_empty()
+        && candidates.admit == Admit::Ready
+        && candidates.gates.is_empty();
     if all_open && len > 1 {
         let (first, second) = two_below(len, rng);
-        return Some((field.pool.at(first)?, field.pool.at(second)));
+        return Some((candidates.pool.at(first)?, candidates.pool.at(second)));
     }
-    if let Some(few) = Few::of(field) {
-        return few.two_distinct(rng);
+    if let Some(small) = SmallPool::of(candidates) {
+        return small.two_distinct(rng);
     }
-    let first = draw(field, Draw::Evenly, rng)?;
-    let mut rest = [first; crate::balance::list::LIST_MAX];
-    let end = field
-        .taken
-        .len()
-        .min(crate::balance::list::LIST_MAX.saturating_sub(1));
-    if let (Some(into), Some(from)) = (rest.get_mut(..end), field.taken.get(..end)) {
+    let first = draw(candidates, Draw::Evenly, rng)?;
+    let mut rest = [first; LIST_MAX];
+    let end = candidates.taken.len().min(LIST_MAX.saturating_sub(1));
+    if let (Some(into), Some(from)) = (rest.get_mut(..end), candidates.taken.get(..end)) {
         into.copy_from_slice(from);
     }
     let taken = rest.get(..end.saturating_add(1)).unwrap_or_default();
-    let second = draw(&Field { taken, ..*field }, Draw::Evenly, rng);
+    let second = draw(
+        &Candidates {
+            taken,
+            ..*candidates
+        },
+        Draw::Evenly,
+        rng,
+    );
     Some((first, second))
 }
 
 /// Those of a small pool that may be picked.
-struct Few {
-    open: [u32; FEW_MAX],
+struct SmallPool {
+    open: [u32; SMALL_MAX],
     len: u32,
 }
 
-impl Few {
+impl SmallPool {
     /// `None` for a larger pool.
-    fn of(field: &Field<'_>) -> Option<Self> {
-        let members = field.pool.members();
-        if members.len() > FEW_MAX {
+    fn of(candidates: &Candidates<'_>) -> Option<Self> {
+        let members = candidates.pool.members();
+        if members.len() > SMALL_MAX {
             return None;
         }
-        let mut few = Few {
-            open: [0; FEW_MAX],
+        let mut small = SmallPool {
+            open: [0; SMALL_MAX],
             len: 0,
         };
-        for (place, endpoint) in few.open.iter_mut().zip(field.open_members()) {
+        for (place, endpoint) in small.open.iter_mut().zip(candidates.eligible()) {
             *place = endpoint;
-            few.len = few.len.saturating_add(1);
+            small.len = small.len.saturating_add(1);
         }
-        Some(few)
+        Some(small)
     }
 
     fn at(&self, place: u32) -> Option<u32> {
@@ -324,25 +337,25 @@ enum Draw {
 }
 
 /// An endpoint by chance: places are drawn until one may be picked, for a while.
-fn draw(field: &Field<'_>, how: Draw, rng: &mut SplitMix64) -> Option<u32> {
+fn draw(candidates: &Candidates<'_>, how: Draw, rng: &mut SplitMix64) -> Option<u32> {
     for _ in 0..DRAWS_MAX {
         let place = match how {
-            Draw::Evenly => rng.below(field.pool.len()),
-            Draw::ByWeight => field.pool.draw_place(rng),
+            Draw::Evenly => rng.below(candidates.pool.len()),
+            Draw::ByWeight => candidates.pool.draw_place(rng),
         };
-        let endpoint = field.pool.at(place)?;
-        if field.open(endpoint) {
+        let endpoint = candidates.pool.at(place)?;
+        if candidates.is_eligible(endpoint) {
             return Some(endpoint);
         }
     }
     // One pass: the k-th that may be picked replaces the choice with its share of all so far.
     let mut chosen = None;
     let mut sum: u64 = 0;
-    for endpoint in field.open_members() {
+    for endpoint in candidates.eligible() {
         let share = if how == Draw::Evenly {
             1
         } else {
-            u64::from(field.weight(endpoint))
+            u64::from(candidates.weight(endpoint))
         };
         sum = sum.saturating_add(share);
         if rng.between(1, sum) <= share {

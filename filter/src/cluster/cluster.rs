@@ -1,54 +1,14 @@
 //! A cluster, compiled: everything a pick needs, laid out once per configuration so that no pick
 //! allocates or searches.
 
-use std::rc::Rc;
-
-use crate::base::hash;
-use crate::base::keyed::{self, KeyMap};
-use crate::base::keys;
-use crate::cluster::load::{Load, Loads};
-use crate::cluster::pool::Group;
-use crate::cluster::retry::RetryHeaders;
-use crate::config::{
-    Backoff, ClusterConfig, LoadBalancing, Refusal, State, Sticky, WhenAllUnhealthy,
-};
-use crate::gates::standing::View;
-
-/// A backend of the registry.
-#[derive(Debug)]
-pub struct Backend {
-    /// Its id, for logs.
-    pub id: Box<str>,
-    /// [`hash::backend_key`].
-    pub key: u64,
-    /// The endpoint it stands for.
-    pub endpoint: u32,
-    /// Takes new requests, as far as the registry is concerned.
-    pub normal: bool,
-    /// Serves only when no primary can.
-    pub backup: bool,
-    /// Its share.
-    pub weight: u16,
-    /// What its sticky cookie says; empty where the cluster is not sticky.
-    pub sticky_value: Box<str>,
-}
-
-/// An address of a cluster: one share of the traffic, however many ids it has (LB-18).
-#[derive(Debug)]
-pub struct Endpoint {
-    /// `ip:port` as Envoy spells it.
-    pub address: Box<str>,
-    /// The weight of its heaviest backend in its tier.
-    pub weight: u16,
-    /// The backend that a pick of it means: the heaviest in its tier, the earliest of equals.
-    pub backend: u32,
-    /// No backend of it is a primary.
-    pub backup: bool,
-    /// Some backend of it takes requests.
-    pub normal: bool,
-    /// Its load on this worker.
-    pub load: Rc<Load>,
-}
+use super::endpoint::{Backend, Endpoint, lay_out};
+use super::load::Loads;
+use super::memo::Memo;
+use super::retry::RetryHeaders;
+use super::tier::Tier;
+use crate::base::time::WallTime;
+use crate::base::{hash, keys};
+use crate::config::{Backoff, ClusterConfig, LoadBalancing, Refusal, Sticky, WhenAllUnhealthy};
 
 /// A cluster as one configuration describes it, with the state that outlives configurations.
 #[derive(Debug)]
@@ -76,25 +36,26 @@ pub struct Cluster {
     /// Distinct addresses, in the order of their first backend.
     pub endpoints: Vec<Endpoint>,
     /// Endpoints that take requests and are no backups.
-    pub primaries: Group,
+    pub primaries: Tier,
     /// Endpoints that take requests and are backups.
-    pub backups: Group,
+    pub backups: Tier,
     /// Both, for fail-open.
-    pub all: Group,
+    pub all: Tier,
     /// (backend key, index), sorted, for gates.
     by_key: Vec<(u64, u32)>,
     /// (hash of the sticky value, index), sorted, for cookies.
     by_sticky_value: Vec<(u64, u32)>,
-    pub(crate) view: View,
+    /// What the gates of a later layer mean for it, as they were read last.
+    pub(crate) memo: Memo,
 }
 
 impl Cluster {
     /// Compiles a document; loads that exist already are kept.
-    pub fn compile(config: &ClusterConfig, loads: &mut Loads, now_ns: u64, seed: u32) -> Self {
+    pub fn compile(config: &ClusterConfig, loads: &mut Loads, now: WallTime, seed: u32) -> Self {
         let key = hash::cluster_key(config.name.as_bytes());
-        let (backends, endpoints) = lay_out(config, loads, key, now_ns);
+        let (backends, endpoints) = lay_out(config, loads, key, now);
         let mut by_key: Vec<(u64, u32)> = (0..).zip(&backends).map(|(i, b)| (b.key, i)).collect();
-        keyed::sort(&mut by_key);
+        hash::sort(&mut by_key);
         let sticky_key = |backend: &Backend| hash::text_key(backend.sticky_value.as_bytes());
         let mut by_sticky_value: Vec<(u64, u32)> = match config.sticky {
             Some(_) => (0..)
@@ -103,9 +64,9 @@ impl Cluster {
                 .collect(),
             None => Vec::new(),
         };
-        keyed::sort(&mut by_sticky_value);
+        hash::sort(&mut by_sticky_value);
         let members = |wanted: &dyn Fn(&Endpoint) -> bool| {
-            Group::new(
+            Tier::new(
                 &endpoints,
                 |endpoint| endpoint.normal && wanted(endpoint),
                 seed,
@@ -128,7 +89,7 @@ impl Cluster {
             endpoints,
             by_key,
             by_sticky_value,
-            view: View::default(),
+            memo: Memo::default(),
         }
     }
 
@@ -187,70 +148,5 @@ impl Cluster {
             .iter()
             .position(|e| e.address.as_bytes() == address)?;
         u32::try_from(place).ok()
-    }
-}
-
-/// The backends in the registry's order, and an endpoint for each distinct address of theirs.
-fn lay_out(
-    config: &ClusterConfig,
-    loads: &mut Loads,
-    key: u64,
-    now_ns: u64,
-) -> (Vec<Backend>, Vec<Endpoint>) {
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    let mut places: KeyMap<u32> = KeyMap::default();
-    let mut backends = Vec::with_capacity(config.backends.len());
-    for backend in &config.backends {
-        let index = u32::try_from(backends.len()).unwrap_or(u32::MAX);
-        let address = backend.address.to_string();
-        let load_key = hash::load_key(key, &address);
-        let endpoint = *places.entry(load_key).or_insert_with(|| {
-            endpoints.push(Endpoint {
-                load: loads.of(load_key, now_ns),
-                address: address.as_str().into(),
-                weight: 0,
-                backend: index,
-                backup: true,
-                normal: false,
-            });
-            u32::try_from(endpoints.len().saturating_sub(1)).unwrap_or(u32::MAX)
-        });
-        let sticky_value = config.sticky.as_ref().map(|_| backend.sticky_value());
-        let compiled = Backend {
-            id: backend.id.as_str().into(),
-            key: hash::backend_key(&backend.id, &address),
-            endpoint,
-            normal: backend.state == State::Normal,
-            backup: backend.backup,
-            weight: backend.weight,
-            sticky_value: sticky_value.unwrap_or_default().into(),
-        };
-        if let Some(endpoint) = usize::try_from(endpoint)
-            .ok()
-            .and_then(|e| endpoints.get_mut(e))
-        {
-            endpoint.take_in(&compiled, index);
-        }
-        backends.push(compiled);
-    }
-    (backends, endpoints)
-}
-
-impl Endpoint {
-    /// Takes in one more backend at this address: those that take requests stand for it, primaries
-    /// before backups, the heaviest first, the earliest of equals.
-    fn take_in(&mut self, backend: &Backend, index: u32) {
-        if !backend.normal {
-            return;
-        }
-        let better = !self.normal
-            || (self.backup && !backend.backup)
-            || (self.backup == backend.backup && backend.weight > self.weight);
-        if better {
-            self.weight = backend.weight;
-            self.backend = index;
-        }
-        self.backup = (self.backup || !self.normal) && backend.backup;
-        self.normal = true;
     }
 }

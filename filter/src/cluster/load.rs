@@ -7,56 +7,18 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::base::keyed::KeyMap;
+use super::ewma::PeakEwma;
+use crate::base::hash::KeyMap;
+use crate::base::time::WallTime;
 use crate::config::Metric;
 
-/// Time in which an estimate falls to 1/e (LB-9).
-const DECAY_NS: f64 = 1e9;
-/// What a time is taken for before it was measured, so that a newcomer does not take everything.
-const INITIAL_NS: f64 = 50e6;
 /// An estimate below this is as good as forgotten.
 const FORGOTTEN_NS: f64 = 10_000.0;
-
-/// Peak EWMA of a time: jumps up to a peak at once, forgets it with a decay of one second, also
-/// while nothing is measured (LB-9; what Finagle's peak EWMA comes to when every pick reads it). So
-/// a measurement below the estimate changes nothing, and one that equals it neither.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PeakEwma {
-    estimate_ns: f64,
-    at_ns: u64,
-}
-
-impl PeakEwma {
-    /// The estimate before the first measurement.
-    pub fn new(now_ns: u64) -> Self {
-        PeakEwma {
-            estimate_ns: INITIAL_NS,
-            at_ns: now_ns,
-        }
-    }
-
-    /// The estimate at `now_ns`, nanoseconds.
-    pub fn at(&self, now_ns: u64) -> f64 {
-        self.estimate_ns * self.kept(now_ns)
-    }
-
-    /// Takes a measurement in.
-    pub fn observe(&mut self, value_ns: u64, now_ns: u64) {
-        self.estimate_ns = self.at(now_ns).max(value_ns as f64);
-        self.at_ns = now_ns;
-    }
-
-    /// A clock that steps back forgets as well: an estimate from the future would hold its backend
-    /// down until the clock has caught up.
-    fn kept(&self, now_ns: u64) -> f64 {
-        (-(now_ns.abs_diff(self.at_ns) as f64) / DECAY_NS).exp()
-    }
-}
 
 /// One endpoint's load.
 #[derive(Debug)]
 pub struct Load {
-    /// Names it among workers; see [`hash::load_key`].
+    /// Names it among workers; see [`crate::base::hash::load_key`].
     pub key: u64,
     in_flight: Cell<u32>,
     elsewhere: Cell<u32>,
@@ -68,18 +30,14 @@ pub struct Load {
 }
 
 impl Load {
-    fn new(key: u64, now_ns: u64) -> Self {
-        let none = PeakEwma {
-            estimate_ns: 0.0,
-            at_ns: now_ns,
-        };
+    fn new(key: u64, now: WallTime) -> Self {
         Load {
             key,
             in_flight: Cell::new(0),
             elsewhere: Cell::new(0),
-            time: Cell::new(PeakEwma::new(now_ns)),
+            time: Cell::new(PeakEwma::new(now)),
             measured: Cell::new(false),
-            time_elsewhere: Cell::new(none),
+            time_elsewhere: Cell::new(PeakEwma::none()),
             turn: Cell::new(0),
         }
     }
@@ -99,29 +57,29 @@ impl Load {
         self.in_flight.get()
     }
 
-    /// Streams in flight on all workers, the others' as of their last word.
+    /// Streams in flight on all workers, the others' as of their last report.
     pub fn in_flight_everywhere(&self) -> u32 {
         self.in_flight.get().saturating_add(self.elsewhere.get())
     }
 
     /// Takes in a measured time.
-    pub fn observe(&self, value_ns: u64, now_ns: u64) {
+    pub fn observe(&self, value_ns: u64, now: WallTime) {
         let mut time = self.time.get();
-        time.observe(value_ns, now_ns);
+        time.observe(value_ns, now);
         self.time.set(time);
         self.measured.set(true);
     }
 
     /// The load by a metric, before it is divided by the weight. Where another worker has measured
-    /// and this one has not, its word replaces the initial guess; else the higher estimate counts.
+    /// and this one has not, its estimate replaces the initial guess; else the higher estimate counts.
     /// Forgotten estimates are all alike: where nothing can be measured the streams decide.
-    pub fn cost(&self, metric: Metric, now_ns: u64) -> f64 {
+    pub fn cost(&self, metric: Metric, now: WallTime) -> f64 {
         let streams = f64::from(self.in_flight_everywhere());
         if !metric.is_time() {
             return streams;
         }
-        let elsewhere = self.time_elsewhere.get().at(now_ns);
-        let here = self.time.get().at(now_ns);
+        let elsewhere = self.time_elsewhere.get().at(now);
+        let here = self.time.get().at(now);
         let known_elsewhere = elsewhere > 0.0 && !self.measured.get();
         let estimate = if known_elsewhere {
             elsewhere
@@ -131,42 +89,49 @@ impl Load {
         (streams + 1.0) * estimate.max(FORGOTTEN_NS)
     }
 
-    /// What this worker tells the others: streams in flight and the estimate in nanoseconds, 0
-    /// where nothing was measured; `None` when there is nothing to tell.
-    pub fn word(&self, now_ns: u64) -> Option<(u32, u64)> {
+    /// What this worker tells the others; `None` when there is nothing to tell.
+    pub fn report(&self, now: WallTime) -> Option<LoadReport> {
         let estimate = if self.measured.get() {
-            self.time.get().at(now_ns)
+            self.time.get().at(now)
         } else {
             0.0
         };
-        let estimate = if estimate > FORGOTTEN_NS {
-            estimate as u64
-        } else {
-            0
+        let report = LoadReport {
+            key: self.key,
+            in_flight: self.in_flight.get(),
+            estimate_ns: if estimate > FORGOTTEN_NS {
+                estimate as u64
+            } else {
+                0
+            },
         };
-        let word = (self.in_flight.get(), estimate);
-        (word != (0, 0)).then_some(word)
+        (report.in_flight > 0 || report.estimate_ns > 0).then_some(report)
     }
 
     fn forget_others(&self) {
         self.elsewhere.set(0);
-        self.time_elsewhere.set(PeakEwma {
-            estimate_ns: 0.0,
-            at_ns: 0,
-        });
+        self.time_elsewhere.set(PeakEwma::none());
     }
 
-    fn add_other(&self, in_flight: u32, estimate_ns: u64, now_ns: u64) {
-        self.elsewhere
-            .set(self.elsewhere.get().saturating_add(in_flight));
-        if estimate_ns as f64 > self.time_elsewhere.get().estimate_ns {
-            let word = PeakEwma {
-                estimate_ns: estimate_ns as f64,
-                at_ns: now_ns,
-            };
-            self.time_elsewhere.set(word);
+    fn add_other(&self, report: &LoadReport, now: WallTime) {
+        let elsewhere = self.elsewhere.get().saturating_add(report.in_flight);
+        self.elsewhere.set(elsewhere);
+        let estimate = PeakEwma::of(report.estimate_ns as f64, now);
+        if estimate.peak_ns() > self.time_elsewhere.get().peak_ns() {
+            self.time_elsewhere.set(estimate);
         }
     }
+}
+
+/// What one worker tells the others of an endpoint's load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadReport {
+    /// [`Load::key`].
+    pub key: u64,
+    /// Its streams in flight.
+    pub in_flight: u32,
+    /// Its estimate of the time; 0 where nothing was measured.
+    pub estimate_ns: u64,
 }
 
 /// All loads of one worker, by key.
@@ -175,10 +140,10 @@ pub struct Loads(KeyMap<Rc<Load>>);
 
 impl Loads {
     /// The load of a key, see [`crate::base::hash::load_key`]: the one there is, or a new one.
-    pub fn of(&mut self, key: u64, now_ns: u64) -> Rc<Load> {
+    pub fn of(&mut self, key: u64, now: WallTime) -> Rc<Load> {
         self.0
             .entry(key)
-            .or_insert_with(|| Rc::new(Load::new(key, now_ns)))
+            .or_insert_with(|| Rc::new(Load::new(key, now)))
             .clone()
     }
 
@@ -192,12 +157,12 @@ impl Loads {
         self.0.values().map(Rc::as_ref)
     }
 
-    /// Replaces what other workers said by what they say now: (key, in flight, estimate).
-    pub fn merge(&self, words: impl Iterator<Item = (u64, u32, u64)>, now_ns: u64) {
+    /// Replaces what other workers told by what they tell now.
+    pub fn merge(&self, reports: impl Iterator<Item = LoadReport>, now: WallTime) {
         self.iter().for_each(Load::forget_others);
-        for (key, in_flight, estimate_ns) in words {
-            if let Some(load) = self.0.get(&key) {
-                load.add_other(in_flight, estimate_ns, now_ns);
+        for report in reports {
+            if let Some(load) = self.0.get(&report.key) {
+                load.add_other(&report, now);
             }
         }
     }
@@ -211,53 +176,36 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    #[test]
-    fn lb_9_peak_ewma_vectors() {
-        let mut ewma = PeakEwma::new(0);
-        assert_eq!(ewma.at(0), 50e6, "a newcomer is taken for 50 ms");
-        assert!(
-            (ewma.at(SECOND) - 50e6 / std::f64::consts::E).abs() < 1.0,
-            "decays when read"
-        );
-        ewma.observe(SECOND, 0);
-        assert_eq!(ewma.at(0), 1e9, "jumps up at once");
-        ewma.observe(0, SECOND);
-        assert!((ewma.at(SECOND) - 1e9 / std::f64::consts::E).abs() < 1.0);
-        assert!(
-            ewma.at(6 * SECOND) < 3e6,
-            "a stall is forgotten within some 5 s"
-        );
-        assert!(
-            PeakEwma::new(3600 * SECOND).at(0) < 1.0,
-            "a clock that steps back holds nobody down"
-        );
-        let mut again = PeakEwma::new(0);
-        let before = again.at(9 * SECOND);
-        again.observe(before as u64, 9 * SECOND);
-        assert!(
-            (again.at(9 * SECOND) - before).abs() < 1.0,
-            "no news changes nothing"
-        );
+    fn at(seconds: u64) -> WallTime {
+        WallTime::from_ns(seconds * SECOND)
+    }
+
+    fn report(key: u64, in_flight: u32, estimate_ns: u64) -> LoadReport {
+        LoadReport {
+            key,
+            in_flight,
+            estimate_ns,
+        }
     }
 
     #[test]
     fn lb_7_where_nothing_can_be_measured_the_streams_decide() {
         let mut loads = Loads::default();
-        let (old, new) = (loads.of(1, 0), loads.of(2, 60 * SECOND));
-        let cost = |load: &Load, at| load.cost(Metric::Latency, at);
-        assert!(cost(&old, 61 * SECOND) < cost(&new, 61 * SECOND), "unknown");
-        assert_eq!(cost(&old, 70 * SECOND), cost(&new, 70 * SECOND));
+        let (old, new) = (loads.of(1, at(0)), loads.of(2, at(60)));
+        let cost = |load: &Load, seconds| load.cost(Metric::Latency, at(seconds));
+        assert!(cost(&old, 61) < cost(&new, 61), "unknown");
+        assert_eq!(cost(&old, 70), cost(&new, 70));
         old.begin();
-        for at in [70, 7000] {
-            let twice = 2.0 * cost(&new, at * SECOND);
-            assert_eq!(cost(&old, at * SECOND), twice, "after {at} s");
+        for seconds in [70, 7000] {
+            let twice = 2.0 * cost(&new, seconds);
+            assert_eq!(cost(&old, seconds), twice, "after {seconds} s");
         }
     }
 
     #[test]
     fn rg_20_counts_never_go_below_zero() {
         let mut loads = Loads::default();
-        let load = loads.of(1, 0);
+        let load = loads.of(1, at(0));
         load.end();
         assert_eq!(load.in_flight(), 0);
         load.begin();
@@ -269,12 +217,12 @@ mod tests {
     #[test]
     fn rg_17_a_load_outlives_configurations_but_not_its_last_user() {
         let mut loads = Loads::default();
-        let load = loads.of(1, 0);
+        let load = loads.of(1, at(0));
         load.begin();
         loads.prune();
-        assert_eq!(loads.of(1, 0).in_flight(), 1);
+        assert_eq!(loads.of(1, at(0)).in_flight(), 1);
         assert_eq!(
-            loads.of(2, 0).in_flight(),
+            loads.of(2, at(0)).in_flight(),
             0,
             "another cluster's load is another"
         );
@@ -284,24 +232,22 @@ mod tests {
     }
 
     #[test]
-    fn others_words_add_up_and_are_replaced() {
+    fn others_reports_add_up_and_are_replaced() {
         let mut loads = Loads::default();
-        let load = loads.of(1, 0);
+        let load = loads.of(1, at(0));
         load.begin();
-        loads.merge(
-            [(load.key, 2, 0), (load.key, 3, 7 * SECOND), (99, 9, 9)].into_iter(),
-            0,
-        );
+        let others = [report(1, 2, 0), report(1, 3, 7 * SECOND), report(99, 9, 9)];
+        loads.merge(others.into_iter(), at(0));
         assert_eq!(load.in_flight_everywhere(), 6);
         assert_eq!(
-            load.cost(Metric::Latency, 0),
+            load.cost(Metric::Latency, at(0)),
             7.0 * 7e9,
-            "another's word beats the guess"
+            "another's estimate beats the guess"
         );
-        loads.merge(std::iter::empty(), 0);
+        loads.merge(std::iter::empty(), at(0));
         assert_eq!(load.in_flight_everywhere(), 1);
-        assert_eq!(load.word(0), Some((1, 0)));
-        load.observe(SECOND, 0);
-        assert_eq!(load.word(0), Some((1, SECOND)));
+        assert_eq!(load.report(at(0)), Some(report(1, 1, 0)));
+        load.observe(SECOND, at(0));
+        assert_eq!(load.report(at(0)), Some(report(1, 1, SECOND)));
     }
 }

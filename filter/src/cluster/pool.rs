@@ -1,18 +1,8 @@
-//! Endpoints that are picked among themselves: a tier, split by whether they have weight.
+//! Endpoints that are picked among themselves.
 
 use std::cell::Cell;
 
 use crate::base::random::SplitMix64;
-use crate::cluster::Endpoint;
-
-/// One tier of a cluster.
-#[derive(Debug)]
-pub struct Group {
-    /// Those with a weight.
-    pub weighted: Pool,
-    /// Those of weight 0, picked only when no weighted one can be (LB-4).
-    pub weightless: Pool,
-}
 
 /// Endpoints among which a policy picks, in the registry's order.
 #[derive(Debug)]
@@ -31,28 +21,8 @@ struct Alias {
     other: u32,
 }
 
-impl Group {
-    /// The endpoints for which `wanted` holds. `seed` is where round robin starts, so that workers
-    /// that start together do not turn together.
-    pub fn new(endpoints: &[Endpoint], wanted: impl Fn(&Endpoint) -> bool, seed: u32) -> Self {
-        let (mut weighted, mut weightless) = (Vec::new(), Vec::new());
-        for (index, endpoint) in (0u32..).zip(endpoints).filter(|(_, e)| wanted(e)) {
-            let side = if endpoint.weight > 0 {
-                &mut weighted
-            } else {
-                &mut weightless
-            };
-            side.push((index, endpoint.weight));
-        }
-        Group {
-            weighted: Pool::new(&weighted, seed),
-            weightless: Pool::new(&weightless, seed),
-        }
-    }
-}
-
 impl Pool {
-    fn new(members: &[(u32, u16)], seed: u32) -> Self {
+    pub(super) fn new(members: &[(u32, u16)], seed: u32) -> Self {
         let first = members.first().map(|(_, weight)| *weight);
         let equal = members.iter().all(|(_, weight)| Some(*weight) == first);
         let weights: Vec<u64> = members

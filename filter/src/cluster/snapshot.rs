@@ -3,16 +3,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::cluster::Cluster;
+use super::load::Loads;
 use crate::base::hash;
-use crate::base::keyed::KeyMap;
+use crate::base::hash::KeyMap;
 use crate::base::random::SplitMix64;
-use crate::cluster::Cluster;
-use crate::cluster::load::Loads;
+use crate::base::time::WallTime;
 use crate::config::{ExchangeConfig, FilterConfig, VERDICT_TTL_DEFAULT};
 
 /// Everything one configuration says, ready for picks.
 #[derive(Debug)]
-pub struct Registry {
+pub struct Snapshot {
     /// The revision's hash; 0 in a static configuration.
     pub revision: u64,
     /// The request header that carries the list.
@@ -26,28 +27,21 @@ pub struct Registry {
     places: KeyMap<u32>,
 }
 
-impl Registry {
+impl Snapshot {
     /// Compiles a parsed configuration; loads that exist already are kept (RG-17, AD-5).
     pub fn compile(
         config: &FilterConfig,
         loads: &mut Loads,
-        now_ns: u64,
+        now: WallTime,
         rng: &mut SplitMix64,
     ) -> Self {
         let clusters: Vec<Rc<Cluster>> = config
             .clusters
             .iter()
-            .map(|cluster| {
-                Rc::new(Cluster::compile(
-                    cluster,
-                    loads,
-                    now_ns,
-                    rng.below(u32::MAX),
-                ))
-            })
+            .map(|cluster| Rc::new(Cluster::compile(cluster, loads, now, rng.below(u32::MAX))))
             .collect();
         let revision = hash::parse_hex(&config.revision);
-        Registry {
+        Snapshot {
             revision: revision.unwrap_or_else(|| match config.revision.as_bytes() {
                 b"" => 0,
                 text => hash::text_key(text),

@@ -2,31 +2,31 @@
 
 use crate::base::random::SplitMix64;
 use crate::config::{Policy, State};
-use crate::gates::transition::tidy;
-use crate::testing::drawing::{NOW, SECOND, Sketch};
+use crate::fleet::regimes::tidy;
+use crate::testing::drawing::{Drawing, NOW, SECOND};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn rg_17_an_update_keeps_back_off_health_and_load() {
-    let mut sketch = Sketch::new("a:busy2,unhealthy b");
-    sketch.fail("a");
-    let before = sketch.gates.clone();
-    sketch.redraw("b:w7 a:w3,backup c");
-    assert_eq!((sketch.load("a").in_flight(), sketch.tries("a")), (2, 1));
-    assert_eq!(sketch.gates, before);
-    assert!(!sketch.list().contains(&"a".to_owned()));
-    assert_eq!(sketch.cluster.endpoints.len(), 3);
+    let mut drawing = Drawing::new("a:busy2,unhealthy b");
+    drawing.fail("a");
+    let before = drawing.gates.clone();
+    drawing.redraw("b:w7 a:w3,backup c");
+    assert_eq!((drawing.load("a").in_flight(), drawing.tries("a")), (2, 1));
+    assert_eq!(drawing.gates, before);
+    assert!(!drawing.list().contains(&"a".to_owned()));
+    assert_eq!(drawing.cluster.endpoints.len(), 3);
 }
 
 #[test]
 fn rg_17_a_new_address_under_an_old_id_starts_fresh() {
-    let mut sketch = Sketch::new("a:busy2,cooling b");
-    sketch.redraw("a@z b");
-    assert_eq!((sketch.load("a").in_flight(), sketch.tries("a")), (0, 0));
-    sketch.redraw("a b");
+    let mut drawing = Drawing::new("a:busy2,cooling b");
+    drawing.redraw("a@z b");
+    assert_eq!((drawing.load("a").in_flight(), drawing.tries("a")), (0, 0));
+    drawing.redraw("a b");
     assert_eq!(
-        sketch.words(),
+        drawing.words(),
         "b by Primary alone",
         "the old pair is still in its window"
     );
@@ -34,47 +34,47 @@ fn rg_17_a_new_address_under_an_old_id_starts_fresh() {
 
 #[test]
 fn rg_18_a_removed_backend_has_no_new_requests_and_its_sibling_stays() {
-    let mut sketch = Sketch::new("a a2@a b").policy(Policy::RoundRobin);
-    sketch.load("a").begin();
-    sketch.redraw("a2@a b");
+    let mut drawing = Drawing::new("a a2@a b").policy(Policy::RoundRobin);
+    drawing.load("a").begin();
+    drawing.redraw("a2@a b");
     assert_eq!(
-        sketch.load("a2").in_flight(),
+        drawing.load("a2").in_flight(),
         1,
         "the load is the address's"
     );
-    sketch.shares(100).each("a2 b", 50, 0);
-    sketch.redraw("b");
-    assert_eq!(sketch.shares(100).of("b"), 100);
+    drawing.shares(100).each("a2 b", 50, 0);
+    drawing.redraw("b");
+    assert_eq!(drawing.shares(100).of("b"), 100);
 }
 
 #[test]
 fn rg_18_a_stream_of_a_removed_backend_ends_where_it_began() {
-    let mut sketch = Sketch::new("a b");
-    let stream = sketch
+    let mut drawing = Drawing::new("a b");
+    let stream = drawing
         .cluster
-        .endpoint(sketch.endpoint("a"))
+        .endpoint(drawing.endpoint("a"))
         .unwrap()
         .load
         .clone();
     stream.begin();
-    sketch.redraw("b");
-    sketch.loads.prune();
-    sketch.redraw("b a");
+    drawing.redraw("b");
+    drawing.loads.prune();
+    drawing.redraw("b a");
     assert_eq!(
-        sketch.load("a").in_flight(),
+        drawing.load("a").in_flight(),
         1,
         "still running when it comes back"
     );
     stream.end();
     assert_eq!(
-        (sketch.load("a").in_flight(), sketch.load("b").in_flight()),
+        (drawing.load("a").in_flight(), drawing.load("b").in_flight()),
         (0, 0)
     );
     drop(stream);
-    sketch.redraw("b");
-    sketch.loads.prune();
+    drawing.redraw("b");
+    drawing.loads.prune();
     assert_eq!(
-        sketch.loads.iter().count(),
+        drawing.loads.iter().count(),
         1,
         "RG-19: nobody holds it, nothing stays"
     );
@@ -82,25 +82,25 @@ fn rg_18_a_stream_of_a_removed_backend_ends_where_it_began() {
 
 #[test]
 fn rg_20_draining_and_cordoned_take_no_new_request_and_finish() {
-    let mut sketch = Sketch::new("a b c").policy(Policy::RoundRobin);
-    sketch.load("a").begin();
-    sketch.redraw("a:draining b c:cordoned");
-    assert_eq!(sketch.words(), "b by Primary alone");
-    sketch.load("a").end();
-    sketch.load("a").end();
-    assert_eq!(sketch.load("a").in_flight(), 0);
-    sketch.redraw("a b c");
-    sketch.shares(300).each("a b c", 100, 0);
+    let mut drawing = Drawing::new("a b c").policy(Policy::RoundRobin);
+    drawing.load("a").begin();
+    drawing.redraw("a:draining b c:cordoned");
+    assert_eq!(drawing.words(), "b by Primary alone");
+    drawing.load("a").end();
+    drawing.load("a").end();
+    assert_eq!(drawing.load("a").in_flight(), 0);
+    drawing.redraw("a b c");
+    drawing.shares(300).each("a b c", 100, 0);
 }
 
 #[test]
 fn gates_of_removed_backends_are_forgotten_late() {
-    let mut sketch = Sketch::new("a:waited b");
-    sketch.redraw("b");
-    tidy(&sketch.cluster, &mut sketch.gates, NOW + 599 * SECOND);
-    assert_eq!(sketch.gates.iter().count(), 1, "it may come back");
-    tidy(&sketch.cluster, &mut sketch.gates, NOW + 601 * SECOND);
-    assert!(sketch.gates.encode().is_empty());
+    let mut drawing = Drawing::new("a:waited b");
+    drawing.redraw("b");
+    tidy(&drawing.cluster, &mut drawing.gates, NOW.plus(599 * SECOND));
+    assert_eq!(drawing.gates.iter().count(), 1, "it may come back");
+    tidy(&drawing.cluster, &mut drawing.gates, NOW.plus(601 * SECOND));
+    assert!(drawing.gates.encode().is_empty());
 }
 
 /// Whoever shares an address, in whichever order: the normal ones stand for it, primaries before
@@ -118,43 +118,43 @@ fn lb_18_who_stands_for_an_address() {
         ("a:w0 b@a:w0", "a", false, 0),
         ("a:backup,w9 b@a:w0 c@a:w0", "b", false, 0),
     ] {
-        let sketch = Sketch::new(text);
-        let [endpoint] = &sketch.cluster.endpoints[..] else {
+        let drawing = Drawing::new(text);
+        let [endpoint] = &drawing.cluster.endpoints[..] else {
             panic!("{text}")
         };
-        assert_eq!(sketch.id(0), stands, "{text}");
+        assert_eq!(drawing.id(0), stands, "{text}");
         assert_eq!(
             (endpoint.backup, endpoint.weight, endpoint.normal),
             (backup, weight, true)
         );
     }
-    let gone = Sketch::new("a:draining b@a:cordoned");
+    let gone = Drawing::new("a:draining b@a:cordoned");
     assert!(!gone.cluster.endpoints[0].normal);
 }
 
 #[test]
 fn a_verdict_or_failure_of_one_id_holds_for_its_address() {
-    let mut sketch = Sketch::new("a:unhealthy a2@a b").policy(Policy::RoundRobin);
-    assert_eq!(sketch.words(), "b by Primary alone");
-    sketch.redraw("a:draining,cooling a2@a b");
+    let mut drawing = Drawing::new("a:unhealthy a2@a b").policy(Policy::RoundRobin);
+    assert_eq!(drawing.words(), "b by Primary alone");
+    drawing.redraw("a:draining,cooling a2@a b");
     assert_eq!(
-        sketch.words(),
+        drawing.words(),
         "b by Primary alone",
         "though the failed id is draining"
     );
     // A window from before the clock stepped back hides no other one.
-    let mut sketch = Sketch::new("a:cooling a2@a");
-    let (key, now) = (sketch.key("a2"), sketch.now_ns);
-    sketch.gates.update(key, |gate| {
-        (gate.tries, gate.failed_ns, gate.until_ns) = (1, 2 * now, 2 * now + SECOND);
+    let mut drawing = Drawing::new("a:cooling a2@a");
+    let (key, ahead) = (drawing.key("a2"), drawing.now.plus(drawing.now.ns()));
+    drawing.gates.update(key, |gate| {
+        (gate.tries, gate.failed_at, gate.until) = (1, ahead, ahead.plus(SECOND));
     });
-    assert_eq!(sketch.words(), "refuse AllBackingOff");
+    assert_eq!(drawing.words(), "refuse AllBackingOff");
 }
 
 #[test]
 fn lookups_find_what_is_there_and_nothing_else() {
-    let sketch = Sketch::new("c a:says=s b:says=s d@c").cookie("-");
-    let cluster = &sketch.cluster;
+    let drawing = Drawing::new("c a:says=s b:says=s d@c").cookie("-");
+    let cluster = &drawing.cluster;
     for backend in &cluster.backends {
         assert_eq!(cluster.backend_by_key(backend.key).unwrap().id, backend.id);
     }
@@ -171,15 +171,15 @@ fn lookups_find_what_is_there_and_nothing_else() {
     );
     assert_eq!(
         cluster.keys_at(0).collect::<Vec<_>>(),
-        [sketch.key("c"), sketch.key("d")]
+        [drawing.key("c"), drawing.key("d")]
     );
     assert_eq!(
         cluster.endpoint_at(b"10.0.0.97:80"),
-        Some(sketch.endpoint("a"))
+        Some(drawing.endpoint("a"))
     );
     assert_eq!(cluster.endpoint_at(b"10.0.0.97:8"), None);
     assert!(cluster.endpoint(3).is_none() && cluster.backend(4).is_none());
-    let plain = Sketch::new("a");
+    let plain = Drawing::new("a");
     assert_eq!(
         plain.cluster.backends_by_sticky_value(b"").count(),
         0,
@@ -189,11 +189,11 @@ fn lookups_find_what_is_there_and_nothing_else() {
 
 #[test]
 fn st_1_the_cookie_is_set_only_when_it_says_something_new() {
-    let sketch = Sketch::new("a b:says=x c@b:says=y d:draining").cookie("-");
+    let drawing = Drawing::new("a b:says=x c@b:says=y d:draining").cookie("-");
     let set = |served: &str, said: Option<&'static str>| {
         crate::stream::cookie::set_cookie(
-            &sketch.cluster,
-            sketch.endpoint(served),
+            &drawing.cluster,
+            drawing.endpoint(served),
             said.map(str::as_bytes),
         )
     };
@@ -214,7 +214,7 @@ fn st_1_the_cookie_is_set_only_when_it_says_something_new() {
         set("b", Some("b")).is_some(),
         "the id of one with a sticky id is not its value"
     );
-    let plain = Sketch::new("a");
+    let plain = Drawing::new("a");
     assert_eq!(
         crate::stream::cookie::set_cookie(&plain.cluster, 0, None),
         None,
@@ -224,21 +224,21 @@ fn st_1_the_cookie_is_set_only_when_it_says_something_new() {
 
 #[test]
 fn st_5_the_value_never_shows_an_address() {
-    let sketch = Sketch::new("a").cookie("-").edit(|config| {
+    let drawing = Drawing::new("a").cookie("-").edit(|config| {
         let backend = &mut config.backends[0];
         (backend.id, backend.id_given) = (backend.address.to_string(), false);
     });
-    let value = &sketch.cluster.backends[0].sticky_value;
+    let value = &drawing.cluster.backends[0].sticky_value;
     assert_eq!(value.len(), 8);
-    let line = crate::stream::cookie::set_cookie(&sketch.cluster, 0, None).unwrap();
+    let line = crate::stream::cookie::set_cookie(&drawing.cluster, 0, None).unwrap();
     assert!(line.starts_with(&format!("P={value}; ")) && !line.contains("10.0.0"));
 }
 
 #[test]
 fn every_state_of_the_schema_but_normal_takes_nothing() {
     for state in [State::Draining, State::Cordoned] {
-        let mut sketch = Sketch::new("a").edit(|config| config.backends[0].state = state);
-        sketch.rng = SplitMix64::new(1);
-        assert_eq!(sketch.words(), "refuse NoBackends");
+        let mut drawing = Drawing::new("a").edit(|config| config.backends[0].state = state);
+        drawing.rng = SplitMix64::new(1);
+        assert_eq!(drawing.words(), "refuse NoBackends");
     }
 }

@@ -10,7 +10,7 @@ use super::policy::{
 use super::reader::{ConfigErrors, Object, Path, Report, kind};
 use super::retry::{Backoff, Retry};
 use crate::base::hash;
-use crate::base::keyed::KeyMap;
+use crate::base::hash::KeyMap;
 
 /// Longest name of a cluster, bytes.
 pub const NAME_MAX: usize = 253;

@@ -2,19 +2,20 @@
 
 use std::rc::Rc;
 
-use crate::base::keyed::KeySet;
+use super::heartbeat::Heartbeat;
+use crate::base::hash::KeySet;
+use crate::base::time::WallTime;
 use crate::cluster::load::Load;
-use crate::cluster::snapshot::Registry;
-use crate::fleet::heartbeat::Card;
+use crate::cluster::snapshot::Snapshot;
 
 /// Most endpoints whose last streams are waited for at a time.
-const LEAVING_MAX: usize = 1000;
-/// Time for every worker to have a card, after which "no card" means no worker.
+const DRAINING_MAX: usize = 1000;
+/// Time for every worker to have a heartbeat, after which "no heartbeat" means no worker.
 const SETTLED_NS: u64 = 500_000_000;
 
 /// One that leaves.
 #[derive(Debug)]
-pub struct Leaving {
+pub struct Draining {
     /// Its cluster's name.
     pub cluster: Box<str>,
     /// Its backend's id.
@@ -22,16 +23,16 @@ pub struct Leaving {
     /// `ip:port`.
     pub address: Box<str>,
     load: Rc<Load>,
-    since_ns: u64,
+    since: WallTime,
 }
 
 /// All that leave, as one VM knows them.
 #[derive(Debug, Default)]
-pub struct Leavers(Vec<Leaving>);
+pub struct Drain(Vec<Draining>);
 
-impl Leavers {
+impl Drain {
     /// Notes who took requests before and does not any more, and forgets who does again.
-    pub fn note(&mut self, before: &Registry, after: &Registry, since_ns: u64) {
+    pub fn note(&mut self, before: &Snapshot, after: &Snapshot, since: WallTime) {
         // The same load means the same address in the same cluster.
         let endpoints = after
             .clusters()
@@ -44,32 +45,36 @@ impl Leavers {
         self.0.retain(|left| !staying.contains(left.load.key));
         for cluster in before.clusters() {
             for endpoint in cluster.endpoints.iter().filter(|endpoint| endpoint.normal) {
-                if self.0.len() >= LEAVING_MAX || staying.contains(endpoint.load.key) {
+                if self.0.len() >= DRAINING_MAX || staying.contains(endpoint.load.key) {
                     continue;
                 }
                 let backend = cluster.backend(endpoint.backend);
-                self.0.push(Leaving {
+                self.0.push(Draining {
                     cluster: cluster.name.clone(),
                     backend: backend.map_or_else(Box::default, |backend| backend.id.clone()),
                     address: endpoint.address.clone(),
                     load: endpoint.load.clone(),
-                    since_ns,
+                    since,
                 });
             }
         }
     }
 
     /// Takes out those whose last stream has ended: their servers may be stopped. Nobody is while
-    /// some worker's word is missing: one that is busy, or that runs another revision and may still
-    /// pick them. A worker is known by its card for as long as that counts as running a revision.
-    pub fn take_drained(&mut self, cards: &[Card], revision: u64, now_ns: u64) -> Vec<Leaving> {
-        let mut workers = cards.iter().filter(|card| card.runs(now_ns));
-        if !workers.all(|card| card.is_live(now_ns) && card.revision == revision) {
+    /// some worker's heartbeat is missing: one that is busy, or that runs another revision and may still
+    /// pick them. A worker is known by its heartbeat for as long as that counts as running a revision.
+    pub fn take_drained(
+        &mut self,
+        heartbeats: &[Heartbeat],
+        revision: u64,
+        now: WallTime,
+    ) -> Vec<Draining> {
+        let mut workers = heartbeats.iter().filter(|heartbeat| heartbeat.runs(now));
+        if !workers.all(|heartbeat| heartbeat.is_live(now) && heartbeat.revision == revision) {
             return Vec::new();
         }
-        let drained = |left: &mut Leaving| {
-            now_ns.saturating_sub(left.since_ns) >= SETTLED_NS
-                && left.load.in_flight_everywhere() == 0
+        let drained = |left: &mut Draining| {
+            now.age_of(left.since) >= SETTLED_NS && left.load.in_flight_everywhere() == 0
         };
         self.0.extract_if(.., drained).collect()
     }
@@ -86,30 +91,30 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Later than any card can be old.
-    const NOW: u64 = 10 * REVISION_NS;
+    /// Later than any heartbeat can be old.
+    const NOW: WallTime = WallTime::from_ns(10 * REVISION_NS);
     const REVISION: u64 = 7;
 
-    fn registry(loads: &mut Loads, state: &str) -> Registry {
+    fn registry(loads: &mut Loads, state: &str) -> Snapshot {
         let clusters = json!([{"name": "orders", "backends": [
             {"id": "a", "address": "10.0.0.1:80", "state": state},
             {"id": "b", "address": "10.0.0.2:80"},
         ]}]);
         let json = json!({"schema": 1, "clusters": clusters}).to_string();
         let config = FilterConfig::parse(json.as_bytes()).expect("a good registry");
-        Registry::compile(&config, loads, 0, &mut SplitMix64::new(1))
+        Snapshot::compile(&config, loads, WallTime::default(), &mut SplitMix64::new(1))
     }
 
-    fn card(at_ns: u64, revision: u64) -> Card {
-        Card {
+    fn heartbeat(ago_ns: u64, revision: u64) -> Heartbeat {
+        Heartbeat {
             vm: 1,
-            at_ns,
+            at: WallTime::from_ns(NOW.ns() - ago_ns),
             revision,
-            words: Vec::new(),
+            loads: Vec::new(),
         }
     }
 
-    fn names(drained: &[Leaving]) -> Vec<&str> {
+    fn names(drained: &[Draining]) -> Vec<&str> {
         drained.iter().map(|left| &*left.backend).collect()
     }
 
@@ -120,14 +125,18 @@ mod tests {
         let draining = registry(&mut loads, "Draining");
         let held = &normal.clusters()[0].endpoints[0].load;
         held.begin();
-        let mut leavers = Leavers::default();
-        leavers.note(&normal, &draining, NOW);
-        let later = NOW + SETTLED_NS;
-        assert!(leavers.take_drained(&[], 0, later).is_empty());
+        let mut drain = Drain::default();
+        drain.note(&normal, &draining, NOW);
+        let later = NOW.plus(SETTLED_NS);
+        assert!(drain.take_drained(&[], 0, later).is_empty());
         held.end();
-        assert!(leavers.take_drained(&[], 0, later - 1).is_empty());
-        assert_eq!(names(&leavers.take_drained(&[], 0, later)), ["a"]);
-        assert!(leavers.take_drained(&[], 0, later).is_empty(), "once");
+        assert!(
+            drain
+                .take_drained(&[], 0, NOW.plus(SETTLED_NS - 1))
+                .is_empty()
+        );
+        assert_eq!(names(&drain.take_drained(&[], 0, later)), ["a"]);
+        assert!(drain.take_drained(&[], 0, later).is_empty(), "once");
     }
 
     #[test]
@@ -135,34 +144,34 @@ mod tests {
         let mut loads = Loads::default();
         let normal = registry(&mut loads, "Normal");
         let draining = registry(&mut loads, "Draining");
-        let mut leavers = Leavers::default();
-        leavers.note(&normal, &draining, 0);
-        leavers.note(&draining, &normal, 0);
-        assert!(leavers.take_drained(&[], 0, NOW).is_empty(), "it serves");
-        leavers.note(&normal, &draining, 0);
-        leavers.note(&draining, &normal, 0);
-        leavers.note(&normal, &draining, 0);
-        assert_eq!(names(&leavers.take_drained(&[], 0, NOW)), ["a"]);
+        let mut drain = Drain::default();
+        drain.note(&normal, &draining, WallTime::default());
+        drain.note(&draining, &normal, WallTime::default());
+        assert!(drain.take_drained(&[], 0, NOW).is_empty(), "it serves");
+        drain.note(&normal, &draining, WallTime::default());
+        drain.note(&draining, &normal, WallTime::default());
+        drain.note(&normal, &draining, WallTime::default());
+        assert_eq!(names(&drain.take_drained(&[], 0, NOW)), ["a"]);
     }
 
     #[test]
-    fn rg_19_nobody_is_drained_while_a_workers_word_is_missing() {
+    fn rg_19_nobody_is_drained_while_a_workers_heartbeat_is_missing() {
         let mut loads = Loads::default();
         let normal = registry(&mut loads, "Normal");
         let draining = registry(&mut loads, "Draining");
-        let mut leavers = Leavers::default();
-        leavers.note(&normal, &draining, 0);
-        let fresh = card(NOW, REVISION);
+        let mut drain = Drain::default();
+        drain.note(&normal, &draining, WallTime::default());
+        let fresh = heartbeat(0, REVISION);
         for missing in [
-            card(NOW - HEARTBEAT_NS, REVISION),
-            card(NOW - REVISION_NS + 1, REVISION),
-            card(NOW, REVISION - 1),
+            heartbeat(HEARTBEAT_NS, REVISION),
+            heartbeat(REVISION_NS - 1, REVISION),
+            heartbeat(0, REVISION - 1),
         ] {
-            let cards = [fresh.clone(), missing];
-            assert!(leavers.take_drained(&cards, REVISION, NOW).is_empty());
+            let heartbeats = [fresh.clone(), missing];
+            assert!(drain.take_drained(&heartbeats, REVISION, NOW).is_empty());
         }
-        let cards = [fresh, card(NOW - REVISION_NS, REVISION - 1)];
-        let drained = leavers.take_drained(&cards, REVISION, NOW);
+        let heartbeats = [fresh, heartbeat(REVISION_NS, REVISION - 1)];
+        let drained = drain.take_drained(&heartbeats, REVISION, NOW);
         assert_eq!(names(&drained), ["a"], "the other is no worker any more");
     }
 }

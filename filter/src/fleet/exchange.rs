@@ -33,9 +33,9 @@ pub struct Version {
     pub revision: u64,
 }
 
-/// A configuration that a filter refused, and why; a NACK itself carries no reason.
+/// A configuration that a filter rejected, and why; a NACK itself carries no reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct Rejected {
     /// Its revision; 0 where it could not be read.
     pub revision: u64,
     /// The parser's words.
@@ -51,8 +51,8 @@ pub struct Request {
     pub workers: u32,
     /// The distinct revisions that these workers run.
     pub revisions: Vec<u64>,
-    /// The last configuration that was refused, if any.
-    pub refused: Option<Refused>,
+    /// The last configuration that was rejected, if any.
+    pub rejected: Option<Rejected>,
     /// The verdicts this Envoy has.
     pub have: Version,
 }
@@ -99,9 +99,9 @@ impl Request {
         map.insert("workers".to_owned(), self.workers.into());
         map.insert("revisions".to_owned(), hex_list(&self.revisions));
         map.insert("have".to_owned(), self.have.write());
-        if let Some(refused) = &self.refused {
-            let revision = hash::hex(refused.revision);
-            let value = json!({"revision": revision, "reason": refused.reason});
+        if let Some(rejected) = &self.rejected {
+            let revision = hash::hex(rejected.revision);
+            let value = json!({"revision": revision, "reason": rejected.reason});
             map.insert("refused".to_owned(), value);
         }
         Value::Object(map).to_string()
@@ -111,10 +111,10 @@ impl Request {
     pub fn parse(json: &[u8]) -> Result<Self, MessageError> {
         let value = read_json(json)?;
         let workers = value.get("workers").and_then(Value::as_u64).unwrap_or(0);
-        let refused = value.get("refused").map(|refused| {
+        let rejected = value.get("refused").map(|refused| {
             let revision = key_of(refused.get("revision"), "refused.revision")?;
             let reason = text_of(refused.get("reason"), "refused.reason")?;
-            Ok(Refused { revision, reason })
+            Ok(Rejected { revision, reason })
         });
         let revisions = keys_of(value.get("revisions"), "revisions")?;
         if revisions.len() > REVISIONS_MAX {
@@ -125,7 +125,7 @@ impl Request {
             node: text_of(value.get("node"), "node")?,
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             revisions,
-            refused: refused.transpose()?,
+            rejected: rejected.transpose()?,
             have: Version::read(value.get("have"))?,
         })
     }
@@ -246,7 +246,7 @@ mod tests {
             node: "edge-1".to_owned(),
             workers: 2,
             revisions: vec![1, 2],
-            refused: Some(Refused {
+            rejected: Some(Rejected {
                 revision: 3,
                 reason: "a \"b\"".to_owned(),
             }),

@@ -1,6 +1,7 @@
 //! How long a backend that failed is left alone (RT-1).
 
 use crate::base::random::SplitMix64;
+use crate::base::time::nanos;
 use crate::config::Backoff;
 
 /// The wait after a counted failure, nanoseconds: min(max, base × k) with k an even whole number in
@@ -17,11 +18,6 @@ pub fn wait_ns(backoff: &Backoff, failures_before: u32, rng: &mut SplitMix64) ->
     let steps = rng.between(1, steps_max);
     let wait = nanos(backoff.base).saturating_mul(steps);
     wait.min(nanos(backoff.max))
-}
-
-/// A duration in nanoseconds, as far as 64 bits go.
-pub fn nanos(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

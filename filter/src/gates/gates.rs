@@ -5,7 +5,8 @@
 //! the hash of (id, address), never by position: two configurations may live side by side. A blob of
 //! another format, too short, out of order or otherwise corrupt counts as empty.
 
-use crate::base::keyed::KeySet;
+use crate::base::hash::KeySet;
+use crate::base::time::WallTime;
 
 /// The first byte of a blob; another one is another format.
 const FORMAT: u8 = 1;
@@ -16,8 +17,6 @@ pub const ENTRIES_MAX: usize = 20_000;
 const FAIL_OPEN: u8 = 1;
 const ALL_DOWN: u8 = 2;
 const UNHEALTHY: u8 = 1;
-/// A window that began later than this after "now" was written before the clock stepped back.
-const CLOCK_STEP_NS: u64 = 5_000_000_000;
 /// Entries of backends that no configuration names are dropped this long after their window.
 const STALE_NS: u64 = 600_000_000_000;
 
@@ -31,9 +30,9 @@ pub struct Gate {
     /// The sidecar's verdict.
     pub unhealthy: bool,
     /// When the last counted failure happened, wall clock.
-    pub failed_ns: u64,
+    pub failed_at: WallTime,
     /// When its window ends, wall clock.
-    pub until_ns: u64,
+    pub until: WallTime,
 }
 
 impl Gate {
@@ -43,20 +42,20 @@ impl Gate {
             key,
             tries: 0,
             unhealthy: false,
-            failed_ns: 0,
-            until_ns: 0,
+            failed_at: WallTime::default(),
+            until: WallTime::default(),
         }
     }
 
     /// Whether the backend is inside its back-off window.
-    pub fn backs_off(&self, now_ns: u64) -> bool {
-        now_ns < self.until_ns && !self.is_of_the_future(now_ns)
+    pub fn backs_off(&self, now: WallTime) -> bool {
+        now < self.until && !self.is_of_the_future(now)
     }
 
     /// Whether its failure was counted before the clock stepped back: nothing can be later than it,
     /// so any success clears it.
-    pub fn is_of_the_future(&self, now_ns: u64) -> bool {
-        self.failed_ns > now_ns.saturating_add(CLOCK_STEP_NS)
+    pub fn is_of_the_future(&self, now: WallTime) -> bool {
+        now.stepped_back_since(self.failed_at)
     }
 
     fn holds_nothing(&self) -> bool {
@@ -116,8 +115,8 @@ impl Gates {
         for gate in &self.gates {
             blob.extend_from_slice(&gate.key.to_le_bytes());
             blob.extend_from_slice(&[gate.tries, if gate.unhealthy { UNHEALTHY } else { 0 }]);
-            blob.extend_from_slice(&gate.failed_ns.to_le_bytes());
-            blob.extend_from_slice(&gate.until_ns.to_le_bytes());
+            blob.extend_from_slice(&gate.failed_at.ns().to_le_bytes());
+            blob.extend_from_slice(&gate.until.ns().to_le_bytes());
         }
         blob
     }
@@ -196,14 +195,14 @@ impl Gates {
 
     /// Ends windows that began before the clock stepped back, and drops the back-offs of backends
     /// that `known` denies, once their window is long over.
-    pub fn prune(&mut self, now_ns: u64, known: impl Fn(u64) -> bool) {
+    pub fn prune(&mut self, now: WallTime, known: impl Fn(u64) -> bool) {
         for gate in &mut self.gates {
-            if gate.is_of_the_future(now_ns) {
-                (gate.failed_ns, gate.until_ns) = (now_ns, now_ns);
+            if gate.is_of_the_future(now) {
+                (gate.failed_at, gate.until) = (now, now);
             }
         }
         self.gates.retain(|gate| {
-            let stale = !gate.unhealthy && gate.until_ns.saturating_add(STALE_NS) < now_ns;
+            let stale = !gate.unhealthy && gate.until.plus(STALE_NS) < now;
             !stale || known(gate.key)
         });
     }
@@ -212,14 +211,14 @@ impl Gates {
 fn decode_gate(bytes: &[u8]) -> Option<Gate> {
     let (key, rest) = bytes.split_first_chunk::<8>()?;
     let ([tries, flags], rest) = rest.split_first_chunk::<2>()?;
-    let (failed_ns, rest) = rest.split_first_chunk::<8>()?;
-    let (until_ns, _) = rest.split_first_chunk::<8>()?;
+    let (failed_at, rest) = rest.split_first_chunk::<8>()?;
+    let (until, _) = rest.split_first_chunk::<8>()?;
     Some(Gate {
         key: u64::from_le_bytes(*key),
         tries: *tries,
         unhealthy: flags & UNHEALTHY != 0,
-        failed_ns: u64::from_le_bytes(*failed_ns),
-        until_ns: u64::from_le_bytes(*until_ns),
+        failed_at: WallTime::from_ns(u64::from_le_bytes(*failed_at)),
+        until: WallTime::from_ns(u64::from_le_bytes(*until)),
     })
 }
 
@@ -231,7 +230,9 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const SECOND: u64 = 1_000_000_000;
+    fn at(ns: u64) -> WallTime {
+        WallTime::from_ns(ns)
+    }
 
     fn two() -> Gates {
         let mut gates = Gates {
@@ -240,7 +241,7 @@ mod tests {
         };
         gates.update(9, |gate| gate.unhealthy = true);
         gates.update(3, |gate| {
-            (gate.tries, gate.failed_ns, gate.until_ns) = (2, 5, 8)
+            (gate.tries, gate.failed_at, gate.until) = (2, at(5), at(8))
         });
         gates
     }
@@ -259,7 +260,7 @@ mod tests {
     fn reads_back_sorted() {
         let read = Gates::decode(&two().encode());
         assert_eq!(read, two());
-        assert_eq!(read.of(3).map(|gate| gate.until_ns), Some(8));
+        assert_eq!(read.of(3).map(|gate| gate.until), Some(at(8)));
         assert_eq!(read.of(4), None);
     }
 
@@ -288,18 +289,18 @@ mod tests {
     fn windows_and_a_clock_that_steps_back() {
         let hour = 3_600_000_000_000;
         let gate = Gate {
-            failed_ns: hour,
-            until_ns: hour + 1000,
+            failed_at: at(hour),
+            until: at(hour + 1000),
             ..Gate::open(1)
         };
-        assert!(gate.backs_off(hour) && gate.backs_off(hour + 999));
-        assert!(!gate.backs_off(hour + 1000));
+        assert!(gate.backs_off(at(hour)) && gate.backs_off(at(hour + 999)));
+        assert!(!gate.backs_off(at(hour + 1000)));
         assert!(
-            gate.backs_off(hour - 1),
+            gate.backs_off(at(hour - 1)),
             "another worker's clock reading may be a little older"
         );
         assert!(
-            !gate.backs_off(hour / 2),
+            !gate.backs_off(at(hour / 2)),
             "a clock set back by half an hour holds nobody"
         );
     }
@@ -326,29 +327,29 @@ mod tests {
     #[test]
     fn forgotten_backends_are_dropped_late() {
         let mut gates = two();
-        gates.prune(STALE_NS, |_| false);
+        gates.prune(at(STALE_NS), |_| false);
         assert!(gates.of(3).is_some());
-        gates.prune(STALE_NS + 9, |key| key == 3);
+        gates.prune(at(STALE_NS + 9), |key| key == 3);
         assert!(gates.of(3).is_some());
-        gates.prune(STALE_NS + 9, |_| false);
+        gates.prune(at(STALE_NS + 9), |_| false);
         assert!(gates.of(3).is_none() && gates.of(9).is_some());
     }
 
     #[test]
     fn a_window_from_before_the_clock_stepped_back_ends_now() {
-        let mut gates = Gates::default();
-        let later = SECOND + CLOCK_STEP_NS;
-        for (key, failed_ns) in [(1, later), (2, later + 1)] {
+        let (now, mut gates) = (at(1_000_000_000), Gates::default());
+        let (a_moment, hour) = (1_000_000_000, 3_600_000_000_000);
+        for (key, failed_at) in [(1, now.plus(a_moment)), (2, now.plus(hour))] {
             gates.update(key, |gate| {
-                (gate.tries, gate.failed_ns, gate.until_ns) = (3, failed_ns, u64::MAX);
+                (gate.tries, gate.failed_at, gate.until) = (3, failed_at, at(u64::MAX));
             });
         }
-        gates.prune(SECOND, |_| true);
-        assert!(gates.of(1).is_some_and(|gate| gate.backs_off(SECOND)));
+        gates.prune(now, |_| true);
+        assert!(gates.of(1).is_some_and(|gate| gate.backs_off(now)));
         assert!(
             gates
                 .of(2)
-                .is_some_and(|gate| gate.tries == 3 && gate.until_ns == SECOND)
+                .is_some_and(|gate| gate.tries == 3 && gate.until == now)
         );
     }
 

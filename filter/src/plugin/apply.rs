@@ -9,14 +9,14 @@ use super::shared;
 use super::vm::Vm;
 use crate::balance::route::{PickReason, Plan, RefusalReason};
 use crate::cluster::retry;
-use crate::cluster::snapshot::Registry;
-use crate::gates::transition;
+use crate::cluster::snapshot::Snapshot;
+use crate::gates::availability;
 
 /// Longest request id that is repeated in a 503's body, bytes.
 const REQUEST_ID_MAX: usize = 128;
 
 /// Writes the list and the headers that make Envoy walk it. Request headers phase.
-pub fn forward(vm: &Vm, registry: &Registry, arrival: &Arrival, plan: &Plan) {
+pub fn forward(vm: &Vm, snapshot: &Snapshot, arrival: &Arrival, plan: &Plan) {
     let cluster = &arrival.cluster;
     let retry = &cluster.retry;
     let retry_on = retry.retry_on(&arrival.method, plan.alone);
@@ -43,7 +43,7 @@ pub fn forward(vm: &Vm, registry: &Registry, arrival: &Arrival, plan: &Plan) {
     } else {
         plan.list.len().saturating_sub(1)
     };
-    host::set_request_header(&registry.header, Some(list.as_bytes()));
+    host::set_request_header(&snapshot.header, Some(list.as_bytes()));
     host::set_request_header(retry::MAX_RETRIES, Some(digit(retries)));
     if retries > 0 && !retry_on.is_empty() {
         host::set_request_header(retry::RETRY_ON, Some(retry_on.as_bytes()));
@@ -61,18 +61,13 @@ pub fn forward(vm: &Vm, registry: &Registry, arrival: &Arrival, plan: &Plan) {
 }
 
 fn count_pick(vm: &Vm, arrival: &Arrival, plan: &Plan) {
-    let reason = match plan.reason {
-        // Envoy's own counters have these already.
-        PickReason::Primary => None,
-        PickReason::Backup => Some("backup"),
-        PickReason::Sticky => Some("sticky"),
-        PickReason::FailOpen => Some("fail_open"),
-    };
-    if let Some(reason) = reason {
-        vm.stats.count(&arrival.cluster, Counter::Pick(reason));
+    // Envoy's own counters have the primaries already.
+    if plan.reason != PickReason::Primary {
+        let counter = Counter::Pick(plan.reason.name());
+        vm.metrics.count(&arrival.cluster, counter);
     }
     if plan.sticky_lost {
-        vm.stats
+        vm.metrics
             .count(&arrival.cluster, Counter::Pick("sticky_lost"));
     }
 }
@@ -80,9 +75,9 @@ fn count_pick(vm: &Vm, arrival: &Arrival, plan: &Plan) {
 /// Moves the fail-open latch when a pick found it the other way round (GT-7): one CAS, one event,
 /// whichever worker is first.
 pub fn latch_fail_open(vm: &Vm, arrival: &Arrival, entered: bool) {
-    shared::change_gates(&arrival.cluster, &vm.stats, |gates| {
+    shared::change_gates(&arrival.cluster, &vm.metrics, |gates| {
         let mut events = Vec::new();
-        transition::fail_open(entered, gates, &mut events);
+        availability::fail_open(entered, gates, &mut events);
         events
     });
 }
@@ -91,7 +86,7 @@ pub fn latch_fail_open(vm: &Vm, arrival: &Arrival, entered: bool) {
 /// headers phase.
 pub fn refuse(vm: &Vm, arrival: &Arrival, reason: RefusalReason, retry_after_ns: Option<u64>) {
     let cluster = &arrival.cluster;
-    vm.stats.count(cluster, Counter::refusal(reason));
+    vm.metrics.count(cluster, Counter::refusal(reason));
     let (content_type, body) = match &cluster.refusal {
         Some(refusal) => (refusal.content_type.as_str(), refusal.body.clone()),
         None => ("application/json", body(&cluster.name, reason)),
@@ -112,19 +107,10 @@ fn body(cluster: &str, reason: RefusalReason) -> String {
     id.truncate(REQUEST_ID_MAX);
     let id = String::from_utf8_lossy(&id);
     json!({
-        "error": "no backend available", "cluster": cluster, "reason": reason_name(reason),
+        "error": "no backend available", "cluster": cluster, "reason": reason.name(),
         "requestId": id,
     })
     .to_string()
-}
-
-/// A refusal's reason, in the body and in the counter.
-pub fn reason_name(reason: RefusalReason) -> &'static str {
-    match reason {
-        RefusalReason::NoBackends => "no_backends",
-        RefusalReason::AllUnhealthy => "all_unhealthy",
-        RefusalReason::AllBackingOff => "all_backing_off",
-    }
 }
 
 fn digit(number: usize) -> &'static [u8] {

@@ -11,17 +11,20 @@ use super::vm::Vm;
 use super::{apply, host, shared};
 use crate::balance::list::List;
 use crate::balance::route::{self, Decision, Facts, PickReason, Plan};
+use crate::base::time::WallTime;
 use crate::cluster::Cluster;
 use crate::cluster::load::Load;
-use crate::cluster::snapshot::Registry;
+use crate::cluster::snapshot::Snapshot;
 use crate::config::Metric;
-use crate::gates::transition::{self, Change, Outcome, Server};
+use crate::gates::transition::GateChange;
+use crate::gates::view::GatesView;
+use crate::stream::attempts::{self, Outcome, Server};
 use crate::stream::cookie;
 
 /// One stream. It may outlive its configuration by hours.
 pub struct Stream {
     vm: Rc<Vm>,
-    registry: Option<Rc<Registry>>,
+    snapshot: Option<Rc<Snapshot>>,
     stage: Stage,
 }
 
@@ -41,51 +44,51 @@ struct Picked {
     list: List,
     load: Rc<Load>,
     /// What the client's sticky cookie said.
-    said: Option<Vec<u8>>,
-    picked_ns: u64,
+    cookie: Option<Vec<u8>>,
+    picked_at: WallTime,
     /// When all of the request was here: from then on nobody's time counts but the backend's.
-    whole_ns: Option<u64>,
+    whole_at: Option<WallTime>,
     /// Some entry had failures counted against it: its success is news.
     had_failures: bool,
 }
 
 impl Stream {
     /// A stream that has not begun.
-    pub fn new(vm: Rc<Vm>, registry: Option<Rc<Registry>>) -> Self {
+    pub fn new(vm: Rc<Vm>, snapshot: Option<Rc<Snapshot>>) -> Self {
         Stream {
             vm,
-            registry,
+            snapshot,
             stage: Stage::Idle,
         }
     }
 
     fn pick(&mut self, end_of_stream: bool) -> Action {
-        let Some(registry) = self.registry.take() else {
+        let Some(snapshot) = self.snapshot.take() else {
             return Action::Continue;
         };
-        let Some(mut arrival) = gather::arrival(&registry) else {
+        let Some(mut arrival) = gather::arrival(&snapshot) else {
             return Action::Continue;
         };
         let vm = &self.vm;
         let (decision, latched, had_failures) = {
             let cluster = &arrival.cluster;
-            cluster.with_marks(&arrival.gates.0, arrival.gates.1, |marks| {
-                let sticky = arrival.said.as_deref();
+            GatesView::with(cluster, &arrival.gates.0, arrival.gates.1, |gates| {
+                let sticky = arrival.cookie.as_deref();
                 let facts = Facts {
                     cluster,
-                    marks,
+                    gates,
                     sticky,
-                    now_ns: arrival.now_ns,
+                    now: arrival.now,
                 };
                 let decision = vm.with_rng(|rng| route::route(&facts, rng));
                 let had_failures = match &decision {
                     Decision::Forward(Plan { list, .. }) => list
                         .entries()
                         .iter()
-                        .any(|e| marks.of(*e).is_some_and(|m| m.tries > 0)),
+                        .any(|e| gates.of(*e).is_some_and(|gate| gate.tries > 0)),
                     Decision::Refuse { .. } => false,
                 };
-                (decision, marks.fail_open, had_failures)
+                (decision, gates.fail_open, had_failures)
             })
         };
         match decision {
@@ -97,7 +100,7 @@ impl Stream {
                 Action::Pause
             }
             Decision::Forward(plan) => {
-                apply::forward(vm, &registry, &arrival, &plan);
+                apply::forward(vm, &snapshot, &arrival, &plan);
                 let failing_open = plan.reason == PickReason::FailOpen;
                 if failing_open != latched {
                     apply::latch_fail_open(vm, &arrival, failing_open);
@@ -113,9 +116,9 @@ impl Stream {
                 self.stage = Stage::Picked(Box::new(Picked {
                     list: plan.list,
                     load,
-                    said: arrival.said.take(),
-                    picked_ns: arrival.now_ns,
-                    whole_ns: end_of_stream.then_some(arrival.now_ns),
+                    cookie: arrival.cookie.take(),
+                    picked_at: arrival.now,
+                    whole_at: end_of_stream.then_some(arrival.now),
                     had_failures,
                     cluster: arrival.cluster,
                 }));
@@ -142,7 +145,7 @@ impl Stream {
             return;
         };
         let cluster = &picked.cluster;
-        if let Some(line) = cookie::set_cookie(cluster, served, picked.said.as_deref()) {
+        if let Some(line) = cookie::set_cookie(cluster, served, picked.cookie.as_deref()) {
             host::add_response_header("set-cookie", &line);
         }
         let Some(endpoint) = cluster.endpoint(served) else {
@@ -169,33 +172,33 @@ impl Stream {
     /// Reads who failed and who served out of the attempts, counts it, and changes the gates if
     /// that is news.
     fn account(&self, picked: &Picked, attempts: &Attempts) -> Outcome {
-        let (cluster, stats) = (&picked.cluster, &self.vm.stats);
+        let (cluster, metrics) = (&picked.cluster, &self.vm.metrics);
         let seen = attempts.observation();
-        let outcome = transition::judge(cluster, &picked.list, cluster.retry.transport_only, &seen);
+        let outcome = attempts::judge(cluster, &picked.list, cluster.retry.transport_only, &seen);
         for _ in outcome.failed.entries() {
-            stats.count(cluster, Counter::Failure("connect"));
+            metrics.count(cluster, Counter::Failure("connect"));
         }
         if outcome.exhausted {
-            stats.count(cluster, Counter::Exhausted);
+            metrics.count(cluster, Counter::Exhausted);
         }
         let served = match outcome.server {
             Server::Endpoint(served) => Some(served),
             Server::Spill => {
-                stats.count(cluster, Counter::Pick("spill"));
+                metrics.count(cluster, Counter::Pick("spill"));
                 None
             }
             Server::Nobody => None,
         };
         if !outcome.failed.is_empty() || (picked.had_failures && served.is_some()) {
-            let now_ns = host::now_ns();
-            let change = Change {
-                failed: outcome.failed,
+            let now = host::now();
+            let change = GateChange {
+                failed: outcome.failed.entries(),
                 served,
-                picked_ns: picked.picked_ns,
-                now_ns,
+                picked_at: picked.picked_at,
+                now,
             };
             let vm = &self.vm;
-            shared::change_gates(cluster, stats, |gates| {
+            shared::change_gates(cluster, metrics, |gates| {
                 vm.with_rng(|rng| change.apply(cluster, gates, rng))
             });
         }
@@ -211,14 +214,14 @@ fn observe_time(picked: &Picked, load: &Load, attempts: &Attempts) {
     if !metric.is_time() || attempts.observation().attempts != 1 {
         return;
     }
-    let now_ns = host::now_ns();
+    let now = host::now();
     let time_ns = match metric {
         Metric::ConnectionTime => gather::connection_time_ns(),
         // An answer that began before the whole request was here says nothing of either.
-        _ => picked.whole_ns.map(|whole| now_ns.saturating_sub(whole)),
+        _ => picked.whole_at.map(|whole| now.since(whole)),
     };
     if let Some(time_ns) = time_ns {
-        load.observe(time_ns, now_ns);
+        load.observe(time_ns, now);
     }
 }
 
@@ -242,7 +245,7 @@ impl HttpContext for Stream {
             && end_of_stream
             && picked.cluster.balancing.metric.is_time()
         {
-            picked.whole_ns = Some(host::now_ns());
+            picked.whole_at = Some(host::now());
         }
         Action::Continue
     }

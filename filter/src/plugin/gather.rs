@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::host;
+use crate::base::time::WallTime;
 use crate::cluster::Cluster;
-use crate::cluster::snapshot::Registry;
-use crate::gates::transition::{Ending, Observation};
+use crate::cluster::snapshot::Snapshot;
+use crate::stream::attempts::{Ending, Observation};
 use crate::stream::cookie;
 
 /// Envoy's response flag for: no connection to the upstream could be made.
@@ -20,28 +21,28 @@ pub struct Arrival {
     /// The cluster's gates and their version.
     pub gates: (Vec<u8>, u32),
     /// What the client's sticky cookie said.
-    pub said: Option<Vec<u8>>,
+    pub cookie: Option<Vec<u8>>,
     /// The method.
     pub method: Vec<u8>,
     /// Wall clock.
-    pub now_ns: u64,
+    pub now: WallTime,
 }
 
 /// Reads a request, and takes the sticky cookie out of its headers; `None` when it is none of ours.
 /// Request headers phase.
-pub fn arrival(registry: &Registry) -> Option<Arrival> {
+pub fn arrival(snapshot: &Snapshot) -> Option<Arrival> {
     let name = host::property("xds\0cluster_name")?;
-    let cluster = registry.cluster(&name)?;
-    let said = cluster
+    let cluster = snapshot.cluster(&name)?;
+    let cookie = cluster
         .sticky
         .as_ref()
         .and_then(|sticky| take_cookie(&sticky.cookie));
     Some(Arrival {
         gates: host::shared(&cluster.gates_key),
         cluster: cluster.clone(),
-        said,
+        cookie,
         method: host::request_header(":method").unwrap_or_default(),
-        now_ns: host::now_ns(),
+        now: host::now(),
     })
 }
 

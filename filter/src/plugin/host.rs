@@ -13,18 +13,18 @@ use std::time::{Duration, UNIX_EPOCH};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType, Status};
 
-use crate::gates::backoff::nanos;
+use crate::base::time::{WallTime, nanos};
 
 /// A key that does not exist is created with this, which no stored value ever has: the second of
 /// two creators gets a mismatch.
 const CREATE: u32 = u32::MAX;
 
-/// Wall clock in nanoseconds; 0 where there is none. Any phase.
-pub fn now_ns() -> u64 {
+/// The wall clock; 1970 where there is none. Any phase.
+pub fn now() -> WallTime {
     let since = hostcalls::get_current_time()
         .ok()
         .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, nanos)
+    WallTime::from_ns(since.map_or(0, nanos))
 }
 
 /// A property's bytes; absent, empty and unreadable are the same. The parts of its path have a NUL

@@ -6,8 +6,7 @@ use proxy_wasm::types::MetricType;
 
 use super::host;
 use crate::balance::route::RefusalReason;
-use crate::base::hash;
-use crate::base::keyed::KeyMap;
+use crate::base::hash::{self, KeyMap};
 use crate::cluster::Cluster;
 use crate::gates::event::Event;
 
@@ -31,7 +30,7 @@ pub enum Counter {
 impl Counter {
     /// The counter of a refusal.
     pub fn refusal(reason: RefusalReason) -> Self {
-        Counter::Refusal(super::apply::reason_name(reason))
+        Counter::Refusal(reason.name())
     }
 
     fn name(self, cluster: &str) -> String {
@@ -51,7 +50,7 @@ impl Counter {
     }
 }
 
-/// A gauge of one cluster; the same fact on every worker, recorded by one of them.
+/// A gauge of one cluster; the same fact on every worker, gauges by one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gauge {
     /// Backends that are available (GT-9).
@@ -118,9 +117,9 @@ fn tagged(name: &str, cluster: &str, reason: &str) -> String {
 /// The ids of one VM's metrics, by a hash of what they are. Bounded by the clusters this VM has
 /// seen.
 #[derive(Debug, Default)]
-pub struct Stats(RefCell<KeyMap<u32>>);
+pub struct Metrics(RefCell<KeyMap<u32>>);
 
-impl Stats {
+impl Metrics {
     /// Counts one.
     pub fn count(&self, cluster: &Cluster, counter: Counter) {
         let (name, reason) = counter.parts();

@@ -7,75 +7,64 @@ use proxy_wasm::types::Status;
 
 use super::metrics::Whole;
 use super::vm::Vm;
-use super::{host, shared, tick};
-use crate::base::hash;
-use crate::base::keyed::KeySet;
+use super::{host, leader, shared};
+use crate::base::hash::{self, KeySet};
 use crate::base::keys;
+use crate::base::time::WallTime;
 use crate::cluster::Cluster;
-use crate::cluster::snapshot::Registry;
+use crate::cluster::snapshot::Snapshot;
 use crate::config::ExchangeConfig;
 use crate::fleet::exchange::{
     Answer, CONTENT_TYPE, ClusterVerdicts, MESSAGE_MAX, PATH, REVISIONS_MAX, Request, Version,
 };
-use crate::fleet::heartbeat::{Card, Heard, Refusal};
-use crate::fleet::schedule::{self, Posting};
-use crate::gates::Gates;
-use crate::gates::backoff::nanos;
-use crate::gates::transition;
+use crate::fleet::heartbeat::Heartbeat;
+use crate::fleet::rejection::Rejection;
+use crate::fleet::schedule::Schedule;
+use crate::fleet::verdicts::VerdictState;
+use crate::gates::{Gates, availability};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The state of one root's exchange.
+/// One root's link to the sidecar.
 #[derive(Default)]
-pub struct Exchange {
-    posting: Posting,
+pub struct SidecarLink {
+    schedule: Schedule,
     node: Option<String>,
     /// What the workers ran at the last tick.
     revisions: Vec<u64>,
     workers: u32,
-    /// Where the next turn of the gauges begins.
-    turn: usize,
 }
 
-impl Exchange {
-    /// The next clusters in turn, at most `count`.
-    pub fn turn<'a>(
-        &mut self,
-        clusters: &'a [Rc<Cluster>],
-        count: usize,
-    ) -> impl Iterator<Item = &'a Rc<Cluster>> {
-        let start = if self.turn < clusters.len() {
-            self.turn
-        } else {
-            0
-        };
-        self.turn = start.saturating_add(count);
-        clusters.iter().skip(start).take(count)
-    }
-
+impl SidecarLink {
     /// Notes what the workers run.
-    pub fn look_at(&mut self, cards: &[Card], now_ns: u64) {
-        let live = cards.iter().filter(|card| card.is_live(now_ns)).count();
+    pub fn look_at(&mut self, heartbeats: &[Heartbeat], now: WallTime) {
+        let live = heartbeats
+            .iter()
+            .filter(|heartbeat| heartbeat.is_live(now))
+            .count();
         self.workers = u32::try_from(live).unwrap_or(u32::MAX);
-        let revisions: KeySet = cards.iter().map(|card| card.revision).collect();
+        let revisions: KeySet = heartbeats
+            .iter()
+            .map(|heartbeat| heartbeat.revision)
+            .collect();
         self.revisions = revisions.iter().collect();
         self.revisions.truncate(REVISIONS_MAX);
     }
 
     /// Posts, unless a post is under way, the last ones failed just now, or another VM has the
     /// lease.
-    pub fn post_if_due(&mut self, vm: &Vm, registry: &Registry, now_ns: u64) {
-        let Some(config) = &registry.exchange else {
+    pub fn post_if_due(&mut self, vm: &Vm, snapshot: &Snapshot, now: WallTime) {
+        let Some(config) = &snapshot.exchange else {
             return;
         };
-        if !self.posting.is_due(now_ns) || !tick::claim_lease(vm, now_ns) {
+        if !self.schedule.is_due(now) || !leader::claim_lease(vm, now) {
             return;
         }
-        let stands = heard().0.version;
-        let body = self.request(self.posting.have(stands)).to_json();
+        let stands = verdict_state().0.version;
+        let body = self.request(self.schedule.have(stands)).to_json();
         match send(config, &body) {
-            Ok(token) => self.posting.sent(token, stands, now_ns),
-            Err(_) => self.failed(vm, now_ns, "not sent"),
+            Ok(token) => self.schedule.sent(token, stands, now),
+            Err(_) => self.failed(vm, now, "not sent"),
         }
     }
 
@@ -88,53 +77,52 @@ impl Exchange {
             node: node.clone(),
             workers: self.workers,
             revisions: self.revisions.clone(),
-            refused: Refusal::decode(&host::shared(keys::REFUSED).0).map(|refusal| refusal.0),
+            rejected: Rejection::decode(&host::shared(keys::REJECTED).0).map(|record| record.0),
             have,
         }
     }
 
     /// Takes an answer in: how many headers and how many bytes of body it has. Calls that were given
     /// up before are passed over.
-    pub fn answered(&mut self, vm: &Vm, registry: &Registry, token: u32, size: (usize, usize)) {
-        let Some(asked) = self.posting.answered(token) else {
+    pub fn answered(&mut self, vm: &Vm, snapshot: &Snapshot, token: u32, size: (usize, usize)) {
+        let Some(asked) = self.schedule.answered(token) else {
             return;
         };
-        let now_ns = host::now_ns();
+        let now = host::now();
         match read_answer(size) {
             Ok(answer) => {
-                self.posting.succeeded();
-                vm.stats.count_whole(Whole::ExchangesDone);
-                if take_in(vm, registry, &answer, asked, now_ns) && answer.full {
-                    self.posting.took_full();
+                self.schedule.succeeded();
+                vm.metrics.count_whole(Whole::ExchangesDone);
+                if take_in(vm, snapshot, &answer, asked, now) && answer.full {
+                    self.schedule.took_full();
                 }
             }
-            Err(why) => self.failed(vm, now_ns, &why),
+            Err(why) => self.failed(vm, now, &why),
         }
     }
 
-    fn failed(&mut self, vm: &Vm, now_ns: u64, why: &str) {
-        if self.posting.failed(now_ns) {
+    fn failed(&mut self, vm: &Vm, now: WallTime, why: &str) {
+        if self.schedule.failed(now) {
             log::warn!("event=exchange_failed reason={why:?}");
         }
-        vm.stats.count_whole(Whole::ExchangesFailed);
+        vm.metrics.count_whole(Whole::ExchangesFailed);
     }
 
     /// Lets verdicts decay to "unknown", which counts as healthy, once the sidecar has been silent
     /// for longer than they hold (HC-23).
-    pub fn expire_verdicts(&mut self, vm: &Vm, registry: &Registry, now_ns: u64) {
-        let (heard, place) = heard();
-        let silent_ns = now_ns.saturating_sub(heard.at_ns);
-        if heard == Heard::default() || silent_ns < nanos(registry.verdict_ttl()) {
+    pub fn expire_verdicts(&mut self, vm: &Vm, snapshot: &Snapshot, now: WallTime) {
+        let (state, version) = verdict_state();
+        let Some(silent_ns) = state.expired(snapshot.verdict_ttl(), now) else {
             return;
-        }
+        };
         let judged = |cluster: &Rc<Cluster>| judge(vm, cluster, &[], |_| true);
-        if registry.clusters().iter().all(judged) {
+        if snapshot.clusters().iter().all(judged) {
             log::warn!(
                 "event=verdicts_expired silent_s={}",
                 silent_ns.div_euclid(1_000_000_000)
             );
-            vm.stats.count_whole(Whole::VerdictsExpired);
-            settle(Heard::default(), place, now_ns);
+            vm.metrics.count_whole(Whole::VerdictsExpired);
+            replace_verdict_state(VerdictState::default(), version, now);
         }
     }
 }
@@ -171,21 +159,21 @@ fn read_answer((headers, body_size): (usize, usize)) -> Result<Answer, String> {
 }
 
 /// Whether all of it is in the gates.
-fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, asked: Version, now_ns: u64) -> bool {
-    let (stands, place) = heard();
-    let Some(mut heard) = schedule::hear(stands, asked, answer.version, now_ns) else {
+fn take_in(vm: &Vm, snapshot: &Snapshot, answer: &Answer, asked: Version, now: WallTime) -> bool {
+    let (stands, version) = verdict_state();
+    let Some(mut state) = stands.after(asked, answer.version, now) else {
         return false;
     };
     let mut done = true;
     for verdicts in &answer.clusters {
-        done &= apply(vm, registry, verdicts, answer.full);
+        done &= apply(vm, snapshot, verdicts, answer.full);
     }
     if answer.full {
         let names = answer.clusters.iter().map(|verdicts| &verdicts.name);
         let named: KeySet = names
             .map(|name| hash::cluster_key(name.as_bytes()))
             .collect();
-        for cluster in registry
+        for cluster in snapshot
             .clusters()
             .iter()
             .filter(|c| !named.contains(c.key))
@@ -195,26 +183,26 @@ fn take_in(vm: &Vm, registry: &Registry, answer: &Answer, asked: Version, now_ns
     }
     if !done {
         // What could not be written is asked for again: the version stays.
-        heard.version = asked;
+        state.version = asked;
     }
-    settle(heard, place, now_ns);
+    replace_verdict_state(state, version, now);
     done
 }
 
 /// Which verdicts stand, and the version of that record.
-fn heard() -> (Heard, u32) {
-    let (record, place) = host::shared(keys::HEARD);
-    (Heard::decode(&record), place)
+fn verdict_state() -> (VerdictState, u32) {
+    let (record, version) = host::shared(keys::VERDICTS);
+    (VerdictState::decode(&record), version)
 }
 
-/// Says which verdicts stand after the gates were changed, if nobody has said so meanwhile.
-fn settle(heard: Heard, place: u32, now_ns: u64) {
-    if !host::replace_shared(keys::HEARD, &heard.encode(), place) {
-        host::set_shared(keys::HEARD, &schedule::outrun(now_ns).encode());
+/// Says which verdicts stand after the gates were changed, unless another VM has said so meanwhile.
+fn replace_verdict_state(state: VerdictState, version: u32, now: WallTime) {
+    if !host::replace_shared(keys::VERDICTS, &state.encode(), version) {
+        host::set_shared(keys::VERDICTS, &VerdictState::unknown(now).encode());
     }
 }
 
-fn apply(vm: &Vm, registry: &Registry, verdicts: &ClusterVerdicts, full: bool) -> bool {
+fn apply(vm: &Vm, snapshot: &Snapshot, verdicts: &ClusterVerdicts, full: bool) -> bool {
     let ClusterVerdicts {
         name,
         unhealthy,
@@ -225,7 +213,7 @@ fn apply(vm: &Vm, registry: &Registry, verdicts: &ClusterVerdicts, full: bool) -
         .copied()
         .collect();
     let is_healthy = |key: u64| named.contains(key) != full;
-    match registry.cluster(name.as_bytes()) {
+    match snapshot.cluster(name.as_bytes()) {
         Some(cluster) => judge(vm, cluster, unhealthy, is_healthy),
         None => {
             let key = hash::cluster_key(name.as_bytes());
@@ -235,10 +223,10 @@ fn apply(vm: &Vm, registry: &Registry, verdicts: &ClusterVerdicts, full: bool) -
 }
 
 fn judge(vm: &Vm, cluster: &Cluster, unhealthy: &[u64], is_healthy: impl Fn(u64) -> bool) -> bool {
-    shared::change_gates(cluster, &vm.stats, |gates: &mut Gates| {
+    shared::change_gates(cluster, &vm.metrics, |gates: &mut Gates| {
         let mut events = Vec::new();
         gates.judge(unhealthy, &is_healthy);
-        transition::availability(cluster, gates, &mut events);
+        availability::availability(cluster, gates, &mut events);
         events
     })
 }

@@ -1,123 +1,134 @@
 //! A VM's jobs, ten times a second: publish and merge loads, and for the one VM that holds the
 //! lease the jobs of all: gauges, tidying, verdicts, the exchange with the sidecar.
 
-use super::sidecar::Exchange;
+use super::sidecar::SidecarLink;
 use super::vm::Vm;
 use super::{host, leader, shared};
 use crate::base::keys;
-use crate::cluster::snapshot::Registry;
-use crate::fleet::heartbeat::{Card, HEARTBEAT_NS, Lease, SLOTS_MAX, WORDS_MAX};
+use crate::base::time::WallTime;
+use crate::cluster::snapshot::Snapshot;
+use crate::fleet::heartbeat::{Heartbeat, LOADS_MAX, SLOTS_MAX};
 
 /// Does the jobs; called for the root in charge of the VM alone.
-pub fn run(vm: &Vm, registry: &Registry, exchange: &mut Exchange) {
-    let now_ns = host::now_ns();
+pub fn run(vm: &Vm, snapshot: &Snapshot, sidecar: &mut SidecarLink) {
+    let now = host::now();
     if vm.id.get() == 0 {
         match shared::draw_vm_id() {
             Some(id) => vm.id.set(id),
             None => return,
         }
     }
-    publish(vm, registry, now_ns);
-    let cards = read_cards(now_ns);
-    merge(vm, &cards, now_ns);
-    let holds_lease = claim_lease(vm, now_ns);
-    leader::report_drained(vm, registry, &cards, now_ns, holds_lease);
+    publish(vm, snapshot, now);
+    let heartbeats = read_heartbeats(now);
+    merge(vm, &heartbeats, now);
+    let holds_lease = leader::claim_lease(vm, now);
+    forget_drained(vm, snapshot, &heartbeats, now, holds_lease);
     if holds_lease {
-        leader::record(vm, registry, exchange, now_ns);
-        exchange.expire_verdicts(vm, registry, now_ns);
-        exchange.look_at(&cards, now_ns);
-        exchange.post_if_due(vm, registry, now_ns);
+        leader::record_gauges(vm, snapshot, now);
+        sidecar.expire_verdicts(vm, snapshot, now);
+        sidecar.look_at(&heartbeats, now);
+        sidecar.post_if_due(vm, snapshot, now);
     }
 }
 
-/// Claims the lease or renews it; `true` while this VM holds it.
-pub fn claim_lease(vm: &Vm, now_ns: u64) -> bool {
-    let (record, version) = host::shared(keys::LEASE);
-    let (held, id) = (Lease::decode(&record), vm.id.get());
-    let claim = Lease::claim(held, id, now_ns);
-    let claimed =
-        claim.is_some_and(|lease| host::replace_shared(keys::LEASE, &lease.encode(), version));
-    if claimed && held.is_none_or(|held| held.vm != id) {
-        // Another VM may have done the jobs since this one did.
-        vm.recorded.borrow_mut().doubt();
-    }
-    claimed
-}
-
-/// Forgets the configuration that was refused last, when a later one is taken over (AD-20). The main
-/// thread takes configurations in their order, a worker its earlier one perhaps after that refusal,
-/// and a VM that died once more: but those run it, or others do.
-pub fn forget_refused(vm: &Vm, registry: &Registry, now_ns: u64) {
-    let silent = vm.is_serving() || registry.exchange.is_none();
-    if silent || host::shared(keys::REFUSED).0.is_empty() {
+/// Forgets the draining endpoints whose last stream has ended, as every VM does; the one with the
+/// lease says so.
+fn forget_drained(
+    vm: &Vm,
+    snapshot: &Snapshot,
+    heartbeats: &[Heartbeat],
+    now: WallTime,
+    holds_lease: bool,
+) {
+    let mut drain = vm.drain.borrow_mut();
+    let drained = drain.take_drained(heartbeats, snapshot.revision, now);
+    if drained.is_empty() {
         return;
     }
-    let cards = read_cards(now_ns);
-    if cards.iter().all(|card| card.revision != registry.revision) {
-        host::set_shared(keys::REFUSED, &[]);
+    if holds_lease {
+        leader::report_drained(&drained);
+    }
+    drop(drained);
+    vm.loads.borrow_mut().prune();
+}
+
+/// Forgets the configuration that was rejected last, when a later one is taken over (AD-20). The
+/// main thread takes configurations in their order, a worker its earlier one perhaps after that
+/// rejection, and a VM that died once more: but those run it, or others do.
+pub fn forget_rejected(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
+    let silent = vm.is_serving() || snapshot.exchange.is_none();
+    if silent || host::shared(keys::REJECTED).0.is_empty() {
+        return;
+    }
+    let heartbeats = read_heartbeats(now);
+    if heartbeats
+        .iter()
+        .all(|heartbeat| heartbeat.revision != snapshot.revision)
+    {
+        host::set_shared(keys::REJECTED, &[]);
     }
 }
 
-/// Writes this worker's card. A VM that serves no requests is no worker and has none.
-fn publish(vm: &Vm, registry: &Registry, now_ns: u64) {
+/// Writes this worker's heartbeat. A VM that serves no requests is no worker and has none.
+fn publish(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
     if !vm.is_serving() {
         return;
     }
-    let loads = vm.loads.borrow();
-    let words = loads.iter().filter_map(|load| {
-        let (in_flight, estimate_ns) = load.word(now_ns)?;
-        Some((load.key, in_flight, estimate_ns))
-    });
-    let card = Card {
-        vm: vm.id.get(),
-        at_ns: now_ns,
-        revision: registry.revision,
-        words: words.take(WORDS_MAX).collect(),
+    let heartbeat = {
+        let loads = vm.loads.borrow();
+        let reports = loads.iter().filter_map(|load| load.report(now));
+        Heartbeat {
+            vm: vm.id.get(),
+            at: now,
+            revision: snapshot.revision,
+            loads: reports.take(LOADS_MAX).collect(),
+        }
     };
-    let record = card.encode();
+    let record = heartbeat.encode();
     let kept = vm
         .slot
         .get()
-        .filter(|slot| write_own(*slot, &card, &record));
+        .filter(|slot| write_own(*slot, heartbeat.vm, &record));
     if kept.is_none() {
         vm.slot
-            .set((0..SLOTS_MAX).find(|slot| claim_slot(*slot, &record, now_ns)));
+            .set((0..SLOTS_MAX).find(|slot| claim_slot(*slot, &record, now)));
     }
 }
 
-/// Writes the card into the slot that holds this VM's last one; `false` when another took it.
-fn write_own(slot: u32, card: &Card, record: &[u8]) -> bool {
-    let key = keys::card(slot);
-    let (last, version) = host::shared(&key);
-    let own = Card::decode(&last).is_some_and(|last| last.vm == card.vm);
-    own && host::replace_shared(&key, record, version)
+/// Writes a heartbeat into the slot that holds this VM's last one; `false` when another took it.
+fn write_own(slot: u32, vm: u64, record: &[u8]) -> bool {
+    let is_own = |last: Option<Heartbeat>| last.is_some_and(|last| last.vm == vm);
+    write_if(slot, record, is_own)
 }
 
-fn claim_slot(slot: u32, record: &[u8], now_ns: u64) -> bool {
-    let key = keys::card(slot);
-    let (last, version) = host::shared(&key);
-    let free =
-        Card::decode(&last).is_none_or(|last| now_ns.saturating_sub(last.at_ns) >= HEARTBEAT_NS);
-    free && host::replace_shared(&key, record, version)
+fn claim_slot(slot: u32, record: &[u8], now: WallTime) -> bool {
+    let is_free = |last: Option<Heartbeat>| last.is_none_or(|last| !last.is_live(now));
+    write_if(slot, record, is_free)
 }
 
-/// All cards; slots are taken from the first on, so the first that never was ends the search.
-fn read_cards(now_ns: u64) -> Vec<Card> {
-    let mut cards = Vec::new();
+fn write_if(slot: u32, record: &[u8], may_write: impl Fn(Option<Heartbeat>) -> bool) -> bool {
+    let key = keys::heartbeat(slot);
+    let (last, version) = host::shared(&key);
+    may_write(Heartbeat::decode(&last)) && host::replace_shared(&key, record, version)
+}
+
+/// All heartbeats; slots are taken from the first on, so the first that never was ends the search.
+fn read_heartbeats(now: WallTime) -> Vec<Heartbeat> {
+    let mut heartbeats = Vec::new();
     for slot in 0..SLOTS_MAX {
-        let (record, version) = host::shared(&keys::card(slot));
+        let (record, version) = host::shared(&keys::heartbeat(slot));
         if version == 0 {
             break;
         }
-        cards.extend(Card::decode(&record).filter(|card| card.runs(now_ns)));
+        heartbeats.extend(Heartbeat::decode(&record).filter(|heartbeat| heartbeat.runs(now)));
     }
-    cards
+    heartbeats
 }
 
-fn merge(vm: &Vm, cards: &[Card], now_ns: u64) {
-    let others = cards
+fn merge(vm: &Vm, heartbeats: &[Heartbeat], now: WallTime) {
+    let others = heartbeats
         .iter()
-        .filter(|card| card.vm != vm.id.get() && card.is_live(now_ns));
-    let words = others.flat_map(|card| card.words.iter().copied());
-    vm.loads.borrow().merge(words, now_ns);
+        .filter(|heartbeat| heartbeat.vm != vm.id.get() && heartbeat.is_live(now));
+    let reports = others.flat_map(|heartbeat| heartbeat.loads.iter().copied());
+    vm.loads.borrow().merge(reports, now);
 }

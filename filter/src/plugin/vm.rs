@@ -4,43 +4,44 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::host;
-use super::metrics::Stats;
+use super::metrics::Metrics;
 use crate::base::random::SplitMix64;
+use crate::base::time::WallTime;
 use crate::cluster::load::Loads;
-use crate::cluster::snapshot::Registry;
-use crate::fleet::drain::Leavers;
-use crate::fleet::gauges::Recorded;
+use crate::cluster::snapshot::Snapshot;
+use crate::fleet::drain::Drain;
+use crate::fleet::gauges::Gauges;
 
 /// The state of one VM: a worker, the main thread, or a canary that never serves.
 pub struct Vm {
     /// The loads of all endpoints, by identity.
     pub loads: RefCell<Loads>,
     /// Metric ids.
-    pub stats: Stats,
-    /// Endpoints that are leaving.
-    pub leaving: RefCell<Leavers>,
+    pub metrics: Metrics,
+    /// Endpoints that are draining.
+    pub drain: RefCell<Drain>,
     /// Drawn at the first tick; 0 until then.
     pub id: Cell<u64>,
-    /// The slot of this worker's card.
+    /// The slot of this worker's heartbeat.
     pub slot: Cell<Option<u32>>,
-    /// The gauges as they were recorded last.
-    pub recorded: RefCell<Recorded>,
+    /// The gauges as they were set last.
+    pub gauges: RefCell<Gauges>,
     rng: RefCell<SplitMix64>,
     serving: Cell<bool>,
     /// The roots that live, by the order in which they were configured, with their clusters.
-    roots: RefCell<Vec<(u64, Rc<Registry>)>>,
+    roots: RefCell<Vec<(u64, Rc<Snapshot>)>>,
     configured: Cell<u64>,
 }
 
 /// The root that does the VM's jobs: the newest of those that speak with a sidecar, else the newest.
 /// A listener's update configures its `default_config` again, behind the sidecar's configuration;
 /// that must not end the exchange.
-fn in_charge(roots: &[(u64, Rc<Registry>)]) -> Option<&(u64, Rc<Registry>)> {
-    let fed = roots
+fn in_charge(roots: &[(u64, Rc<Snapshot>)]) -> Option<&(u64, Rc<Snapshot>)> {
+    let with_sidecar = roots
         .iter()
         .rev()
-        .find(|(_, registry)| registry.exchange.is_some());
-    fed.or(roots.last())
+        .find(|(_, snapshot)| snapshot.exchange.is_some());
+    with_sidecar.or(roots.last())
 }
 
 thread_local! {
@@ -56,13 +57,13 @@ impl Vm {
     fn new() -> Self {
         Vm {
             loads: RefCell::default(),
-            stats: Stats::default(),
-            leaving: RefCell::default(),
+            metrics: Metrics::default(),
+            drain: RefCell::default(),
             id: Cell::new(0),
             slot: Cell::new(None),
-            recorded: RefCell::default(),
+            gauges: RefCell::default(),
             // VMs start at different nanoseconds, so no two workers draw alike (LB-21).
-            rng: RefCell::new(SplitMix64::new(host::now_ns())),
+            rng: RefCell::new(SplitMix64::new(host::now().ns())),
             serving: Cell::new(false),
             roots: RefCell::default(),
             configured: Cell::new(0),
@@ -82,7 +83,7 @@ impl Vm {
     /// Notes that this VM serves requests: it is a worker's, not the main thread's or a canary.
     pub fn serves(&self) {
         if !self.serving.replace(true) {
-            self.rng.borrow_mut().stir(host::now_ns());
+            self.rng.borrow_mut().stir(host::now().ns());
         }
     }
 
@@ -92,20 +93,20 @@ impl Vm {
     }
 
     /// Takes a configured root in, and gives it its order.
-    pub fn enlist(&self, registry: &Rc<Registry>, now_ns: u64) -> u64 {
+    pub fn enlist(&self, snapshot: &Rc<Snapshot>, now: WallTime) -> u64 {
         let order = self.configured.get().saturating_add(1);
         self.configured.set(order);
         let mut roots = self.roots.borrow_mut();
-        let before = in_charge(&roots).map(|(_, registry)| registry.clone());
-        roots.push((order, registry.clone()));
-        let after = in_charge(&roots).map(|(_, registry)| registry.clone());
+        let before = in_charge(&roots).map(|(_, snapshot)| snapshot.clone());
+        roots.push((order, snapshot.clone()));
+        let after = in_charge(&roots).map(|(_, snapshot)| snapshot.clone());
         drop(roots);
         if let (Some(before), Some(after)) = (before, after)
             && !Rc::ptr_eq(&before, &after)
         {
-            let mut leaving = self.leaving.borrow_mut();
-            leaving.note(&before, &after, now_ns);
-            self.recorded.borrow_mut().note(&before, &after);
+            let mut drain = self.drain.borrow_mut();
+            drain.note(&before, &after, now);
+            self.gauges.borrow_mut().note(&before, &after);
         }
         self.loads.borrow_mut().prune();
         order

@@ -2,23 +2,24 @@
 //! (SEMANTICS 1.9), in this core's terms.
 
 use crate::config::{ClusterConfig, FilterConfig};
-use crate::gates::transition::{count_available, fail_open, tidy};
-use crate::testing::drawing::{NOW, SECOND, Sketch, names};
+use crate::fleet::regimes::tidy;
+use crate::gates::availability::{count_available, fail_open};
+use crate::testing::drawing::{Drawing, NOW, SECOND, names};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn tidied(sketch: &mut Sketch) -> String {
-    names(&tidy(&sketch.cluster, &mut sketch.gates, NOW))
+fn tidied(drawing: &mut Drawing) -> String {
+    names(&tidy(&drawing.cluster, &mut drawing.gates, NOW))
 }
 
 fn available(text: &str) -> (u32, u32) {
-    let sketch = Sketch::new(text);
-    count_available(&sketch.cluster, &sketch.gates)
+    let drawing = Drawing::new(text);
+    count_available(&drawing.cluster, &drawing.gates)
 }
 
 #[test]
 fn retrieve_backend() {
-    assert_eq!(Sketch::new("a").pick(), "a");
+    assert_eq!(Drawing::new("a").pick(), "a");
 }
 
 #[test]
@@ -36,40 +37,43 @@ fn unknown_cluster_errs() {
 
 #[test]
 fn empty_list_errs() {
-    assert_eq!(Sketch::new("").words(), "refuse NoBackends");
+    assert_eq!(Drawing::new("").words(), "refuse NoBackends");
 }
 
 #[test]
 fn sticky_found() {
-    assert_eq!(Sketch::new("a b c").cookie("b").pick(), "b");
+    assert_eq!(Drawing::new("a b c").cookie("b").pick(), "b");
 }
 
 #[test]
 fn sticky_unknown_errs_when_nothing_else() {
     assert_eq!(
-        Sketch::new("a:draining").cookie("z").words(),
+        Drawing::new("a:draining").cookie("z").words(),
         "refuse NoBackends"
     );
 }
 
 #[test]
 fn sticky_on_empty_errs() {
-    assert_eq!(Sketch::new("").cookie("a").words(), "refuse NoBackends");
+    assert_eq!(Drawing::new("").cookie("a").words(), "refuse NoBackends");
 }
 
 #[test]
 fn add_new() {
-    let mut sketch = Sketch::new("a");
-    sketch.redraw("a b");
-    sketch.shares(1000).each("a b", 500, 80);
+    let mut drawing = Drawing::new("a");
+    drawing.redraw("a b");
+    drawing.shares(1000).each("a b", 500, 80);
 }
 
 #[test]
 fn re_add_same_does_not_grow() {
-    let mut sketch = Sketch::new("a:busy1 b");
-    sketch.redraw("a b");
+    let mut drawing = Drawing::new("a:busy1 b");
+    drawing.redraw("a b");
     assert_eq!(
-        (sketch.cluster.endpoints.len(), sketch.load("a").in_flight()),
+        (
+            drawing.cluster.endpoints.len(),
+            drawing.load("a").in_flight()
+        ),
         (2, 1)
     );
     let twice = r#"{"name":"o","backends":[{"id":"a","address":"10.0.0.1:1"},
@@ -80,26 +84,26 @@ fn re_add_same_does_not_grow() {
 #[test]
 fn fail_open_picks_unhealthy_normal_and_okay() {
     assert_eq!(
-        Sketch::new("a:unhealthy b:unhealthy,draining").words(),
+        Drawing::new("a:unhealthy b:unhealthy,draining").words(),
         "a by FailOpen alone"
     );
 }
 
 #[test]
 fn fail_open_skips_wait_and_does_not_latch() {
-    let mut sketch = Sketch::new("a:unhealthy,cooling b:cooling");
-    assert_eq!(sketch.words(), "refuse AllBackingOff");
-    assert_eq!(tidied(&mut sketch), "");
-    assert!(!sketch.gates.fail_open);
+    let mut drawing = Drawing::new("a:unhealthy,cooling b:cooling");
+    assert_eq!(drawing.words(), "refuse AllBackingOff");
+    assert_eq!(tidied(&mut drawing), "");
+    assert!(!drawing.gates.fail_open);
 }
 
 #[test]
 fn fail_open_warn_latched_once_cleared_on_heal() {
-    let mut sketch = Sketch::new("a:unhealthy b:unhealthy");
+    let mut drawing = Drawing::new("a:unhealthy b:unhealthy");
     let mut events = Vec::new();
-    (0..3).for_each(|_| fail_open(true, &mut sketch.gates, &mut events));
-    fail_open(false, &mut sketch.gates, &mut events);
-    fail_open(true, &mut sketch.gates, &mut events);
+    (0..3).for_each(|_| fail_open(true, &mut drawing.gates, &mut events));
+    fail_open(false, &mut drawing.gates, &mut events);
+    fail_open(true, &mut drawing.gates, &mut events);
     assert_eq!(
         names(&events),
         "fail_open_entered fail_open_left fail_open_entered"
@@ -132,35 +136,35 @@ fn availability_excludes_exhausted() {
 
 #[test]
 fn flips_to_all_down_idempotently() {
-    let mut sketch = Sketch::new("a:unhealthy b:down");
-    assert_eq!(tidied(&mut sketch), "all_down");
-    assert_eq!(tidied(&mut sketch), "");
+    let mut drawing = Drawing::new("a:unhealthy b:down");
+    assert_eq!(tidied(&mut drawing), "all_down");
+    assert_eq!(tidied(&mut drawing), "");
 }
 
 #[test]
 fn recovers() {
-    let mut sketch = Sketch::new("a:unhealthy");
-    tidied(&mut sketch);
-    sketch.gates.judge(&[], |_| true);
-    assert_eq!(tidied(&mut sketch), "recovered");
-    assert_eq!(tidied(&mut sketch), "");
+    let mut drawing = Drawing::new("a:unhealthy");
+    tidied(&mut drawing);
+    drawing.gates.judge(&[], |_| true);
+    assert_eq!(tidied(&mut drawing), "recovered");
+    assert_eq!(tidied(&mut drawing), "");
 }
 
 #[test]
 fn empty_stays_available() {
-    let mut sketch = Sketch::new("");
-    assert_eq!(tidied(&mut sketch), "");
-    assert!(!sketch.gates.all_down);
+    let mut drawing = Drawing::new("");
+    assert_eq!(tidied(&mut drawing), "");
+    assert!(!drawing.gates.all_down);
 }
 
 #[test]
 fn unknown_cluster_is_no_op() {
     // Verdicts on backends that this configuration does not name neither gate nor count.
-    let mut sketch = Sketch::new("a");
-    sketch.gates.judge(&[1, 2, 3], |_| false);
-    assert_eq!(sketch.words(), "a by Primary alone");
-    assert_eq!(tidied(&mut sketch), "");
-    assert_eq!(count_available(&sketch.cluster, &sketch.gates), (1, 1));
+    let mut drawing = Drawing::new("a");
+    drawing.gates.judge(&[1, 2, 3], |_| false);
+    assert_eq!(drawing.words(), "a by Primary alone");
+    assert_eq!(tidied(&mut drawing), "");
+    assert_eq!(count_available(&drawing.cluster, &drawing.gates), (1, 1));
 }
 
 #[test]
@@ -172,12 +176,12 @@ fn import_publishes_gauges() {
 #[test]
 fn removing_health_check_re_emits() {
     // Without a check the sidecar's full set names nobody: pristine, and the regime's end is told.
-    let mut sketch = Sketch::new("a:unhealthy,waited b:unhealthy");
-    tidied(&mut sketch);
-    sketch.gates.judge(&[], |_| true);
-    assert_eq!(tidied(&mut sketch), "recovered");
+    let mut drawing = Drawing::new("a:unhealthy,waited b:unhealthy");
+    tidied(&mut drawing);
+    drawing.gates.judge(&[], |_| true);
+    assert_eq!(tidied(&mut drawing), "recovered");
     assert_eq!(
-        sketch.tries("a"),
+        drawing.tries("a"),
         1,
         "health and back-off leave each other alone"
     );
@@ -185,18 +189,18 @@ fn removing_health_check_re_emits() {
 
 #[test]
 fn e2e_unhealthy_excluded_recovery_removal_fail_open() {
-    let mut sketch = Sketch::new("a:unhealthy b");
-    assert_eq!(sketch.shares(50).of("b"), 50);
-    sketch.gates.judge(&[], |_| true);
-    sketch.shares(1000).each("a b", 500, 80);
-    sketch.redraw("b");
-    assert_eq!(sketch.shares(50).of("b"), 50);
-    sketch.redraw("b:unhealthy");
-    assert_eq!(sketch.words(), "b by FailOpen alone");
-    sketch.fail("b");
-    assert_eq!(sketch.words(), "refuse AllBackingOff");
-    sketch.now_ns += SECOND;
-    assert_eq!(sketch.words(), "b by FailOpen alone");
+    let mut drawing = Drawing::new("a:unhealthy b");
+    assert_eq!(drawing.shares(50).of("b"), 50);
+    drawing.gates.judge(&[], |_| true);
+    drawing.shares(1000).each("a b", 500, 80);
+    drawing.redraw("b");
+    assert_eq!(drawing.shares(50).of("b"), 50);
+    drawing.redraw("b:unhealthy");
+    assert_eq!(drawing.words(), "b by FailOpen alone");
+    drawing.fail("b");
+    assert_eq!(drawing.words(), "refuse AllBackingOff");
+    drawing.now = drawing.now.plus(SECOND);
+    assert_eq!(drawing.words(), "b by FailOpen alone");
 }
 
 #[test]

@@ -12,49 +12,49 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
 
-use crate::balance::list::List;
 use crate::balance::route::{Decision, Facts, route};
 use crate::base::random::SplitMix64;
+use crate::base::time::WallTime;
 use crate::cluster::Cluster;
 use crate::cluster::load::{Load, Loads};
 use crate::config::{BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy};
 use crate::gates::event::Event;
-use crate::gates::standing::Marks;
-use crate::gates::transition::Change;
+use crate::gates::transition::GateChange;
+use crate::gates::view::GatesView;
 use crate::gates::{Gate, Gates};
 
 pub const SECOND: u64 = 1_000_000_000;
-/// When every sketch begins, wall clock.
-pub const NOW: u64 = 1_000_000 * SECOND;
+/// When every drawing begins, wall clock.
+pub const NOW: WallTime = WallTime::from_ns(1_000_000 * SECOND);
 
 /// A cluster with everything a rule may depend on.
-pub struct Sketch {
+pub struct Drawing {
     pub config: ClusterConfig,
     pub cluster: Cluster,
     pub gates: Gates,
     pub loads: Loads,
     pub rng: SplitMix64,
-    pub now_ns: u64,
+    pub now: WallTime,
     /// What the client's cookie says.
     pub cookie: Option<&'static str>,
 }
 
-impl Sketch {
+impl Drawing {
     pub fn new(text: &str) -> Self {
         let document = json!({"name": "orders", "backends": []});
         let config = ClusterConfig::parse(&document).unwrap();
         let mut loads = Loads::default();
-        let mut sketch = Sketch {
+        let mut drawing = Drawing {
             cluster: Cluster::compile(&config, &mut loads, NOW, 0),
             config,
             gates: Gates::default(),
             loads,
             rng: SplitMix64::new(7),
-            now_ns: NOW,
+            now: NOW,
             cookie: None,
         };
-        sketch.redraw(text);
-        sketch
+        drawing.redraw(text);
+        drawing
     }
 
     pub fn policy(self, policy: Policy) -> Self {
@@ -77,10 +77,10 @@ impl Sketch {
     pub fn cookie(self, cookie: &'static str) -> Self {
         let document = json!({"name": "x", "backends": [], "sticky": {"cookie": "P"}});
         let sticky = ClusterConfig::parse(&document).unwrap().sticky;
-        let sketch = self.edit(|config| config.sticky = sticky);
-        Sketch {
+        let drawing = self.edit(|config| config.sticky = sticky);
+        Drawing {
             cookie: Some(cookie),
-            ..sketch
+            ..drawing
         }
     }
 
@@ -107,29 +107,30 @@ impl Sketch {
     }
 
     fn compile(&mut self) {
-        self.cluster = Cluster::compile(&self.config, &mut self.loads, self.now_ns, 0);
+        self.cluster = Cluster::compile(&self.config, &mut self.loads, self.now, 0);
     }
 
     fn mark(&mut self, backend: &BackendConfig, mark: &str) {
-        let now = self.now_ns;
-        let window = |tries: u8, until_ns: u64| {
+        let now = self.now;
+        let failed_at = WallTime::from_ns(now.ns() - SECOND / 2);
+        let window = |tries: u8, left_ns: u64| {
             move |gate: &mut Gate| {
-                (gate.tries, gate.failed_ns, gate.until_ns) = (tries, now - SECOND / 2, until_ns)
+                (gate.tries, gate.failed_at, gate.until) = (tries, failed_at, now.plus(left_ns))
             }
         };
         let key = backend.key();
         match mark {
             "unhealthy" => self.gates.update(key, |gate| gate.unhealthy = true),
-            "cooling" => self.gates.update(key, window(1, now + SECOND / 2)),
-            "waited" => self.gates.update(key, window(1, now)),
-            "down" => self.gates.update(key, window(6, now)),
+            "cooling" => self.gates.update(key, window(1, SECOND / 2)),
+            "waited" => self.gates.update(key, window(1, 0)),
+            "down" => self.gates.update(key, window(6, 0)),
             _ => {}
         }
         if let Some(seconds) = mark
             .strip_prefix("cooling")
             .and_then(|n| n.parse::<u64>().ok())
         {
-            self.gates.update(key, window(1, now + seconds * SECOND));
+            self.gates.update(key, window(1, seconds * SECOND));
         }
         if let Some(streams) = mark.strip_prefix("busy") {
             let streams: u32 = streams.parse().unwrap();
@@ -175,12 +176,12 @@ impl Sketch {
     }
 
     pub fn route(&mut self) -> Decision {
-        let marks = Marks::new(&self.cluster, &self.gates);
+        let gates = GatesView::new(&self.cluster, &self.gates);
         let facts = Facts {
             cluster: &self.cluster,
-            marks: &marks,
+            gates: &gates,
             sticky: self.cookie.map(str::as_bytes),
-            now_ns: self.now_ns,
+            now: self.now,
         };
         route(&facts, &mut self.rng)
     }
@@ -227,34 +228,34 @@ impl Sketch {
         }
     }
 
-    /// Applies what a stream proved, picked and ended now unless `picked_ns` says otherwise.
-    pub fn learn(&mut self, failed: &str, served: Option<&str>, picked_ns: u64) -> String {
-        let mut list = List::default();
-        failed
+    /// Applies what a stream proved, picked and ended now unless `picked_at` says otherwise.
+    pub fn learn(&mut self, failed: &str, served: Option<&str>, picked_at: WallTime) -> String {
+        let failed: Vec<u32> = failed
             .split_whitespace()
-            .for_each(|id| list.push(self.endpoint(id)));
-        let change = Change {
-            failed: list,
+            .map(|id| self.endpoint(id))
+            .collect();
+        let change = GateChange {
+            failed: &failed,
             served: served.map(|id| self.endpoint(id)),
-            picked_ns,
-            now_ns: self.now_ns,
+            picked_at,
+            now: self.now,
         };
         names(&change.apply(&self.cluster, &mut self.gates, &mut self.rng))
     }
 
     /// Backends fail now; answers the events' names.
     pub fn fail(&mut self, failed: &str) -> String {
-        self.learn(failed, None, self.now_ns)
+        self.learn(failed, None, self.now)
     }
 
     /// A request that was picked now is answered.
     pub fn serve(&mut self, id: &str) -> String {
-        self.learn("", Some(id), self.now_ns)
+        self.learn("", Some(id), self.now)
     }
 
     /// The clock goes to the end of a backend's window.
     pub fn wait_for(&mut self, id: &str) {
-        self.now_ns = self.gates.of(self.key(id)).unwrap().until_ns;
+        self.now = self.gates.of(self.key(id)).unwrap().until;
     }
 }
 

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 
 use pointsman_filter::balance::route::{Decision, Facts, route};
 use pointsman_filter::base::random::SplitMix64;
+use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::cluster::load::Loads;
 use pointsman_filter::config::{
     BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy,
 };
-use pointsman_filter::gates::standing::{Marks, Standing};
+use pointsman_filter::gates::standing::Standing;
+use pointsman_filter::gates::view::GatesView;
 use pointsman_filter::gates::{Gate, Gates};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 
-pub const NOW: u64 = 1_000_000_000_000_000;
+pub const NOW: WallTime = WallTime::from_ns(1_000_000_000_000_000);
 const SECOND: u64 = 1_000_000_000;
 
 /// Everything a decision depends on.
@@ -65,12 +67,12 @@ impl World {
     }
 
     pub fn decide(&self, built: &mut Built) -> Decision {
-        let marks = Marks::new(&built.cluster, &built.gates);
+        let gates = GatesView::new(&built.cluster, &built.gates);
         let facts = Facts {
             cluster: &built.cluster,
-            marks: &marks,
+            gates: &gates,
             sticky: self.cookie().map(Vec::as_slice),
-            now_ns: NOW,
+            now: NOW,
         };
         route(&facts, &mut built.rng)
     }
@@ -206,13 +208,15 @@ prop_compose! {
 }
 
 /// A moment: about now, or at the ends of what 64 bits hold.
-pub fn a_time() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        6 => NOW - 10 * SECOND..NOW + 10 * SECOND,
+pub fn a_time() -> impl Strategy<Value = WallTime> {
+    let now = NOW.ns();
+    let ns = prop_oneof![
+        6 => now - 10 * SECOND..now + 10 * SECOND,
         1 => Just(0),
         1 => any::<u64>(),
-        1 => Just(NOW),
-    ]
+        1 => Just(now),
+    ];
+    ns.prop_map(WallTime::from_ns)
 }
 
 prop_compose! {
@@ -220,10 +224,10 @@ prop_compose! {
         place in 0..backends + 2,
         tries in prop_oneof![Just(0u8), 1u8..8, any::<u8>()],
         unhealthy in any::<bool>(),
-        failed_ns in a_time(),
-        until_ns in a_time(),
+        failed_at in a_time(),
+        until in a_time(),
     ) -> (usize, Gate) {
-        (place, Gate { key: 0, tries, unhealthy, failed_ns, until_ns })
+        (place, Gate { key: 0, tries, unhealthy, failed_at, until })
     }
 }
 

@@ -10,12 +10,15 @@ use std::rc::Rc;
 use pointsman_filter::balance::route::{Decision, Facts, Plan, route};
 use pointsman_filter::base::hash;
 use pointsman_filter::base::random::SplitMix64;
+use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::Cluster;
-use pointsman_filter::cluster::load::{Load, Loads};
+use pointsman_filter::cluster::load::{Load, LoadReport, Loads};
 use pointsman_filter::config::{ClusterConfig, Metric, Policy};
-use pointsman_filter::gates::Gates;
 use pointsman_filter::gates::event::Event;
-use pointsman_filter::gates::transition::{self, Change, Ending, Observation, Server, judge};
+use pointsman_filter::gates::transition::GateChange;
+use pointsman_filter::gates::view::GatesView;
+use pointsman_filter::gates::{Gates, availability};
+use pointsman_filter::stream::attempts::{Ending, Observation, Server, judge};
 use serde_json::json;
 
 use crate::ledger::Ledger;
@@ -50,10 +53,10 @@ pub struct Stream {
     worker: usize,
     cluster: Rc<Cluster>,
     plan: Plan,
-    picked_ns: u64,
+    picked_at: WallTime,
     charged: Rc<Load>,
     /// When it ends; where it has not been answered yet, when it is.
-    due_ns: u64,
+    due: WallTime,
     answered: bool,
     address: Option<String>,
     attempts: usize,
@@ -63,7 +66,7 @@ pub struct Stream {
 
 pub struct Day {
     rng: SplitMix64,
-    now_ns: u64,
+    now: WallTime,
     /// Shared data: the blob and its version.
     shared: (Vec<u8>, u32),
     config: Rc<ClusterConfig>,
@@ -101,7 +104,7 @@ impl Day {
             config.load_balancing.metric = metric;
         }
         let mut day = Day {
-            now_ns: 1_000_000 * SECOND,
+            now: WallTime::from_ns(1_000_000 * SECOND),
             shared: (Vec::new(), 1),
             config: Rc::new(config),
             workers: Vec::new(),
@@ -119,7 +122,7 @@ impl Day {
             let cluster = Rc::new(Cluster::compile(
                 &day.config,
                 &mut loads,
-                day.now_ns,
+                day.now,
                 seed as u32,
             ));
             let (config, rng) = (day.config.clone(), SplitMix64::new(seed));
@@ -165,8 +168,8 @@ impl Day {
             97..99 => 70 * SECOND,
             _ => 1000 * SECOND,
         };
-        self.now_ns += self.rng.between(1, span);
-        while let Some(place) = self.streams.iter().position(|s| s.due_ns <= self.now_ns) {
+        self.now = self.now.plus(self.rng.between(1, span));
+        while let Some(place) = self.streams.iter().position(|s| s.due <= self.now) {
             self.proceed(place, true);
         }
     }
@@ -190,11 +193,11 @@ impl Day {
             Server::Endpoint(endpoint) => Some(endpoint),
             Server::Spill | Server::Nobody => None,
         };
-        let change = Change {
-            failed: proof.failed,
+        let change = GateChange {
+            failed: proof.failed.entries(),
             served,
-            picked_ns: stream.picked_ns,
-            now_ns: self.now_ns,
+            picked_at: stream.picked_at,
+            now: self.now,
         };
         let cluster = stream.cluster.clone();
         let events = self.update(stream.worker, racing, |gates, rng| {
@@ -206,7 +209,7 @@ impl Day {
             stream.charged.end();
             endpoint
                 .load
-                .observe(self.now_ns - stream.picked_ns, self.now_ns);
+                .observe(self.now.since(stream.picked_at), self.now);
             endpoint.load.begin();
             stream.charged = endpoint.load.clone();
         }
@@ -217,7 +220,7 @@ impl Day {
         } else {
             7200 * SECOND
         };
-        stream.due_ns = self.now_ns + self.rng.between(0, lives_ns);
+        stream.due = self.now.plus(self.rng.between(0, lives_ns));
         self.streams.push(stream);
     }
 
@@ -258,17 +261,18 @@ impl Day {
         let worker = &mut self.workers[place];
         let has_cookie = worker.cluster.sticky.is_some() && !said.ends_with('3');
         let cluster = worker.cluster.clone();
-        let now_ns = self.now_ns;
-        let (decision, latched) = cluster.with_marks(&self.shared.0, self.shared.1, |marks| {
-            let facts = Facts {
-                cluster: &cluster,
-                marks,
-                sticky: has_cookie.then_some(said.as_bytes()),
-                now_ns,
-            };
-            (route(&facts, &mut worker.rng), marks.fail_open)
-        });
-        self.ledger.decided(&self.workers[place], &decision, now_ns);
+        let now = self.now;
+        let (decision, latched) =
+            GatesView::with(&cluster, &self.shared.0, self.shared.1, |gates| {
+                let facts = Facts {
+                    cluster: &cluster,
+                    gates,
+                    sticky: has_cookie.then_some(said.as_bytes()),
+                    now,
+                };
+                (route(&facts, &mut worker.rng), gates.fail_open)
+            });
+        self.ledger.decided(&self.workers[place], &decision, now);
         self.note(&format!("{decision:?}"));
         let Decision::Forward(plan) = decision else {
             return;
@@ -277,7 +281,7 @@ impl Day {
         if wanted != latched {
             let events = self.update(place, false, |gates, _| {
                 let mut events = Vec::new();
-                transition::fail_open(wanted, gates, &mut events);
+                availability::fail_open(wanted, gates, &mut events);
                 events
             });
             self.ledger.told(&cluster, &events);
@@ -289,21 +293,22 @@ impl Day {
 
     /// Every worker tells the others how loaded it finds the endpoints.
     fn tell_loads(&mut self) {
-        let now_ns = self.now_ns;
-        let said: Vec<Vec<(u64, u32, u64)>> = self
+        let now = self.now;
+        let told: Vec<Vec<LoadReport>> = self
             .workers
             .iter()
             .map(|worker| {
-                let loads = worker.loads.iter();
-                let words =
-                    loads.filter_map(|load| load.word(now_ns).map(|w| (load.key, w.0, w.1)));
-                words.collect()
+                worker
+                    .loads
+                    .iter()
+                    .filter_map(|load| load.report(now))
+                    .collect()
             })
             .collect();
         for (place, worker) in self.workers.iter().enumerate() {
-            let others = said.iter().enumerate().filter(|(other, _)| *other != place);
-            let words = others.flat_map(|(_, words)| words.iter().copied());
-            worker.loads.merge(words, now_ns);
+            let others = told.iter().enumerate().filter(|(other, _)| *other != place);
+            let reports = others.flat_map(|(_, reports)| reports.iter().copied());
+            worker.loads.merge(reports, now);
         }
     }
 
@@ -334,15 +339,15 @@ impl Day {
         self.manners.clear();
         self.ledger.unhealthy.clear();
         self.change_verdicts_to_none();
-        self.now_ns += 10_000 * SECOND;
+        self.now = self.now.plus(10_000 * SECOND);
         while !self.streams.is_empty() {
-            self.now_ns += SECOND;
+            self.now = self.now.plus(SECOND);
             self.go_on();
         }
         for place in 0..self.workers.len() {
             let worker = &mut self.workers[place];
             worker.config = self.config.clone();
-            let cluster = Cluster::compile(&worker.config, &mut worker.loads, self.now_ns, 0);
+            let cluster = Cluster::compile(&worker.config, &mut worker.loads, self.now, 0);
             worker.cluster = Rc::new(cluster);
             worker.loads.prune();
             let used = worker.loads.iter().count();
@@ -352,7 +357,7 @@ impl Day {
                 "only loads in use are left"
             );
         }
-        self.now_ns += 1000 * SECOND;
+        self.now = self.now.plus(1000 * SECOND);
         self.tidy();
         let cluster = self.workers[0].cluster.clone();
         let able = cluster.backends.iter().any(|backend| backend.normal);
@@ -361,7 +366,7 @@ impl Day {
             !gates.fail_open || !able,
             "fail-open ends when somebody is ready"
         );
-        let (available, total) = transition::count_available(&cluster, &gates);
+        let (available, total) = availability::count_available(&cluster, &gates);
         assert_eq!(
             gates.all_down,
             total > 0 && available == 0 || total == 0 && gates.all_down
@@ -378,7 +383,7 @@ impl Day {
         let events = self.update(0, false, |gates, _| {
             let mut events = Vec::new();
             gates.judge(&[], |_| true);
-            transition::availability(&cluster, gates, &mut events);
+            availability::availability(&cluster, gates, &mut events);
             events
         });
         self.ledger.told(&cluster, &events);

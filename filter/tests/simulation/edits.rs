@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, State};
-use pointsman_filter::gates::transition::{self, tidy};
+use pointsman_filter::fleet::regimes::tidy;
+use pointsman_filter::gates::availability;
 
 use super::{Day, HOSTS, IDS, Manner};
 
@@ -40,7 +41,7 @@ impl Day {
         let events = self.update(0, true, |gates, _| {
             let mut events = Vec::new();
             gates.judge(&unhealthy, |key| unhealthy.binary_search(&key).is_err());
-            transition::availability(&cluster, gates, &mut events);
+            availability::availability(&cluster, gates, &mut events);
             events
         });
         self.ledger.told(&cluster, &events);
@@ -94,15 +95,15 @@ impl Day {
         let worker = &mut self.workers[place];
         worker.config = self.config.clone();
         let seed = worker.rng.draw() as u32;
-        let cluster = Cluster::compile(&worker.config, &mut worker.loads, self.now_ns, seed);
+        let cluster = Cluster::compile(&worker.config, &mut worker.loads, self.now, seed);
         worker.cluster = Rc::new(cluster);
         worker.loads.prune();
     }
 
     pub(super) fn tidy(&mut self) {
         self.ledger.edited();
-        let (cluster, now_ns) = (self.workers[0].cluster.clone(), self.now_ns);
-        let events = self.update(0, true, |gates, _| tidy(&cluster, gates, now_ns));
+        let (cluster, now) = (self.workers[0].cluster.clone(), self.now);
+        let events = self.update(0, true, |gates, _| tidy(&cluster, gates, now));
         self.ledger.told(&cluster, &events);
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use pointsman_filter::balance::route::Plan;
 use pointsman_filter::cluster::Cluster;
-use pointsman_filter::gates::transition::Ending;
+use pointsman_filter::stream::attempts::Ending;
 
 use super::{Day, MS, Manner, Stream};
 
@@ -45,8 +45,8 @@ impl Day {
             worker,
             charged: first.load.clone(),
             plan,
-            picked_ns: self.now_ns,
-            due_ns: self.now_ns + self.rng.between(0, 100 * MS),
+            picked_at: self.now,
+            due: self.now.plus(self.rng.between(0, 100 * MS)),
             answered: false,
             address,
             attempts,

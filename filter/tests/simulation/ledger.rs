@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_filter::balance::route::{Decision, PickReason, Plan};
+use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::config::{State, WhenAllUnhealthy};
 use pointsman_filter::gates::event::Event;
-use pointsman_filter::gates::transition::Change;
+use pointsman_filter::gates::transition::GateChange;
 
 use crate::day::{self, Stream, Worker};
 
 /// Back-off of one backend, as the events told it.
 #[derive(Debug, Clone, Copy)]
 struct Window {
-    failed_ns: u64,
-    until_ns: u64,
+    failed_at: WallTime,
+    until: WallTime,
 }
 
 /// The books.
@@ -32,11 +33,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    fn backs_off(&self, cluster: &Cluster, endpoint: u32, now_ns: u64) -> bool {
+    fn backs_off(&self, cluster: &Cluster, endpoint: u32, now: WallTime) -> bool {
         let windows = cluster
             .keys_at(endpoint)
             .filter_map(|key| self.windows.get(&key));
-        windows.into_iter().any(|window| now_ns < window.until_ns)
+        windows.into_iter().any(|window| now < window.until)
     }
 
     fn is_unhealthy(&self, cluster: &Cluster, endpoint: u32) -> bool {
@@ -46,7 +47,7 @@ impl Ledger {
     }
 
     /// Invariants 2 and 3 of one decision.
-    pub fn decided(&mut self, worker: &Worker, decision: &Decision, now_ns: u64) {
+    pub fn decided(&mut self, worker: &Worker, decision: &Decision, now: WallTime) {
         self.requests += 1;
         self.refused += u32::from(matches!(decision, Decision::Refuse { .. }));
         let cluster = &*worker.cluster;
@@ -55,16 +56,15 @@ impl Ledger {
             let mut here = config.filter(|(_, compiled)| compiled.endpoint == endpoint);
             here.any(|(document, _)| document.state == State::Normal)
         };
-        let ready = |e: u32| {
-            takes(e) && !self.backs_off(cluster, e, now_ns) && !self.is_unhealthy(cluster, e)
-        };
+        let ready =
+            |e: u32| takes(e) && !self.backs_off(cluster, e, now) && !self.is_unhealthy(cluster, e);
         let endpoints = || (0..cluster.endpoints.len()).map(|place| place as u32);
         let plan = match decision {
             Decision::Forward(plan) => plan,
             Decision::Refuse { .. } => {
                 assert!(!endpoints().any(ready), "refused though somebody is ready");
                 let fails_open = cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen;
-                let able = |e: u32| takes(e) && !self.backs_off(cluster, e, now_ns);
+                let able = |e: u32| takes(e) && !self.backs_off(cluster, e, now);
                 assert!(
                     !fails_open || !endpoints().any(able),
                     "invariant 3: requests still flow"
@@ -77,7 +77,7 @@ impl Ledger {
         for endpoint in plan.list.entries() {
             assert!(takes(*endpoint), "invariant 2: draining or cordoned");
             assert!(
-                !self.backs_off(cluster, *endpoint, now_ns),
+                !self.backs_off(cluster, *endpoint, now),
                 "invariant 2: in back-off"
             );
             let sick = self.is_unhealthy(cluster, *endpoint);
@@ -101,17 +101,17 @@ impl Ledger {
     }
 
     /// A stream's change was written, with these events.
-    pub fn learnt(&mut self, cluster: &Cluster, change: &Change, events: &[Event]) {
+    pub fn learnt(&mut self, cluster: &Cluster, change: &GateChange<'_>, events: &[Event]) {
         for event in events {
             match *event {
                 Event::BackoffOpened {
                     backend, wait_ns, ..
                 } => {
                     let endpoint = cluster.backend(backend).unwrap().endpoint;
-                    assert!(!self.backs_off(cluster, endpoint, change.now_ns), "RT-2");
+                    assert!(!self.backs_off(cluster, endpoint, change.now), "RT-2");
                     let window = Window {
-                        failed_ns: change.now_ns,
-                        until_ns: change.now_ns + wait_ns,
+                        failed_at: change.now,
+                        until: change.now.plus(wait_ns),
                     };
                     assert!((1..=63).contains(&(wait_ns / 1_000_000_000)), "RT-1");
                     self.windows
@@ -124,7 +124,7 @@ impl Ledger {
                         if self
                             .windows
                             .get(&key)
-                            .is_some_and(|w| w.failed_ns < change.picked_ns)
+                            .is_some_and(|w| w.failed_at < change.picked_at)
                         {
                             self.windows.remove(&key);
                         }
@@ -134,9 +134,9 @@ impl Ledger {
             }
         }
         // Every failure has opened a window, or fell into one.
-        for endpoint in change.failed.entries() {
+        for endpoint in change.failed {
             assert!(
-                self.backs_off(cluster, *endpoint, change.now_ns),
+                self.backs_off(cluster, *endpoint, change.now),
                 "a failure without a window"
             );
         }

@@ -19,12 +19,12 @@ const NODES_MAX: usize = 1024;
 /// node refused a configuration that it had not said so of before.
 pub fn take(fleet: &watch::Sender<Fleet>, request: Request, now: Instant) -> Option<Event> {
     let mut refused_before = None;
-    let refused = request.refused.clone();
+    let refused = request.rejected.clone();
     let node = request.node.clone();
     let report = NodeReport {
         revisions: request.revisions,
         workers: request.workers,
-        refused: request.refused,
+        refused: request.rejected,
         seen: now,
     };
     fleet.send_if_modified(|fleet| {

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::config::Policy;
-use crate::testing::drawing::{NOW, SECOND, Sketch};
+use crate::testing::drawing::{Drawing, NOW, SECOND};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Round robin from the first on, so that the list is known.
-fn drawn(text: &str) -> Sketch {
-    Sketch::new(text).policy(Policy::RoundRobin)
+fn drawn(text: &str) -> Drawing {
+    Drawing::new(text).policy(Policy::RoundRobin)
 }
 
 /// Checks the list and the reason of a first request.
@@ -59,10 +59,10 @@ fn gt_4_backups_serve_only_when_no_primary_can() {
     check("a:cooling b:unhealthy c:backup d:backup", "c d by Backup");
     check("a:draining c:backup", "c by Backup alone");
     for policy in [Policy::Random, Policy::LeastLoaded, Policy::PowerOfTwo] {
-        let mut sketch = Sketch::new("a:busy9 b:busy9 c:backup").policy(policy);
-        assert_eq!(sketch.shares(200).of("c"), 0, "{policy:?}");
-        sketch.redraw("a:unhealthy b:unhealthy c:backup");
-        assert_eq!(sketch.shares(200).of("c"), 200, "{policy:?}");
+        let mut drawing = Drawing::new("a:busy9 b:busy9 c:backup").policy(policy);
+        assert_eq!(drawing.shares(200).of("c"), 0, "{policy:?}");
+        drawing.redraw("a:unhealthy b:unhealthy c:backup");
+        assert_eq!(drawing.shares(200).of("c"), 200, "{policy:?}");
     }
 }
 
@@ -74,8 +74,8 @@ fn gt_5_fail_open_mixes_primaries_and_backups() {
         "a c by FailOpen",
     );
     check("a:unhealthy,waited", "a by FailOpen alone");
-    let mut sketch = Sketch::new("a:unhealthy b:unhealthy,backup").policy(Policy::Random);
-    sketch.shares(1000).each("a b", 500, 80);
+    let mut drawing = Drawing::new("a:unhealthy b:unhealthy,backup").policy(Policy::Random);
+    drawing.shares(1000).each("a b", 500, 80);
     check("a:unhealthy b:backup", "b by Backup alone");
 }
 
@@ -151,8 +151,8 @@ fn rt_7_a_list_has_nobody_twice_but_the_only_eligible() {
 #[test]
 fn the_next_best_are_the_next_least_loaded() {
     let text = "a:busy3 b:busy1 c d:busy2 e:backup,busy1 f:backup";
-    let mut sketch = Sketch::new(text).policy(Policy::LeastLoaded).attempts(6);
-    assert_eq!(sketch.list().concat(), "cbdafe");
+    let mut drawing = Drawing::new(text).policy(Policy::LeastLoaded).attempts(6);
+    assert_eq!(drawing.list().concat(), "cbdafe");
 }
 
 #[test]
@@ -174,8 +174,8 @@ fn a_pick_of_weight_0_falls_back_to_backups_that_have_one() {
 
 #[test]
 fn st_2_the_cookie_is_followed() {
-    let mut sketch = Sketch::new("a b c").cookie("b");
-    assert_eq!(sketch.shares(100).of("b"), 100);
+    let mut drawing = Drawing::new("a b c").cookie("b");
+    assert_eq!(drawing.shares(100).of("b"), 100);
     check_cookie("a b c", "c", "c a b by Sticky");
     check_cookie("a b:says=x c", "x", "b a c by Sticky");
 }
@@ -199,17 +199,17 @@ fn st_5_an_id_without_sticky_id_sticks() {
 
 #[test]
 fn st_6_a_cluster_that_is_not_sticky_knows_no_cookie() {
-    let mut sketch = drawn("a b:says=b c");
-    sketch.cookie = Some("b");
-    assert_eq!(sketch.words(), "a b c by Primary lost");
+    let mut drawing = drawn("a b:says=b c");
+    drawing.cookie = Some("b");
+    assert_eq!(drawing.words(), "a b c by Primary lost");
 }
 
 #[test]
 fn st_7_two_proxies_agree_on_an_operators_id() {
     for seed in 0..20 {
-        let mut sketch = Sketch::new("a b:says=x c").cookie("x");
-        sketch.rng = SplitMix64::new(seed);
-        assert_eq!(sketch.pick(), "b");
+        let mut drawing = Drawing::new("a b:says=x c").cookie("x");
+        drawing.rng = SplitMix64::new(seed);
+        assert_eq!(drawing.pick(), "b");
     }
 }
 
@@ -235,27 +235,27 @@ fn two_backends_with_one_sticky_id_both_count() {
 
 #[test]
 fn a_sticky_pick_takes_no_turn() {
-    let mut sketch = drawn("a b c").cookie("c");
-    sketch.shares(5);
-    sketch.cookie = None;
-    assert_eq!(sketch.pick(), "a");
+    let mut drawing = drawn("a b c").cookie("c");
+    drawing.shares(5);
+    drawing.cookie = None;
+    assert_eq!(drawing.pick(), "a");
 }
 
 #[test]
 fn rg_21_every_request_is_decided_anew() {
-    let mut sketch = drawn("a b").cookie("a");
-    assert_eq!(sketch.pick(), "a");
-    sketch.redraw("b");
-    assert_eq!(sketch.words(), "b by Primary alone lost");
+    let mut drawing = drawn("a b").cookie("a");
+    assert_eq!(drawing.pick(), "a");
+    drawing.redraw("b");
+    assert_eq!(drawing.words(), "b by Primary alone lost");
 }
 
 #[test]
 fn any_ready_ends_fail_open() {
     let ready = |text: &str| {
-        let sketch = drawn(text);
+        let drawing = drawn(text);
         any_ready(
-            &sketch.cluster,
-            &Marks::new(&sketch.cluster, &sketch.gates),
+            &drawing.cluster,
+            &GatesView::new(&drawing.cluster, &drawing.gates),
             NOW,
         )
     };

@@ -1,7 +1,7 @@
 //! Rules of the policies, LB-1 to LB-21.
 
 use crate::config::{Metric, Policy};
-use crate::testing::drawing::{SECOND, Shares, Sketch};
+use crate::testing::drawing::{Drawing, NOW, SECOND, Shares};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -13,11 +13,11 @@ const POLICIES: [Policy; 4] = [
 ];
 
 /// Picks with streams that never end: the load that a pick makes is there for the next one.
-fn long_requests(sketch: &mut Sketch, requests: usize) -> Shares {
-    let mut shares = sketch.shares(0);
+fn long_requests(drawing: &mut Drawing, requests: usize) -> Shares {
+    let mut shares = drawing.shares(0);
     for _ in 0..requests {
-        let pick = sketch.pick();
-        sketch.load(&pick).begin();
+        let pick = drawing.pick();
+        drawing.load(&pick).begin();
         shares.add(pick);
     }
     shares
@@ -25,30 +25,30 @@ fn long_requests(sketch: &mut Sketch, requests: usize) -> Shares {
 
 #[test]
 fn lb_1_round_robin_goes_around_in_order() {
-    let mut sketch = Sketch::new("a b c").policy(Policy::RoundRobin);
-    assert_eq!(sketch.picks(7).concat(), "abcabca");
-    sketch.shares(300).each("a b c", 100, 1);
+    let mut drawing = Drawing::new("a b c").policy(Policy::RoundRobin);
+    assert_eq!(drawing.picks(7).concat(), "abcabca");
+    drawing.shares(300).each("a b c", 100, 1);
 }
 
 #[test]
 fn lb_1_the_neighbour_of_a_gated_one_has_no_double_share() {
-    let mut sketch = Sketch::new("a b:cooling c d").policy(Policy::RoundRobin);
-    sketch.shares(300).each("a c d", 100, 0);
+    let mut drawing = Drawing::new("a b:cooling c d").policy(Policy::RoundRobin);
+    drawing.shares(300).each("a c d", 100, 0);
 }
 
 #[test]
 fn lb_1_looking_for_the_rest_of_a_list_takes_no_turn() {
-    let mut sketch = Sketch::new("a b c d").policy(Policy::RoundRobin);
-    assert_eq!(sketch.list().concat(), "abc");
-    assert_eq!(sketch.list().concat(), "bcd");
-    let mut sketch = Sketch::new("a:w5 b:w1 c:w1").policy(Policy::RoundRobin);
-    assert_eq!(sketch.list().concat(), "abc");
+    let mut drawing = Drawing::new("a b c d").policy(Policy::RoundRobin);
+    assert_eq!(drawing.list().concat(), "abc");
+    assert_eq!(drawing.list().concat(), "bcd");
+    let mut drawing = Drawing::new("a:w5 b:w1 c:w1").policy(Policy::RoundRobin);
+    assert_eq!(drawing.list().concat(), "abc");
 }
 
 #[test]
 fn lb_2_smooth_weighted_round_robin() {
-    let mut sketch = Sketch::new("a:w5 b:w1 c:w1").policy(Policy::RoundRobin);
-    let order = sketch.picks(70).concat();
+    let mut drawing = Drawing::new("a:w5 b:w1 c:w1").policy(Policy::RoundRobin);
+    let order = drawing.picks(70).concat();
     assert_eq!(&order[..7], "aabacaa");
     assert!(!order.contains("aaaaa"), "{order}");
     let count = |id: char| order.chars().filter(|c| *c == id).count();
@@ -57,33 +57,33 @@ fn lb_2_smooth_weighted_round_robin() {
 
 #[test]
 fn lb_2_a_new_weight_counts_at_once() {
-    let mut sketch = Sketch::new("a:w60000 b:w30000").policy(Policy::RoundRobin);
+    let mut drawing = Drawing::new("a:w60000 b:w30000").policy(Policy::RoundRobin);
     for _ in 0..2 {
-        sketch.pick();
-        sketch.redraw("a:w2 b:w1");
-        let shares = sketch.shares(30);
+        drawing.pick();
+        drawing.redraw("a:w2 b:w1");
+        let shares = drawing.shares(30);
         assert!((18..=22).contains(&shares.of("a")), "{shares:?}");
-        sketch.redraw("a:w60000 b:w30000");
+        drawing.redraw("a:w60000 b:w30000");
     }
 }
 
 #[test]
 fn lb_2_the_rest_share_evenly_when_the_heaviest_is_gated() {
-    let mut sketch = Sketch::new("a:w65535 b:w1 c:w2").policy(Policy::RoundRobin);
-    sketch.shares(20_000);
-    sketch.fail("a");
-    let shares = sketch.shares(30);
+    let mut drawing = Drawing::new("a:w65535 b:w1 c:w2").policy(Policy::RoundRobin);
+    drawing.shares(20_000);
+    drawing.fail("a");
+    let shares = drawing.shares(30);
     assert!((8..=12).contains(&shares.of("b")), "{shares:?}");
     assert_eq!(shares.of("a"), 0);
 }
 
 #[test]
 fn lb_3_random_by_weight() {
-    let shares = Sketch::new("a:w300 b:w100")
+    let shares = Drawing::new("a:w300 b:w100")
         .policy(Policy::Random)
         .shares(4000);
     assert!((2850..=3150).contains(&shares.of("a")), "{shares:?}");
-    let mut zeros = Sketch::new("a:w0 b:w0").policy(Policy::Random);
+    let mut zeros = Drawing::new("a:w0 b:w0").policy(Policy::Random);
     zeros.shares(4000).each("a b", 2000, 150);
 }
 
@@ -91,8 +91,8 @@ fn lb_3_random_by_weight() {
 fn lb_3_random_by_weight_while_most_are_gated() {
     // The heaviest is gated, so nearly every draw is in vain.
     let text = "a:w60000,cooling b:w300 c:w100 d:w1000,unhealthy e:w50000,draining";
-    let mut sketch = Sketch::new(text).policy(Policy::Random);
-    let shares = sketch.shares(4000);
+    let mut drawing = Drawing::new(text).policy(Policy::Random);
+    let shares = drawing.shares(4000);
     assert!((2850..=3150).contains(&shares.of("b")), "{shares:?}");
     shares.each("b c", 2000, 1150);
 }
@@ -100,11 +100,11 @@ fn lb_3_random_by_weight_while_most_are_gated() {
 #[test]
 fn lb_4_weight_0_is_never_picked_beside_others() {
     for policy in POLICIES {
-        let mut sketch = Sketch::new("a:w0 b:w100 c:w1").policy(policy);
-        assert_eq!(long_requests(&mut sketch, 300).of("a"), 0, "{policy:?}");
-        let mut zeros = Sketch::new("a:w0 b:w0").policy(policy);
+        let mut drawing = Drawing::new("a:w0 b:w100 c:w1").policy(policy);
+        assert_eq!(long_requests(&mut drawing, 300).of("a"), 0, "{policy:?}");
+        let mut zeros = Drawing::new("a:w0 b:w0").policy(policy);
         zeros.shares(1000).each("a b", 500, 80);
-        let mut last = Sketch::new("a:w0 b:w100,unhealthy").policy(policy);
+        let mut last = Drawing::new("a:w0 b:w100,unhealthy").policy(policy);
         assert_eq!(last.pick(), "a", "{policy:?}");
     }
 }
@@ -112,11 +112,11 @@ fn lb_4_weight_0_is_never_picked_beside_others() {
 #[test]
 fn lb_5_least_loaded_avoids_the_busy() {
     for metric in [Metric::Requests, Metric::Connections] {
-        let mut sketch = Sketch::new("a:busy10 b")
+        let mut drawing = Drawing::new("a:busy10 b")
             .policy(Policy::LeastLoaded)
             .metric(metric);
         assert_eq!(
-            long_requests(&mut sketch, 10).of("b"),
+            long_requests(&mut drawing, 10).of("b"),
             10,
             "LB-6 too: {metric:?}"
         );
@@ -126,8 +126,8 @@ fn lb_5_least_loaded_avoids_the_busy() {
 #[test]
 fn lb_5_load_is_per_unit_of_weight() {
     for policy in [Policy::LeastLoaded, Policy::PowerOfTwo] {
-        let mut sketch = Sketch::new("a:w300 b:w100").policy(policy);
-        let shares = long_requests(&mut sketch, 400);
+        let mut drawing = Drawing::new("a:w300 b:w100").policy(policy);
+        let shares = long_requests(&mut drawing, 400);
         assert!(
             (298..=302).contains(&shares.of("a")),
             "{policy:?}: {shares:?}"
@@ -137,12 +137,12 @@ fn lb_5_load_is_per_unit_of_weight() {
 
 #[test]
 fn lb_5_ties_are_spread_in_proportion_to_the_weights() {
-    let mut idle = Sketch::new("a b c d").policy(Policy::LeastLoaded);
+    let mut idle = Drawing::new("a b c d").policy(Policy::LeastLoaded);
     idle.shares(1000).each("a b c d", 250, 70);
-    let mut heavier = Sketch::new("a:w300 b:w100").policy(Policy::LeastLoaded);
+    let mut heavier = Drawing::new("a:w300 b:w100").policy(Policy::LeastLoaded);
     heavier.shares(4000).each("a b", 2000, 1150);
     let mut tied =
-        Sketch::new("a:w300,busy3 b:w100,busy1 c:w100,busy2").policy(Policy::LeastLoaded);
+        Drawing::new("a:w300,busy3 b:w100,busy1 c:w100,busy2").policy(Policy::LeastLoaded);
     let shares = tied.shares(4000);
     assert!(
         (2850..=3150).contains(&shares.of("a")) && shares.of("c") == 0,
@@ -157,41 +157,41 @@ fn lb_7_and_9_a_stall_moves_traffic_away_and_is_forgotten() {
         (Policy::LeastLoaded, Metric::ConnectionTime),
         (Policy::PowerOfTwo, Metric::Latency),
     ] {
-        let mut sketch = Sketch::new("a b").policy(policy).metric(metric);
-        let run = |sketch: &mut Sketch, requests: usize| {
-            let mut shares = sketch.shares(0);
+        let mut drawing = Drawing::new("a b").policy(policy).metric(metric);
+        let run = |drawing: &mut Drawing, requests: usize| {
+            let mut shares = drawing.shares(0);
             for _ in 0..requests {
-                let pick = sketch.pick();
-                sketch.now_ns += SECOND / 1000;
-                sketch.load(&pick).observe(SECOND / 1000, sketch.now_ns);
+                let pick = drawing.pick();
+                drawing.now = drawing.now.plus(SECOND / 1000);
+                drawing.load(&pick).observe(SECOND / 1000, drawing.now);
                 shares.add(pick);
             }
             shares
         };
-        run(&mut sketch, 10_000);
-        sketch.load("a").observe(SECOND, sketch.now_ns);
+        run(&mut drawing, 10_000);
+        drawing.load("a").observe(SECOND, drawing.now);
         assert!(
-            run(&mut sketch, 3000).of("b") > 2700,
+            run(&mut drawing, 3000).of("b") > 2700,
             "{policy:?}: the stall weighs"
         );
-        run(&mut sketch, 5000);
-        let shares = run(&mut sketch, 2000);
+        run(&mut drawing, 5000);
+        let shares = run(&mut drawing, 2000);
         assert!(shares.of("a") > 500, "{policy:?}: forgotten: {shares:?}");
     }
 }
 
 #[test]
 fn lb_8_long_requests_spread_over_all() {
-    let mut sketch = Sketch::new("a b c d");
-    long_requests(&mut sketch, 1000).each("a b c d", 250, 100);
-    let mut idle = Sketch::new("a b c d");
+    let mut drawing = Drawing::new("a b c d");
+    long_requests(&mut drawing, 1000).each("a b c d", 250, 100);
+    let mut idle = Drawing::new("a b c d");
     idle.shares(1000).each("a b c d", 250, 70);
 }
 
 #[test]
 fn lb_8_the_lighter_of_two_distinct_wins() {
-    let mut sketch = Sketch::new("a:busy1 b:busy2 c:busy5");
-    let shares = sketch.shares(3000);
+    let mut drawing = Drawing::new("a:busy1 b:busy2 c:busy5");
+    let shares = drawing.shares(3000);
     assert!(
         shares.of("a").abs_diff(2000) < 150,
         "two of three pairs: {shares:?}"
@@ -201,7 +201,8 @@ fn lb_8_the_lighter_of_two_distinct_wins() {
         "one of three pairs: {shares:?}"
     );
     assert_eq!(shares.of("c"), 0, "c is the heavier of every pair");
-    let mut gated = Sketch::new("a:busy1 b:busy2 c:busy5 d:cooling e:cooling f:unhealthy g:backup");
+    let mut gated =
+        Drawing::new("a:busy1 b:busy2 c:busy5 d:cooling e:cooling f:unhealthy g:backup");
     let shares = gated.shares(3000);
     assert!(
         shares.of("a").abs_diff(2000) < 150 && shares.of("c") == 0,
@@ -211,7 +212,7 @@ fn lb_8_the_lighter_of_two_distinct_wins() {
 
 #[test]
 fn lb_8_a_pick_costs_two_draws_however_many_there_are() {
-    let mut sketch = Sketch::new("a").attempts(1).edit(|config| {
+    let mut drawing = Drawing::new("a").attempts(1).edit(|config| {
         let one = config.backends[0].clone();
         config.backends = (1..=10_000u16)
             .map(|port| {
@@ -225,12 +226,12 @@ fn lb_8_a_pick_costs_two_draws_however_many_there_are() {
     });
     (0..10_000)
         .step_by(2)
-        .for_each(|e| sketch.cluster.endpoints[e].load.begin());
-    let mut twin = sketch.rng.clone();
-    sketch.route();
+        .for_each(|e| drawing.cluster.endpoints[e].load.begin());
+    let mut twin = drawing.rng.clone();
+    drawing.route();
     let two_draws_more: Vec<u64> = (0..4).map(|_| twin.draw()).collect();
     assert!(
-        two_draws_more[2..].contains(&sketch.rng.draw()),
+        two_draws_more[2..].contains(&drawing.rng.draw()),
         "two draws and at most a coin"
     );
 }
@@ -238,29 +239,29 @@ fn lb_8_a_pick_costs_two_draws_however_many_there_are() {
 #[test]
 fn lb_16_weight_0_in_an_update_ends_new_picks_at_once() {
     for policy in POLICIES {
-        let mut sketch = Sketch::new("a:busy2 b c").policy(policy);
-        sketch.shares(10);
-        sketch.redraw("a:w0 b c");
-        let lists: Vec<String> = (0..100).flat_map(|_| sketch.list()).collect();
+        let mut drawing = Drawing::new("a:busy2 b c").policy(policy);
+        drawing.shares(10);
+        drawing.redraw("a:w0 b c");
+        let lists: Vec<String> = (0..100).flat_map(|_| drawing.list()).collect();
         assert!(
             !lists.contains(&"a".to_owned()),
             "{policy:?}: neither pick nor retry"
         );
-        assert_eq!(sketch.load("a").in_flight(), 2, "running streams go on");
+        assert_eq!(drawing.load("a").in_flight(), 2, "running streams go on");
     }
 }
 
 #[test]
 fn lb_18_ids_at_one_address_are_one_share() {
     for policy in POLICIES {
-        let mut sketch = Sketch::new("a a2@a b").policy(policy);
-        let shares = long_requests(&mut sketch, 1000);
+        let mut drawing = Drawing::new("a a2@a b").policy(policy);
+        let shares = long_requests(&mut drawing, 1000);
         assert!(
             shares.of("a").abs_diff(500) < 80 && shares.of("a2") == 0,
             "{policy:?}: {shares:?}"
         );
     }
-    let mut heavier = Sketch::new("a:w10 a2@a:w300 a3@a:w300 b").policy(Policy::Random);
+    let mut heavier = Drawing::new("a:w10 a2@a:w300 a3@a:w300 b").policy(Policy::Random);
     let shares = heavier.shares(4000);
     assert!(
         shares.of("a2").abs_diff(3000) < 150,
@@ -270,15 +271,15 @@ fn lb_18_ids_at_one_address_are_one_share() {
 
 #[test]
 fn lb_20_a_new_policy_keeps_loads_and_gates() {
-    let mut sketch = Sketch::new("a:busy9 b c").policy(Policy::RoundRobin);
-    sketch.fail("b");
-    let mut sketch = sketch.policy(Policy::LeastLoaded);
+    let mut drawing = Drawing::new("a:busy9 b c").policy(Policy::RoundRobin);
+    drawing.fail("b");
+    let mut drawing = drawing.policy(Policy::LeastLoaded);
     assert_eq!(
-        sketch.shares(100).of("c"),
+        drawing.shares(100).of("c"),
         100,
         "a is busy, b is in back-off"
     );
-    assert_eq!(sketch.tries("b"), 1);
+    assert_eq!(drawing.tries("b"), 1);
 }
 
 #[test]
@@ -288,13 +289,13 @@ fn lb_21_workers_that_start_together_do_not_pick_together() {
     for policy in [Policy::RoundRobin, Policy::Random, Policy::PowerOfTwo] {
         let picks: Vec<String> = (0..8)
             .map(|worker| {
-                let mut sketch = Sketch::new("a b c d").policy(policy);
+                let mut drawing = Drawing::new("a b c d").policy(policy);
                 let mut rng = SplitMix64::new(7);
                 rng.stir(worker);
                 let seed = rng.below(u32::MAX);
-                sketch.cluster = Cluster::compile(&sketch.config, &mut sketch.loads, 0, seed);
-                sketch.rng = rng;
-                sketch.pick()
+                drawing.cluster = Cluster::compile(&drawing.config, &mut drawing.loads, NOW, seed);
+                drawing.rng = rng;
+                drawing.pick()
             })
             .collect();
         assert!(
