@@ -65,7 +65,7 @@ test-tools: ## test the scripts of tests/tools, and the linker of the module
 	@$(PYTHON) -m unittest discover --start-directory filter --pattern '*_test.py'
 
 test-unit: ## test the crates on this machine
-	$(TESTS) --lib --bins --test manifests --test parsers --test properties \
+	$(TESTS) --lib --bins --test layers --test manifests --test parsers --test properties \
 		--test simulation
 
 # Never with -q: the runner does not know it.
