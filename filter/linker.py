@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 
-# All that the host needs to find.
+# All that the host needs to find: what src/plugin overrides, and what the SDK itself needs.
 CALLBACKS = {
     "_initialize", "malloc", "proxy_abi_version_0_2_1", "proxy_on_context_create",
     "proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick", "proxy_on_http_call_response",

@@ -1,16 +1,37 @@
 """Tests of linker.py."""
 
+import pathlib
+import re
 import unittest
 
 import linker
-from linker import MAGIC, arguments, short, with_short_names
+from linker import CALLBACKS, MAGIC, arguments, short, with_short_names
+
+ADAPTER = pathlib.Path(__file__).parent / "src" / "plugin"
+# A callback of the SDK's traits, at the beginning of a method.
+OVERRIDE = re.compile(r"^    fn (on_\w+)\(", re.MULTILINE)
 
 
 def section(kind: int, content: bytes) -> bytes:
     return bytes([kind, len(content)]) + content
 
 
+def export_of(callback: str) -> str:
+    """The function that the host calls for a callback of the SDK's traits."""
+    return "proxy_" + re.sub(r"^on_http_(request|response)_", r"on_\1_", callback)
+
+
 class LinkerTest(unittest.TestCase):
+    def test_callbacks_that_the_adapter_overrides_are_exported(self):
+        sources = [path.read_text() for path in sorted(ADAPTER.glob("*.rs"))]
+        overridden = {name for source in sources for name in OVERRIDE.findall(source)}
+        self.assertLessEqual({"on_tick", "on_configure", "on_http_request_headers"}, overridden)
+        for callback in sorted(overridden):
+            self.assertIn(export_of(callback), CALLBACKS)
+        # The end of a stream is its context's drop.
+        self.assertTrue(any("impl Drop for" in source for source in sources))
+        self.assertIn("proxy_on_delete", CALLBACKS)
+
     def test_unwanted_callbacks_are_not_exported(self):
         given = [
             "--export", "proxy_on_tick", "--export", "proxy_on_response_body", "--export=malloc",
