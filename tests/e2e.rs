@@ -1,11 +1,11 @@
 //! Stories: what an operator or a client sees, on real processes.
 
+mod alone;
 mod attempts;
 mod backoffs;
 mod cli;
 mod conformance;
 mod deploy;
-mod endurance;
 mod exchange;
 mod failover;
 mod fed;
@@ -20,10 +20,8 @@ mod registry_kubernetes;
 mod registry_redis;
 mod scene;
 mod shipped;
-mod slow_backends;
 mod steering;
 mod sticky;
 mod streams;
 mod tiers;
-mod traps;
 mod workers;

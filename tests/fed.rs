@@ -1,9 +1,8 @@
-//! An Envoy that is fed by the sidecar: verdicts, edits, deaths and restarts as operators and
-//! clients see them.
+//! An Envoy that is fed by the sidecar: verdicts, edits and deaths as operators and clients see
+//! them.
 
 mod drain;
 mod edits;
-mod exchange;
 mod fail_open;
 mod fleet;
 mod formats;
@@ -11,6 +10,5 @@ mod probes;
 mod process;
 mod protocols;
 mod refusals;
-mod restarts;
-mod scene;
+pub(crate) mod scene;
 mod verdicts;

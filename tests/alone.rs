@@ -1,0 +1,9 @@
+//! Stories that judge how long something takes, or use a machine whole: `make test-e2e` runs them
+//! after all others, one at a time. One whose times are mere deadlines belongs elsewhere.
+
+mod endurance;
+mod exchange;
+mod flips;
+mod restarts;
+mod slow_backends;
+mod traps;
