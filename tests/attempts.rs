@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use harness::client::post;
 use harness::registry::cluster;
-use harness::{Behaviour, Envoy, throughout};
+use harness::{Behaviour, Envoy};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 
-use crate::scene::{self, CLUSTER, answered_by, backends, cluster_stat, figure, serve, shares};
+use crate::scene::{
+    self, CLUSTER, answered_by, backends, cluster_stat, figure, serve, shares, wait_for_figure,
+};
 
 /// RT-7 and RT-9: the only backend stands twice in the list, for resets. It is tried no third time,
 /// and however often it refused one request, that is one failure. (Envoy's `reset` and
@@ -23,24 +25,19 @@ async fn rt_7_a_lone_backend_is_tried_twice_at_most() -> Result<()> {
     let mut client = envoy.client();
     a.set(Behaviour::ResetAfter(1));
     answered_by(&mut client, 50).await?;
-    let replayed = cluster_stat(&envoy, "upstream_rq_retry").await?;
+    let retries = cluster_stat("upstream_rq_retry");
+    let replayed = envoy.wait_for_stat_at_least(&retries, 20).await?;
     println!("RT-9: a lone backend, half of 50 GETs reset: {replayed} replayed, all answered");
-    ensure!(replayed >= 20);
 
     a.set(Behaviour::ResetOnRequest);
     let before = a.hits();
     assert_eq!(client.get("/").await?.status, 503);
-    let resets = a.hits() - before;
+    assert_eq!(a.hits() - before, 2, "a GET that is reset");
     a.stop().await;
     assert_eq!(client.send(post("/", "order")).await?.status, 503);
-    let refusals = cluster_stat(&envoy, "upstream_cx_connect_fail").await?;
-    let failed = figure(&envoy, "failed_attempts_total", "connect").await?;
-    println!(
-        "RT-7: a lone backend resets a GET {resets} times, refuses a POST {refusals} times: {failed} failure"
-    );
-    assert_eq!((resets, failed), (2, 1));
-    ensure!(refusals <= 2);
-    Ok(())
+    let refusals = cluster_stat("upstream_cx_connect_fail");
+    envoy.wait_for_stat(&refusals, 2).await?;
+    wait_for_figure(&envoy, "failed_attempts_total", "connect", 1).await
 }
 
 /// RT-6: two of three down and every request is served; three of three, and each is tried once.
@@ -61,13 +58,10 @@ async fn rt_6_rt_7_as_many_distinct_backends_are_tried_as_there_are_attempts() -
     c.stop().await;
     let envoy = serve(&cluster(CLUSTER, &[&a, &b, &c], json!({}))).await?;
     let response = envoy.client().get("/").await?;
-    let exhausted = figure(&envoy, "retries_exhausted_total", "").await?;
+    wait_for_figure(&envoy, "retries_exhausted_total", "", 1).await?;
     let tried = connect_failures(&envoy).await?;
-    println!(
-        "RT-6: all down: {}, exhausted {exhausted}, tried {tried:?}",
-        response.status
-    );
-    assert_eq!((response.status.as_u16(), exhausted), (503, 1));
+    println!("RT-6: all down: {}, tried {tried:?}", response.status);
+    assert_eq!(response.status, 503);
     assert_eq!(tried, [1, 1, 1], "each once");
     Ok(())
 }
@@ -113,18 +107,23 @@ async fn rt_8_a_request_ends_in_bounded_time_when_nobody_connects() -> Result<()
     let envoy = Envoy::start(scene::bootstrap(&document)?.edit(timeout)).await?;
     let start = Instant::now();
     let response = envoy.client().get("/").await?;
-    let (took, cpu) = (start.elapsed(), envoy.process().cpu()?);
+    let took = start.elapsed();
     println!(
         "RT-8: two attempts of 250 ms: {} after {took:?}",
         response.status
     );
     assert_eq!(response.status, 503);
+    let given_up = cluster_stat("upstream_cx_connect_timeout");
+    envoy.wait_for_stat(&given_up, 2).await?;
+    // Two timeouts, and far less than the route's own of 15 s.
     ensure!(
-        (Duration::from_millis(500)..Duration::from_millis(1500)).contains(&took),
+        (Duration::from_millis(500)..Duration::from_secs(5)).contains(&took),
         "{took:?}"
     );
-    throughout(Duration::from_millis(500), "an idle Envoy", async || Ok(())).await?;
-    let idle = envoy.process().cpu()? - cpu;
+    let idle = envoy
+        .process()
+        .cpu_during(Duration::from_millis(500))
+        .await?;
     println!("RT-8: CPU in the half second after it: {idle:?}");
     ensure!(
         idle < Duration::from_millis(200),

@@ -82,18 +82,9 @@ async fn the_remote_bootstrap_shows_its_token_and_the_exchange_its_own() -> Resu
     .await?;
 
     let stranger = Envoy::start(remote(&sidecar, "wrong")?).await?;
-    eventually(
-        SOON,
-        "the stranger to have been turned away twice",
-        async || {
-            let asked = stranger
-                .stat("cluster.pointsman_sidecar.upstream_rq_total")
-                .await?;
-            ensure!(asked > 2, "it has asked {asked} times");
-            Ok(())
-        },
-    )
-    .await?;
+    // Turned away twice.
+    let asked = "cluster.pointsman_sidecar.upstream_rq_total";
+    stranger.wait_for_stat_at_least(asked, 3).await?;
     assert_eq!(stranger.hosts("orders").await?, None);
     Ok(())
 }
@@ -115,6 +106,9 @@ async fn health_answers_by_its_exit_code() -> Result<()> {
     ensure!(code == 1 && words.contains(&address), "{code} {words}");
     Ok(())
 }
+
+/// Requests to Envoy's admin interface.
+const LOOKS: &str = "http.admin.downstream_rq_total";
 
 /// What a pod's Envoy does before it is stopped.
 #[tokio::test]
@@ -145,7 +139,16 @@ async fn the_drain_hook_waits_for_the_requests_that_run() -> Result<()> {
         Ok(())
     })
     .await?;
-    throughout(Duration::from_secs(1), "the hook to wait", async || {
+    // Each look at the statistics is a request of its own: the hook's, or one of these.
+    let mut own_looks = 0;
+    let before = envoy.stat(LOOKS).await?;
+    let looks = async || {
+        own_looks += 1;
+        let looks = envoy.stat(LOOKS).await? - before - own_looks;
+        ensure!(looks >= 3, "{looks} looks");
+        Ok(())
+    };
+    throughout(SOON, "three looks of the hook", looks, async || {
         hook.ensure_running()
     })
     .await?;

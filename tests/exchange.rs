@@ -151,9 +151,9 @@ async fn serve(sidecar: &StandIn, backends: &[&Upstream], ttl: &str) -> Result<E
     Envoy::start(bootstrap).await
 }
 
-async fn exchanges(envoy: &Envoy, how: &str) -> Result<u64> {
-    let name = format!("wasmcustom.pointsman_exchanges_total;r={how}");
-    envoy.stat(&name).await
+/// Envoy's name for the number of exchanges that ended so.
+fn exchanges(how: &str) -> String {
+    format!("wasmcustom.pointsman_exchanges_total;r={how}")
 }
 
 /// Waits until exactly these serve.
@@ -178,12 +178,7 @@ async fn an_answer_that_is_cut_off_is_a_failed_post_and_no_more() -> Result<()> 
         let post = sidecar.next().await?;
         ensure!(post.request.have == Version::default(), "post {cut}");
         post.cut_off(&full(1, &[&a])).await?;
-        eventually(DEADLINE, "the failure to be counted", async || {
-            let failed = exchanges(&envoy, "failed").await?;
-            ensure!(failed == cut, "{failed}");
-            Ok(())
-        })
-        .await?;
+        envoy.wait_for_stat(&exchanges("failed"), cut).await?;
         let order = answered_by(&mut client, 4).await?;
         ensure!(
             shares(&order).len() == 2,
@@ -192,8 +187,8 @@ async fn an_answer_that_is_cut_off_is_a_failed_post_and_no_more() -> Result<()> 
     }
     sidecar.next().await?.answer(&full(1, &[&a])).await?;
     wait_for_servers(&mut client, &["b"]).await?;
-    ensure!(exchanges(&envoy, "failed").await? == 4);
-    ensure!(exchanges(&envoy, "done").await? == 1);
+    envoy.wait_for_stat(&exchanges("done"), 1).await?;
+    ensure!(envoy.stat(&exchanges("failed")).await? == 4);
     ensure_no_trap(&envoy).await
 }
 
@@ -220,6 +215,6 @@ async fn hc_23_no_news_of_verdicts_that_have_run_out_is_no_verdict() -> Result<(
     ensure!(next.request.have == Version::default(), "a is asked for");
     next.answer(&full(5, &[&a])).await?;
     wait_for_servers(&mut client, &["b"]).await?;
-    ensure!(exchanges(&envoy, "failed").await? == 0);
+    ensure!(envoy.stat(&exchanges("failed")).await? == 0);
     ensure_no_trap(&envoy).await
 }

@@ -128,7 +128,7 @@ async fn rm_10_a_word_is_said_at_its_time_and_ends_at_its_time() -> Result<()> {
     only(&mut client, &["one", "two"]).await?;
     let cordon = json!({
         "act": "cordon", "cluster": "orders", "backend": "one", "reason": "disk", "in": "3s",
-        "expiresIn": "8s",
+        "expiresIn": "12s",
     });
     let id = take_on(&sidecar, cordon).await?;
     depth(&sidecar, 1).await?;

@@ -11,7 +11,7 @@ use harness::{Bootstrap, Client, Envoy, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// The cluster of every scene: the one that `static.yaml` routes to.
+/// The cluster of every scene: the one that the shipped bootstraps route to.
 pub const CLUSTER: &str = "orders";
 /// How long any single thing may take on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -65,20 +65,41 @@ pub fn shares(order: &[String]) -> BTreeMap<&str, usize> {
     shares
 }
 
-/// One of the filter's counters or gauges for [`CLUSTER`]; `reason` may be empty.
-pub async fn figure(envoy: &Envoy, name: &str, reason: &str) -> Result<u64> {
-    let tail = if reason.is_empty() {
-        String::new()
-    } else {
-        format!(";r={reason}")
+/// Envoy's name for one of the filter's counters or gauges for [`CLUSTER`]; `reason` may be empty.
+pub fn figure_name(name: &str, reason: &str) -> String {
+    let tail = match reason {
+        "" => String::new(),
+        reason => format!(";r={reason}"),
     };
-    let name = format!("wasmcustom.pointsman_{name};c={CLUSTER}{tail}");
-    envoy.stat(&name).await
+    format!("wasmcustom.pointsman_{name};c={CLUSTER}{tail}")
 }
 
-/// Envoy's own counter or gauge of [`CLUSTER`].
-pub async fn cluster_stat(envoy: &Envoy, name: &str) -> Result<u64> {
-    envoy.stat(&format!("cluster.{CLUSTER}.{name}")).await
+/// Such a figure as it is now: for what must not have happened, or is compared with later.
+pub async fn figure(envoy: &Envoy, name: &str, reason: &str) -> Result<u64> {
+    envoy.stat(&figure_name(name, reason)).await
+}
+
+/// Waits until such a figure is this.
+pub async fn wait_for_figure(envoy: &Envoy, name: &str, reason: &str, wanted: u64) -> Result<()> {
+    envoy
+        .wait_for_stat(&figure_name(name, reason), wanted)
+        .await
+}
+
+/// Waits until such a figure is this or more, and gives it.
+pub async fn wait_for_figure_at_least(
+    envoy: &Envoy,
+    name: &str,
+    reason: &str,
+    least: u64,
+) -> Result<u64> {
+    let name = figure_name(name, reason);
+    envoy.wait_for_stat_at_least(&name, least).await
+}
+
+/// The full name of Envoy's own counter or gauge of [`CLUSTER`].
+pub fn cluster_stat(name: &str) -> String {
+    format!("cluster.{CLUSTER}.{name}")
 }
 
 /// Fails when a VM has died and was started again: nothing that a story sends may do that, but for

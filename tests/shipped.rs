@@ -8,7 +8,7 @@ use harness::{
 };
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn both_bootstraps_guard_and_move_the_same_headers() -> Result<()> {

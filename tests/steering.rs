@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use harness::client::get;
 use harness::registry::{Registry, cluster};
-use harness::{Behaviour, Bootstrap, Client, Envoy, Sidecar, Upstream, artefacts, eventually};
+use harness::{Behaviour, Bootstrap, Client, Envoy, Sidecar, Upstream, artefacts};
 use serde_json::{Value, json};
 
-use crate::scene::{self, CLUSTER, DEADLINE, backends, cluster_stat, ensure_no_trap};
+use crate::scene::{self, CLUSTER, backends, cluster_stat, ensure_no_trap};
 
 const LIST: &str = "x-gateway-destination-endpoint";
 
@@ -134,16 +134,7 @@ async fn an_internal_client_steers_nothing_past_the_ads_bootstrap() -> Result<()
     let registry = Registry::new(vec![document(&favourite, &other)])?;
     let sidecar = Sidecar::start(&registry).await?;
     let envoy = Envoy::start(trusting(Bootstrap::ads(sidecar.xds_address())?)).await?;
-    eventually(
-        DEADLINE,
-        "the filter's gauges for its registry",
-        async || {
-            let total = scene::figure(&envoy, "total_backends", "").await?;
-            ensure!(total == 2, "{total}");
-            Ok(())
-        },
-    )
-    .await?;
+    scene::wait_for_figure(&envoy, "total_backends", "", 2).await?;
     ensure_all_in_vain(&envoy, &favourite, &other).await
 }
 
@@ -227,7 +218,7 @@ async fn no_client_steers_while_a_dead_vm_is_passed_by() -> Result<()> {
     for _ in 0..100 {
         assert_eq!(send_wishes(&mut client, &wishes(&favourite)).await?, 503);
     }
-    let retries = cluster_stat(&envoy, "upstream_rq_retry").await?;
+    let retries = envoy.stat(&cluster_stat("upstream_rq_retry")).await?;
     let hits = [favourite.hits(), other.hits()];
     println!(
         "FAIL_OPEN, VM dead: 100 GETs with every wish: favourite, other {hits:?}, {retries} retries"

@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(2000 + 200);
 const WAY: Duration = Duration::from_millis(300);
 
 fn document(backends: &[&Upstream]) -> serde_json::Value {
-    orders(backends, json!({"healthCheck": check(50, 200, 1)}))
+    orders(backends, json!({"healthCheck": check(50, 1)}))
 }
 
 /// Makes `a` fail its probes, then pass them; says how long either took to be obeyed everywhere.
@@ -65,11 +65,9 @@ async fn verdicts_go_on_when_the_posting_root_is_swapped_away() -> Result<()> {
         scene
             .registry
             .edit_backend(CLUSTER, "b", |b| b["weight"] = weight.into())?;
-        eventually(DEADLINE, "the swap", async || {
-            ensure!(scene.whole("configs_total;r=applied").await? > swaps);
-            Ok(())
-        })
-        .await?;
+        scene
+            .wait_for_whole("configs_total;r=applied", swaps + 1)
+            .await?;
         flips.one("swapped", &mut clients, &a).await?;
     }
     flips.ensure_within(PROBED + WAY)?;
@@ -105,13 +103,10 @@ async fn verdicts_go_on_when_the_posting_vm_dies_and_again() -> Result<()> {
     scene
         .registry
         .edit_backend(CLUSTER, "b", |b| b["stickyId"] = "x-fault-trap-idle".into())?;
-    let lost = scene.whole("exchanges_total;r=done").await?;
-    eventually(DEADLINE, "exchanges by a worker", async || {
-        let done = scene.whole("exchanges_total;r=done").await? - lost;
-        ensure!(done >= 4, "{done}");
-        Ok(())
-    })
-    .await?;
+    let done = scene.whole("exchanges_total;r=done").await?;
+    scene
+        .wait_for_whole("exchanges_total;r=done", done + 4)
+        .await?;
     let mut flips = Flips::default();
     flips
         .one("the main thread's VM is dead", &mut clients, &a)
@@ -130,12 +125,8 @@ async fn verdicts_go_on_when_the_posting_vm_dies_and_again() -> Result<()> {
         flips.one("both died", &mut clients, &a).await?;
     }
     flips.ensure_within(LEASE + PROBED + WAY)?;
-    let reloads = scene.envoy.stats().await?;
-    let reloads = reloads
-        .iter()
-        .find(|(name, _)| name.ends_with("vm_reload_success"));
-    println!("{reloads:?}");
-    ensure!(reloads.is_some_and(|(_, count)| *count >= 8));
+    let reloads = "wasm.pointsman.vm_reload_success";
+    scene.envoy.wait_for_stat_at_least(reloads, 8).await?;
     Ok(())
 }
 
@@ -151,22 +142,19 @@ async fn killing_and_hanging_the_sidecar_cost_no_request_and_verdicts_go_on() ->
     for _ in 0..2 {
         scene.sidecar.kill();
         let failed = scene.whole("exchanges_total;r=failed").await?;
-        eventually(DEADLINE, "posts that fail", async || {
-            ensure!(scene.whole("exchanges_total;r=failed").await? >= failed + 4);
-            Ok(())
-        })
-        .await?;
+        scene
+            .wait_for_whole("exchanges_total;r=failed", failed + 4)
+            .await?;
         scene.sidecar.restart().await?;
         flips.one("killed and restarted", &mut clients, &a).await?;
     }
     for _ in 0..2 {
         let failed = scene.whole("exchanges_total;r=failed").await?;
         scene.sidecar.hang().await?;
-        eventually(DEADLINE, "a post that gets no answer", async || {
-            ensure!(scene.whole("exchanges_total;r=failed").await? > failed);
-            Ok(())
-        })
-        .await?;
+        // A post that gets no answer.
+        scene
+            .wait_for_whole("exchanges_total;r=failed", failed + 1)
+            .await?;
         scene.sidecar.resume()?;
         flips.one("hung and resumed", &mut clients, &a).await?;
     }
@@ -215,13 +203,8 @@ async fn hc_23_verdicts_of_a_silent_sidecar_expire_and_come_back_with_it() -> Re
     let back = wait_for_servers(&mut clients, &["b"]).await?;
     println!("the verdict is back {back:?} after the sidecar was ready");
     ensure!(back < RETRY + PROBED + WAY);
-    let expired = scene.envoy.events();
-    let expired = expired.iter().filter(|e| e.name() == "verdicts_expired");
-    let (lines, counted) = (
-        expired.count(),
-        scene.whole("verdicts_expired_total").await?,
-    );
-    println!("told in {lines} line(s), counted {counted}");
-    ensure!(lines == 1 && counted == 1);
+    scene.envoy.wait_for_events("verdicts_expired", 1).await?;
+    let counted = scene.wait_for_whole("verdicts_expired_total", 1).await?;
+    ensure!(counted == 1, "counted {counted} times");
     scene.ensure_sane().await
 }

@@ -16,7 +16,7 @@ const START_ALONE: Duration = Duration::from_secs(2 + 2 + 4);
 const RECOVERY: Duration = Duration::from_secs(2);
 
 fn scene_of(backends: &[&Upstream]) -> Result<Registry> {
-    let extra = json!({"healthCheck": check(50, 200, 1)});
+    let extra = json!({"healthCheck": check(50, 1)});
     Registry::new(vec![orders(backends, extra)])
 }
 

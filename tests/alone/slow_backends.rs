@@ -1,17 +1,16 @@
 //! Policies that weigh measured times keep away from slow backends, and come back to them.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::client::post;
 use harness::registry::cluster;
-use harness::{Behaviour, Client, Envoy, Upstream, eventually, throughout};
+use harness::{Behaviour, Client, Envoy, Upstream, eventually, raw};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::scene::{CLUSTER, DEADLINE, Requests, answered_by, backends, in_flight, serve, shares};
+use crate::scene::{
+    CLUSTER, DEADLINE, Requests, answered_by, backends, cluster_stat, in_flight, serve, shares,
+};
 
 fn least(metric: &str) -> Value {
     json!({"loadBalancing": {"policy": "LeastLoaded", "metric": metric}})
@@ -69,27 +68,12 @@ async fn lb_7_a_slow_connection_moves_traffic_away() -> Result<()> {
     b.set(Behaviour::Hold);
     let requests = Requests::send(envoy.address(), 4);
     assert_eq!(in_flight(&[&a, &b], 2).await?, [1, 1]);
-    eventually(
-        DEADLINE,
-        "two requests to wait for connections",
-        async || {
-            let waiting = crate::scene::cluster_stat(&envoy, "upstream_rq_pending_active").await?;
-            ensure!(waiting == 2, "{waiting} wait");
-            Ok(())
-        },
-    )
-    .await?;
+    // Two requests wait for connections.
+    let waiting = cluster_stat("upstream_rq_pending_active");
+    envoy.wait_for_stat(&waiting, 2).await?;
     b.set(Behaviour::Ok);
-    throughout(
-        Duration::from_millis(300),
-        "a's second request waits",
-        async || {
-            ensure!(a.hits() == 1, "a has it already");
-            Ok(())
-        },
-    )
-    .await?;
-    a.set(Behaviour::Ok);
+    // a's second request waits for the first one's answer.
+    a.set(Behaviour::Slow(Duration::from_millis(300)));
     ensure!(
         requests
             .answers()
@@ -97,23 +81,13 @@ async fn lb_7_a_slow_connection_moves_traffic_away() -> Result<()> {
             .iter()
             .all(|answer| answer.status == 200)
     );
+    ensure!(a.hits() == 2, "{} requests at a", a.hits());
+    a.set(Behaviour::Ok);
     let order = answered_by(&mut envoy.client(), 200).await?;
     let of_a = shares(&order).get("a").copied().unwrap_or_default();
     println!("LB-7, ConnectionTime: a connection to a took 300 ms: {of_a} of 200 GETs went to it");
     ensure!(of_a < 20, "a was to be avoided");
     Ok(())
-}
-
-/// A POST whose second half comes so much later, as bytes; the answer.
-async fn post_slowly(to: SocketAddr, pause: Duration) -> Result<String> {
-    let mut stream = TcpStream::connect(to).await?;
-    let head = "POST / HTTP/1.1\r\nhost: story\r\nconnection: close\r\ncontent-length: 8\r\n\r\n";
-    stream.write_all(format!("{head}half").as_bytes()).await?;
-    throughout(pause, "the client takes its time", async || Ok(())).await?;
-    stream.write_all(b"half").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 /// LB-7, invariant 5: the time that a client takes to send its request is no backend's.
@@ -123,8 +97,12 @@ async fn lb_7_a_slow_upload_moves_no_traffic() -> Result<()> {
     let envoy = serve(&cluster(CLUSTER, &[&a, &b], least("Latency"))).await?;
     let mut client = envoy.client();
     answered_by(&mut client, 20).await?;
-    let answer = post_slowly(envoy.address(), Duration::from_millis(800)).await?;
-    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let half =
+        "POST / HTTP/1.1\r\nhost: story\r\nconnection: close\r\ncontent-length: 8\r\n\r\nhalf";
+    let halves = [half.as_bytes(), b"half"];
+    let pause = Duration::from_millis(800);
+    let answer = raw::exchange_slowly(envoy.address(), &halves, pause).await?;
+    ensure!(answer.status == 200, "{}", answer.text());
     let order = answered_by(&mut client, 200).await?;
     println!(
         "LB-7, Latency: after a POST of 800 ms: {:?}",

@@ -61,7 +61,10 @@ async fn ad_1_5_20_lb_20_two_dozen_edits_under_load_cost_nothing_and_forget_noth
     let mut clients = scene.clients().await?;
     wait_for_servers(&mut clients, &["a", "b"]).await?;
     let tried = bad.accepted().len();
-    ensure!(tried > 0 && scene.figure("events_total", "backoff_opened").await? == 1);
+    ensure!(tried > 0, "nobody has tried it");
+    scene
+        .wait_for_figure("events_total", "backoff_opened", 1)
+        .await?;
     // It would serve now, if anybody forgot what it did.
     bad.set(Behaviour::Ok);
     let swaps = scene.whole("configs_total;r=applied").await?;
@@ -82,7 +85,11 @@ async fn ad_1_5_20_lb_20_two_dozen_edits_under_load_cost_nothing_and_forget_noth
     scene.wait_for_the_workers().await?;
     let took = start.elapsed();
     let tally = load.stop().await?;
-    let swaps = scene.whole("configs_total;r=applied").await? - swaps;
+    // Two workers, the main thread and the canary take each over.
+    let swaps = scene
+        .wait_for_whole("configs_total;r=applied", swaps + 3 * 20)
+        .await?
+        - swaps;
     println!(
         "{EDITS} edits in {took:?}, {swaps} swaps in the VMs, {} requests, {} failed, by {:?}; \
          {} connections to the one in back-off",
@@ -94,16 +101,13 @@ async fn ad_1_5_20_lb_20_two_dozen_edits_under_load_cost_nothing_and_forget_noth
     tally.ensure_clean()?;
     ensure!(tally.by("spare") > 0, "what was added was never used");
     ensure!(bad.accepted().len() == tried);
-    // Two workers, the main thread and the canary take each over.
-    ensure!(
-        swaps >= 3 * 20,
-        "only {swaps} swaps: the edits were not served one by one"
-    );
     ensure!(
         scene.figure("picks_total", "spill").await? == 0,
         "registry and endpoints out of step"
     );
-    ensure!(scene.figure("failed_attempts_total", "connect").await? == u64::try_from(tried)?);
+    scene
+        .wait_for_figure("failed_attempts_total", "connect", u64::try_from(tried)?)
+        .await?;
     scene.ensure_sane().await
 }
 
@@ -115,7 +119,7 @@ async fn an_edit_while_one_worker_is_busy_reaches_it_later_and_costs_nothing() -
     let old = revision(&scene.sidecar).await?;
     let mut victim = clients.pop().context("two clients")?;
     let busy = tokio::spawn(async move {
-        let response = fault(&mut victim, "busy-1500").await?;
+        let response = fault(&mut victim, "busy-5000").await?;
         Ok::<_, anyhow::Error>((victim, response))
     });
     let before = Instant::now();
@@ -163,18 +167,9 @@ async fn an_edit_while_one_worker_is_busy_reaches_it_later_and_costs_nothing() -
 async fn time_of_exchanges(scene: &Scene, count: u64) -> Result<Duration> {
     let name = "exchanges_total;r=done";
     let before = scene.whole(name).await?;
-    eventually(DEADLINE, "the next exchange", async || {
-        ensure!(scene.whole(name).await? > before);
-        Ok(())
-    })
-    .await?;
+    let before = scene.wait_for_whole(name, before + 1).await?;
     let start = Instant::now();
-    eventually(DEADLINE, "exchanges", async || {
-        let done = scene.whole(name).await? - before - 1;
-        ensure!(done >= count, "{done}");
-        Ok(())
-    })
-    .await?;
+    scene.wait_for_whole(name, before + count).await?;
     Ok(start.elapsed())
 }
 
@@ -197,10 +192,11 @@ async fn old_streams_outlive_edits_and_only_one_vm_posts_for_all_the_roots_they_
             .edit(|registry| registry.edit_backend(CLUSTER, "a", |a| a["weight"] = weight.into()))
             .await?;
     }
-    let beats = time_of_exchanges(&scene, 3).await?;
-    println!("8 websockets over 4 edits; 3 exchanges without news took {beats:?}");
+    let beats = time_of_exchanges(&scene, 4).await?;
+    println!("8 websockets over 4 edits; 4 exchanges without news took {beats:?}");
+    // Two that post would need two seconds.
     ensure!(
-        beats > Duration::from_millis(2500),
+        beats > Duration::from_secs(3),
         "more than one VM or root posts"
     );
 
@@ -245,12 +241,9 @@ async fn a_cluster_that_leaves_the_registry_leaves_envoy_and_comes_back_as_it_wa
         "{}",
         answer.status
     );
-    eventually(DEADLINE, "its gauges to be 0", async || {
-        ensure!(scene.figure("total_backends", "").await? == 0);
-        ensure!(scene.figure("available_backends", "").await? == 0);
-        Ok(())
-    })
-    .await?;
+    for gauge in ["total_backends", "available_backends"] {
+        scene.wait_for_figure(gauge, "", 0).await?;
+    }
 
     let start = Instant::now();
     scene.edit(|registry| registry.put(document)).await?;
@@ -261,6 +254,6 @@ async fn a_cluster_that_leaves_the_registry_leaves_envoy_and_comes_back_as_it_wa
         bad.accepted().len() - tried
     );
     ensure!(bad.accepted().len() == tried, "its back-off was forgotten");
-    ensure!(scene.figure("total_backends", "").await? == 2);
+    scene.wait_for_figure("total_backends", "", 2).await?;
     scene.ensure_sane().await
 }

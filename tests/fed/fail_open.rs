@@ -44,7 +44,7 @@ async fn wait_for_gauges(scene: &Scene, wanted: [u64; 4]) -> Result<()> {
 async fn gt_5_7_9_10_failing_probes_everywhere_cost_no_request_and_are_told_once() -> Result<()> {
     let [a, b, spare] = backends(["a", "b", "spare"])?;
     let all = [&a, &b, &spare];
-    let mut document = orders(&[&a, &b], json!({"healthCheck": check(100, 100, 2)}));
+    let mut document = orders(&[&a, &b], json!({"healthCheck": check(100, 2)}));
     if let Some(entries) = document["backends"].as_array_mut() {
         entries.push(backup(&spare));
     }
@@ -56,11 +56,12 @@ async fn gt_5_7_9_10_failing_probes_everywhere_cost_no_request_and_are_told_once
     set_health(&all, &Behaviour::status(500));
     wait_for_gauges(&scene, [0, 1, 0, 3]).await?;
     let order = answered_by(&mut clients, 1000).await?;
-    let picks = scene.figure("picks_total", "fail_open").await?;
+    scene
+        .wait_for_figure("picks_total", "fail_open", 1000)
+        .await?;
     let by = |id: &str| order.iter().filter(|backend| *backend == id).count();
     let shares = [by("a"), by("b"), by("spare")];
-    println!("outage: 1000 GETs over 2 workers, {picks} fail-open picks, a b spare: {shares:?}");
-    ensure!(picks == 1000, "{picks} fail-open picks");
+    println!("outage: 1000 GETs over 2 workers, all fail-open picks, a b spare: {shares:?}");
     // Primaries and backups together, as health says nothing any more.
     ensure!(
         shares.iter().all(|share| (332..=335).contains(share)),
@@ -78,11 +79,8 @@ async fn gt_5_7_9_10_failing_probes_everywhere_cost_no_request_and_are_told_once
         ("fail_open_left", "info"),
         ("recovered", "info"),
     ] {
-        let lines: Vec<_> = scene.envoy.events();
-        let lines: Vec<_> = lines.iter().filter(|e| e.name() == name).collect();
-        let counted = scene.figure("events_total", name).await?;
-        println!("{name}: {} line(s), counted {counted}", lines.len());
-        ensure!(lines.len() == 1 && counted == 1, "{name}: {lines:?}");
+        scene.wait_for_figure("events_total", name, 1).await?;
+        let lines = scene.envoy.wait_for_events(name, 1).await?;
         ensure!(lines[0].level == level && lines[0].field("cluster") == CLUSTER);
     }
     scene.ensure_sane().await
@@ -91,7 +89,7 @@ async fn gt_5_7_9_10_failing_probes_everywhere_cost_no_request_and_are_told_once
 #[tokio::test]
 async fn gt_8_where_the_registry_says_refuse_nobody_unhealthy_is_asked() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
-    let extra = json!({"healthCheck": check(100, 100, 2), "whenAllUnhealthy": "Refuse"});
+    let extra = json!({"healthCheck": check(100, 2), "whenAllUnhealthy": "Refuse"});
     let scene = Scene::start(vec![orders(&[&a, &b], extra)]).await?;
     let mut clients = scene.clients().await?;
     set_health(&[&a, &b], &Behaviour::status(500));
@@ -107,12 +105,10 @@ async fn gt_8_where_the_registry_says_refuse_nobody_unhealthy_is_asked() -> Resu
         );
         ensure!(response.header("cache-control") == Some("no-cache"));
     }
-    let refused = scene.figure("refusals_total", "all_unhealthy").await?;
-    println!(
-        "20 GETs: {refused} refused as all_unhealthy, {} hits",
-        a.hits() + b.hits() - hits
-    );
-    ensure!(refused == 20 && a.hits() + b.hits() == hits);
+    scene
+        .wait_for_figure("refusals_total", "all_unhealthy", 20)
+        .await?;
+    ensure!(a.hits() + b.hits() == hits);
     ensure!(scene.figure("picks_total", "fail_open").await? == 0);
     ensure!(scene.envoy.count_events("fail_open_entered", CLUSTER) == 0);
     set_health(&[&a, &b], &Behaviour::Ok);
@@ -124,7 +120,7 @@ async fn gt_8_where_the_registry_says_refuse_nobody_unhealthy_is_asked() -> Resu
 #[tokio::test]
 async fn gt_1_hc_22_an_unhealthy_backend_gets_nothing_while_another_is_healthy() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
-    let extra = json!({"healthCheck": check(100, 100, 2)});
+    let extra = json!({"healthCheck": check(100, 2)});
     let scene = Scene::start(vec![orders(&[&a, &b], extra)]).await?;
     let mut clients = scene.clients().await?;
     a.set_health(Behaviour::status(500));
@@ -137,14 +133,14 @@ async fn gt_1_hc_22_an_unhealthy_backend_gets_nothing_while_another_is_healthy()
     );
     ensure!(a.hits() == before && order.iter().all(|backend| backend == "b"));
     ensure!(scene.figure("picks_total", "fail_open").await? == 0);
-    ensure!(gauges(&scene).await? == [0, 0, 1, 2]);
+    wait_for_gauges(&scene, [0, 0, 1, 2]).await?;
     scene.ensure_sane().await
 }
 
 #[tokio::test]
 async fn an_operators_word_holds_though_nobody_else_is_healthy() -> Result<()> {
     let [cordoned, draining, a, b] = backends(["cordoned", "draining", "a", "b"])?;
-    let extra = json!({"healthCheck": check(100, 100, 2), "backoff": {"base": "60s"}});
+    let extra = json!({"healthCheck": check(100, 2), "backoff": {"base": "60s"}});
     let mut document = orders(&[&cordoned, &draining, &a, &b], extra);
     document["backends"][0]["state"] = "Cordoned".into();
     document["backends"][1]["state"] = "Draining".into();
@@ -158,7 +154,9 @@ async fn an_operators_word_holds_though_nobody_else_is_healthy() -> Result<()> {
             .iter()
             .all(|backend| ["a", "b"].contains(&backend.as_str()))
     );
-    ensure!(scene.figure("picks_total", "fail_open").await? == 200);
+    scene
+        .wait_for_figure("picks_total", "fail_open", 200)
+        .await?;
     // Nor when nobody else answers at all: what is left is a 503 that says when to come back.
     a.stop().await;
     b.stop().await;

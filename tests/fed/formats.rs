@@ -1,10 +1,10 @@
 //! One registry in three formats: the filters get the same bytes (invariant 6).
 
 use anyhow::{Context, Result, ensure};
-use harness::{Envoy, Registry, Sidecar};
+use harness::{Envoy, Registry, Sidecar, eventually};
 use serde_json::Value;
 
-use super::scene::bootstrap;
+use super::scene::{DEADLINE, bootstrap};
 
 const YAML: &str = r#"
 # Written by hand, in an order of its own.
@@ -70,7 +70,13 @@ async fn configuration(name: &str, text: &str) -> Result<String> {
     let rejected = sidecar.status().await?["registry"]["rejected"].take();
     ensure!(rejected == serde_json::json!([]), "{name}: {rejected}");
     let envoy = Envoy::start(bootstrap(&sidecar)?).await?;
-    let dump = envoy.config_dump().await?;
+    eventually(DEADLINE, "the filter's configuration", async || {
+        found(&envoy.config_dump().await?)
+    })
+    .await
+}
+
+fn found(dump: &Value) -> Result<String> {
     let sections = dump["configs"].as_array().context("configs")?;
     let filters = sections
         .iter()

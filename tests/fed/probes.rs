@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use harness::registry::cluster;
-use harness::{Behaviour, Registry, Sidecar, Upstream, eventually, throughout};
+use harness::{Behaviour, Registry, Sidecar, Upstream, eventually};
 use serde_json::{Value, json};
 
 use super::scene::{
-    CLUSTER, DEADLINE, Scene, backends, check, is_healthy, orders, revision, sidecar_events,
-    wait_for_verdict,
+    CLUSTER, DEADLINE, Scene, backends, check, is_healthy, orders, revision, wait_for_verdict,
 };
 
 async fn probing(backends: &[&Upstream], check: Value) -> Result<(Registry, Sidecar)> {
@@ -35,6 +34,16 @@ async fn metric(sidecar: &Sidecar, series: &str) -> Result<Option<u64>> {
     Ok(line.map(str::trim).map(str::parse).transpose()?)
 }
 
+/// Waits until a metric has reached a value, and fails when it has exceeded it.
+async fn wait_for_metric(sidecar: &Sidecar, series: &str, wanted: u64) -> Result<()> {
+    eventually(DEADLINE, &format!("{series} to be {wanted}"), async || {
+        let value = metric(sidecar, series).await?;
+        ensure!(value == Some(wanted), "{value:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn hc_1_status_shows_the_defaults() -> Result<()> {
     let [a] = backends(["a"])?;
@@ -51,7 +60,7 @@ async fn hc_1_status_shows_the_defaults() -> Result<()> {
 #[tokio::test]
 async fn hc_3_9_a_probe_is_a_plain_get_on_a_connection_of_its_own() -> Result<()> {
     let [a] = backends(["a"])?;
-    let (_registry, _sidecar) = probing(&[&a], check(50, 500, 2)).await?;
+    let (_registry, _sidecar) = probing(&[&a], check(50, 2)).await?;
     wait_for_probes(&a, 5).await?;
     let probes = a.probes();
     for probe in &probes {
@@ -80,7 +89,7 @@ async fn hc_5_only_expected_statuses_pass() -> Result<()> {
     ] {
         let [a] = backends(["a"])?;
         a.set_health(Behaviour::status(status));
-        let mut check = check(50, 500, 2);
+        let mut check = check(50, 2);
         check["http"]["expectedStatuses"] = expected.clone();
         let (_registry, sidecar) = probing(&[&a], check).await?;
         wait_for_probes(&a, 3).await?;
@@ -96,7 +105,7 @@ async fn hc_5_only_expected_statuses_pass() -> Result<()> {
     Ok(())
 }
 
-/// Answers the next probe as told, and holds the one after it.
+/// Answers the next probe as told, and waits for the one after it, which is held.
 async fn answer_one(backend: &Upstream, behaviour: Behaviour) -> Result<()> {
     eventually(DEADLINE, "a probe that waits", async || {
         ensure!(backend.in_flight() == 1);
@@ -110,14 +119,19 @@ async fn answer_one(backend: &Upstream, behaviour: Behaviour) -> Result<()> {
     })
     .await?;
     backend.set_health(Behaviour::Hold);
-    Ok(())
+    // One probe at a time: with the next one here, the answer has been judged.
+    eventually(DEADLINE, "the next probe", async || {
+        ensure!(backend.in_flight() == 1);
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn hc_6_12_only_failures_in_a_row_take_a_backend_out() -> Result<()> {
     let [a] = backends(["a"])?;
     a.set_health(Behaviour::Hold);
-    let (_registry, sidecar) = probing(&[&a], check(300, 10_000, 3)).await?;
+    let (_registry, sidecar) = probing(&[&a], check(300, 3)).await?;
     let fail = || Behaviour::status(500);
     for answer in [fail(), fail(), Behaviour::Ok, fail(), fail()] {
         answer_one(&a, answer).await?;
@@ -142,13 +156,11 @@ async fn hc_6_12_only_failures_in_a_row_take_a_backend_out() -> Result<()> {
         ("backend_unhealthy", "unhealthy"),
         ("backend_healthy", "healthy"),
     ] {
-        let told = sidecar_events(&sidecar, event);
+        let told = sidecar.wait_for_events(event, 1).await?;
         let series = format!(
             "pointsman_verdict_changes_total{{cluster=\"{CLUSTER}\",verdict=\"{verdict}\"}}"
         );
-        let counted = metric(&sidecar, &series).await?;
-        println!("{event}: {} line(s), counted {counted:?}", told.len());
-        ensure!(told.len() == 1 && counted == Some(1));
+        wait_for_metric(&sidecar, &series, 1).await?;
         let address = a.address().to_string();
         ensure!(
             told[0]["cluster"] == CLUSTER && told[0]["backend"] == "a",
@@ -164,25 +176,16 @@ async fn hc_9_a_hanging_backend_has_one_probe_at_a_time() -> Result<()> {
     let [a] = backends(["a"])?;
     a.set_health(Behaviour::Hold);
     // Due again long before it gives up.
-    let (_registry, sidecar) = probing(&[&a], check(20, 200, 2)).await?;
+    let mut check = check(20, 2);
+    check["timeout"] = "200ms".into();
+    let (_registry, sidecar) = probing(&[&a], check).await?;
     wait_for_verdict(&sidecar, "a", false).await?;
-    let mut most = 0;
-    throughout(Duration::from_secs(1), "one probe at a time", async || {
-        most = most.max(a.in_flight());
-        // One that was given up may still stand in the backend's books for a moment.
-        ensure!(a.in_flight() <= 2, "{}", a.in_flight());
-        Ok(())
-    })
-    .await?;
+    wait_for_probes(&a, 12).await?;
     let starts: Vec<_> = a.probes().iter().map(|probe| probe.at).collect();
-    let gaps = starts.windows(2).map(|pair| pair[1] - pair[0]);
-    let least = gaps.min().unwrap_or_default();
-    println!(
-        "interval 20 ms, timeout 200 ms, {} probes, closest {least:?} apart",
-        starts.len()
-    );
-    // A little less than the timeout, for the way from the prober to the backend varies.
-    ensure!(least >= Duration::from_millis(150));
+    let took = starts[11] - starts[0];
+    println!("interval 20 ms, timeout 200 ms: 12 probes begin within {took:?}");
+    // Eleven timeouts and intervals, but for one: the way from the prober to the backend varies.
+    ensure!(took >= 10 * Duration::from_millis(200));
     Ok(())
 }
 
@@ -190,7 +193,7 @@ async fn hc_9_a_hanging_backend_has_one_probe_at_a_time() -> Result<()> {
 async fn hc_10_a_drained_backend_is_not_probed_and_keeps_its_verdict() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
     a.set_health(Behaviour::status(500));
-    let (mut registry, sidecar) = probing(&[&a, &b], check(50, 500, 2)).await?;
+    let (mut registry, sidecar) = probing(&[&a, &b], check(50, 2)).await?;
     wait_for_verdict(&sidecar, "a", false).await?;
     registry.edit_backend(CLUSTER, "a", |backend| backend["state"] = "Draining".into())?;
     eventually(DEADLINE, "the edit", async || {
@@ -220,26 +223,30 @@ async fn hc_10_a_drained_backend_is_not_probed_and_keeps_its_verdict() -> Result
 #[tokio::test]
 async fn hc_13_results_are_counted_and_nobody_healthy_is_a_zero() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
-    let (mut registry, sidecar) = probing(&[&a, &b], check(50, 500, 2)).await?;
+    let (mut registry, sidecar) = probing(&[&a, &b], check(50, 2)).await?;
     let healthy = format!("pointsman_healthy_backends{{cluster=\"{CLUSTER}\"}}");
-    ensure!(metric(&sidecar, &healthy).await? == Some(2));
+    wait_for_metric(&sidecar, &healthy, 2).await?;
     for backend in [&a, &b] {
         backend.set_health(Behaviour::status(500));
     }
-    eventually(DEADLINE, "the gauge to be 0", async || {
-        let now = metric(&sidecar, &healthy).await?;
-        ensure!(now == Some(0), "{now:?}");
-        Ok(())
-    })
-    .await?;
+    wait_for_metric(&sidecar, &healthy, 0).await?;
     let of = |name: &str, label: &str| {
         format!("pointsman_{name}_total{{cluster=\"{CLUSTER}\",{label}}}")
     };
-    let passed = metric(&sidecar, &of("probes", "result=\"pass\"")).await?;
-    let failed = metric(&sidecar, &of("probes", "result=\"fail\"")).await?;
-    let status = metric(&sidecar, &of("probe_failures", "reason=\"status\"")).await?;
-    println!("healthy 0, passed {passed:?}, failed {failed:?}, by status {status:?}");
-    ensure!(failed >= Some(4) && status >= Some(4));
+    let (failed, status) = (
+        of("probes", "result=\"fail\""),
+        of("probe_failures", "reason=\"status\""),
+    );
+    eventually(DEADLINE, "four failures by status", async || {
+        let failed = metric(&sidecar, &failed).await?;
+        let status = metric(&sidecar, &status).await?;
+        ensure!(
+            failed >= Some(4) && status >= Some(4),
+            "{failed:?} {status:?}"
+        );
+        Ok(())
+    })
+    .await?;
     // Series vanish with their cluster.
     registry.put(cluster("another", &[&a], json!({})))?;
     registry.remove(CLUSTER)?;
@@ -254,7 +261,7 @@ async fn hc_13_results_are_counted_and_nobody_healthy_is_a_zero() -> Result<()> 
 #[tokio::test]
 async fn another_check_is_obeyed_and_no_worker_reloads() -> Result<()> {
     let [a] = backends(["a"])?;
-    let extra = json!({"healthCheck": check(50, 500, 2)});
+    let extra = json!({"healthCheck": check(50, 2)});
     let mut scene = Scene::start(vec![orders(&[&a], extra)]).await?;
     scene.clients().await?;
     let served = revision(&scene.sidecar).await?;
@@ -271,15 +278,12 @@ async fn another_check_is_obeyed_and_no_worker_reloads() -> Result<()> {
         Ok(())
     })
     .await?;
-    throughout(
-        Duration::from_secs(1),
-        "the workers as they were",
-        async || {
+    scene
+        .throughout_ticks(async || {
             let now = scene.whole("configs_total;r=applied").await?;
             ensure!(now == applied, "{applied} configurations became {now}");
             ensure!(revision(&scene.sidecar).await? == served);
             Ok(())
-        },
-    )
-    .await
+        })
+        .await
 }

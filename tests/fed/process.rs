@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 
 use super::scene::{CLUSTER, Scene, answered_by, backends, orders};
 
+/// Far below the grace of 30 s, which it would take if it waited for anybody.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
 #[tokio::test]
 async fn ad_16_sigterm_ends_it_at_once_though_streams_and_polls_are_open() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
@@ -19,7 +22,7 @@ async fn ad_16_sigterm_ends_it_at_once_though_streams_and_polls_are_open() -> Re
     scene.sidecar.stop().await?;
     let took = start.elapsed();
     println!("SIGTERM with an ADS stream and a long poll open: exit code 0 after {took:?}");
-    ensure!(took < Duration::from_secs(2));
+    ensure!(took < AT_ONCE);
     answered_by(&mut clients, 40).await?;
     scene.ensure_sane().await
 }
@@ -67,7 +70,7 @@ async fn ad_16_who_never_ends_a_request_keeps_nobody_waiting() -> Result<()> {
     scene.sidecar.stop().await?;
     let took = start.elapsed();
     println!("SIGTERM with them open: exit code 0 after {took:?}");
-    ensure!(took < Duration::from_secs(2));
+    ensure!(took < AT_ONCE);
     Ok(())
 }
 

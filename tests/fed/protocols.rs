@@ -19,7 +19,7 @@ fn by_http2(backend: &Upstream) -> (usize, usize) {
 async fn rg_23_hc_4_http2_reaches_requests_and_probes_and_can_be_switched_while_serving()
 -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
-    let checked = json!({"healthCheck": check(50, 500, 2)});
+    let checked = json!({"healthCheck": check(50, 2)});
     let mut http2 = checked.clone();
     http2["http2"] = true.into();
     let mut scene = Scene::start(vec![orders(&[&a, &b], http2)]).await?;
@@ -66,7 +66,7 @@ fn secured(fronts: &[(&Upstream, &TlsFront)], http2: bool) -> Result<Value> {
     let backends: Vec<&Upstream> = fronts.iter().map(|(backend, _)| *backend).collect();
     let ca_file = fronts.first().context("a front")?.1.ca_file();
     let extra = json!({
-        "healthCheck": check(50, 500, 2),
+        "healthCheck": check(50, 2),
         "http2": http2,
         "tls": {"sni": "orders.test", "caFile": ca_file},
     });
@@ -117,7 +117,7 @@ async fn served_over_tls(http2: bool) -> Result<()> {
                 (0, 0)
             }
     );
-    ensure!(scene.figure("available_backends", "").await? == 1);
+    scene.wait_for_figure("available_backends", "", 1).await?;
     scene.ensure_sane().await
 }
 
@@ -153,7 +153,7 @@ async fn a_backend_whose_certificate_nobody_vouches_for_is_out_and_never_asked()
 async fn hc_18_a_tcp_check_only_connects_and_another_port_can_be_asked() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
     let checks = json!({
-        "tcp": {}, "port": b.address().port(), "interval": "50ms", "timeout": "500ms",
+        "tcp": {}, "port": b.address().port(), "interval": "50ms", "timeout": "20s",
         "healthyThreshold": 2, "unhealthyThreshold": 2,
     });
     let document = orders(&[&a], json!({"healthCheck": checks}));

@@ -2,15 +2,14 @@
 //! AD-20; invariant 1).
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::registry::{backend, cluster};
-use harness::{Bootstrap, Envoy, Registry, Sidecar, artefacts, eventually, throughout};
+use harness::{Bootstrap, Envoy, Registry, Sidecar, artefacts, eventually};
 use serde_json::{Value, json};
 
 use super::scene::{
-    self, CLUSTER, DEADLINE, Scene, answered_by, backends, bootstrap, fault, orders, revision,
+    CLUSTER, DEADLINE, Scene, answered_by, backends, bootstrap, fault, orders, revision,
     wait_for_servers,
 };
 
@@ -90,7 +89,8 @@ async fn hc_2_ad_3_a_bad_cluster_keeps_its_last_good_version_and_the_others_are_
         .edit(|registry| registry.put(orders(&[&b], json!({}))))
         .await?;
     wait_for_servers(&mut clients, &["b"]).await?;
-    ensure!(scene.sidecar.status().await?["registry"]["rejected"] == json!([]));
+    let rejected = scene.sidecar.status().await?["registry"]["rejected"].take();
+    ensure!(rejected == json!([]), "{rejected}");
     scene.ensure_sane().await
 }
 
@@ -140,6 +140,26 @@ async fn filter_progress(sidecar: &Sidecar) -> Result<Value> {
     Ok(filters.with_context(|| format!("{types:?}"))?.1.clone())
 }
 
+/// Waits until the filter's last configuration is not refused, or not any more.
+async fn wait_for_ack(sidecar: &Sidecar) -> Result<()> {
+    eventually(DEADLINE, "no NACK in /status", async || {
+        let filters = filter_progress(sidecar).await?;
+        ensure!(filters["nacked"].is_null(), "{filters}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until the filter's last configuration is refused, and says how.
+async fn wait_for_nack(sidecar: &Sidecar) -> Result<Value> {
+    eventually(DEADLINE, "the NACK in /status", async || {
+        let filters = filter_progress(sidecar).await?;
+        ensure!(!filters["nacked"].is_null(), "{filters}");
+        Ok(filters["nacked"].clone())
+    })
+    .await
+}
+
 /// What the only proxy says it refused last.
 async fn refused(sidecar: &Sidecar) -> Result<Value> {
     let status = sidecar.status().await?;
@@ -164,17 +184,12 @@ async fn ad_20_a_module_that_cannot_be_loaded_is_refused_and_the_old_one_serves(
         registry,
     };
     let mut clients = scene.clients().await?;
-    ensure!(filter_progress(&scene.sidecar).await?["nacked"].is_null());
+    wait_for_ack(&scene.sidecar).await?;
 
     fs::write(&module, b"\0asm and then nonsense")?;
     let wider = orders(&[&a, &b], json!({}));
     scene.registry.put(wider)?;
-    let nacked = eventually(DEADLINE, "the NACK in /status", async || {
-        let filters = filter_progress(&scene.sidecar).await?;
-        ensure!(!filters["nacked"].is_null(), "{filters}");
-        Ok(filters["nacked"].clone())
-    })
-    .await?;
+    let nacked = wait_for_nack(&scene.sidecar).await?;
     println!("nacked: {nacked}");
     ensure!(
         nacked["error"]
@@ -198,7 +213,7 @@ async fn ad_20_a_module_that_cannot_be_loaded_is_refused_and_the_old_one_serves(
         })
         .await?;
     wait_for_servers(&mut clients, &["a", "b"]).await?;
-    ensure!(filter_progress(&scene.sidecar).await?["nacked"].is_null());
+    wait_for_ack(&scene.sidecar).await?;
     scene.ensure_sane().await
 }
 
@@ -220,16 +235,16 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
     let reason =
         wait_for_status(&scene.sidecar, "/proxies/0/refused/reason", "must be JSON").await?;
     println!("refused: {reason}");
-    let told = scene::sidecar_events(&scene.sidecar, "config_refused");
-    ensure!(told.len() == 1 && told[0]["reason"] == reason, "{told:?}");
+    let told = scene.sidecar.wait_for_events("config_refused", 1).await?;
+    ensure!(told[0]["reason"] == reason, "{told:?}");
     let logged = scene.envoy.events();
     let logged: Vec<_> = logged
         .iter()
         .filter(|e| e.name() == "config_refused")
         .collect();
+    // The canary wrote it down before the sidecar could hear of it.
     ensure!(!logged.is_empty() && logged.iter().all(|event| event.level == "error"));
-    let nacked = filter_progress(&scene.sidecar).await?["nacked"].clone();
-    ensure!(!nacked.is_null());
+    wait_for_nack(&scene.sidecar).await?;
     let order = answered_by(&mut clients, 40).await?;
     ensure!(order.iter().all(|backend| backend == "a"), "{order:?}");
     let status = scene.sidecar.status().await?;
@@ -237,7 +252,7 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
         status["proxies"][0]["revisions"] == json!([served]),
         "{status}"
     );
-    ensure!(scene.whole("configs_total;r=refused").await? >= 1);
+    scene.wait_for_whole("configs_total;r=refused", 1).await?;
 
     // A worker that takes its good configuration once more takes back no refusal of a later one.
     let response = fault(&mut clients[0], "trap").await?;
@@ -246,18 +261,19 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
         answered_by(&mut clients, 2).await.map(|_| ())
     })
     .await?;
-    throughout(Duration::from_secs(2), "the refusal stands", async || {
-        let refused = refused(&scene.sidecar).await?;
-        ensure!(refused["reason"] == reason, "{refused}");
-        Ok(())
-    })
-    .await?;
+    scene
+        .throughout_ticks(async || {
+            let refused = refused(&scene.sidecar).await?;
+            ensure!(refused["reason"] == reason, "{refused}");
+            Ok(())
+        })
+        .await?;
 
     scene
         .edit(|registry| registry.put(orders(&[&a, &b], json!({}))))
         .await?;
     wait_for_servers(&mut clients, &["a", "b"]).await?;
-    ensure!(filter_progress(&scene.sidecar).await?["nacked"].is_null());
+    wait_for_ack(&scene.sidecar).await?;
     eventually(DEADLINE, "the refusal to be over", async || {
         let refused = refused(&scene.sidecar).await?;
         ensure!(refused.is_null(), "{refused}");
@@ -267,7 +283,7 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
     scene.sidecar.kill();
     scene.sidecar.restart().await?;
     scene.wait_for_the_workers().await?;
-    ensure!(scene::sidecar_events(&scene.sidecar, "config_refused").len() == 1);
+    ensure!(scene.sidecar.events("config_refused").len() == 1);
     Ok(())
 }
 

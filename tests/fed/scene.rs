@@ -7,13 +7,12 @@ use anyhow::{Context, Result, ensure};
 use harness::artefacts;
 use harness::client::{Client, get};
 use harness::registry::cluster;
-use harness::{Bootstrap, Envoy, Registry, Sidecar, Upstream, eventually};
+use harness::{Bootstrap, Envoy, Registry, Sidecar, Upstream, eventually, throughout};
 use serde_json::{Value, json};
 
-/// The cluster of every scene: the one that `envoy.yaml` routes to.
-pub const CLUSTER: &str = "orders";
-/// How long any single thing may take on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub use crate::scene::{CLUSTER, DEADLINE, backends};
+use crate::scene::{figure, wait_for_figure};
+
 /// Workers of every scene's Envoy.
 pub const WORKERS: u32 = 2;
 
@@ -102,21 +101,39 @@ impl Scene {
         Ok(start.elapsed())
     }
 
-    /// One of the filter's counters or gauges for [`CLUSTER`]; `reason` may be empty.
+    /// One of the filter's counters or gauges for [`CLUSTER`] as it is now; `reason` may be empty.
     pub async fn figure(&self, name: &str, reason: &str) -> Result<u64> {
-        let tail = match reason {
-            "" => String::new(),
-            reason => format!(";r={reason}"),
-        };
-        let name = format!("wasmcustom.pointsman_{name};c={CLUSTER}{tail}");
-        self.envoy.stat(&name).await
+        figure(&self.envoy, name, reason).await
     }
 
-    /// A figure of the whole filter.
+    /// Waits until such a figure is this.
+    pub async fn wait_for_figure(&self, name: &str, reason: &str, wanted: u64) -> Result<()> {
+        wait_for_figure(&self.envoy, name, reason, wanted).await
+    }
+
+    /// A figure of the whole filter as it is now.
     pub async fn whole(&self, name: &str) -> Result<u64> {
-        self.envoy
-            .stat(&format!("wasmcustom.pointsman_{name}"))
-            .await
+        self.envoy.stat(&whole_name(name)).await
+    }
+
+    /// Waits until such a figure is this or more, and gives it.
+    pub async fn wait_for_whole(&self, name: &str, least: u64) -> Result<u64> {
+        let name = whole_name(name);
+        self.envoy.wait_for_stat_at_least(&name, least).await
+    }
+
+    /// Fails when this does not hold while the VM with the lease ticks ten times and more: each of
+    /// two exchanges that bring no news takes it a second.
+    pub async fn throughout_ticks(&self, holds: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+        let name = "exchanges_total;r=done";
+        let enough = self.whole(name).await? + 2;
+        let until = "two more exchanges";
+        let exchanges = async || {
+            let done = self.whole(name).await?;
+            ensure!(done >= enough, "{done} of {enough}");
+            Ok(())
+        };
+        throughout(DEADLINE, until, exchanges, holds).await
     }
 
     /// Fails unless no VM died, no configuration was refused and no change was given up: what holds
@@ -142,6 +159,10 @@ impl Scene {
         ensure!(wrapped.is_empty(), "below zero: {wrapped:?}");
         Ok(())
     }
+}
+
+fn whole_name(name: &str) -> String {
+    format!("wasmcustom.pointsman_{name}")
 }
 
 /// The shipped bootstrap, fed by this sidecar, with [`WORKERS`] workers.
@@ -174,22 +195,13 @@ pub async fn wait_for_the_workers(sidecar: &Sidecar) -> Result<()> {
     .await
 }
 
-/// The sidecar's log lines of this event, as the JSON they are.
-pub fn sidecar_events(sidecar: &Sidecar, name: &str) -> Vec<Value> {
-    let log = sidecar.process().log();
-    let lines = log.lines().filter_map(|line| {
-        let value: Value = serde_json::from_str(line).ok()?;
-        (value["event"] == name).then_some(value)
-    });
-    lines.collect()
-}
-
-/// A health check of `/healthz` that needs `threshold` results to change its mind.
-pub fn check(interval_ms: u64, timeout_ms: u64, threshold: u64) -> Value {
+/// A health check of `/healthz` that needs `threshold` results to change its mind; no answer is too
+/// late for it, as backends answer when the story's own process has the time.
+pub fn check(interval_ms: u64, threshold: u64) -> Value {
     json!({
         "http": {"path": "/healthz"},
         "interval": format!("{interval_ms}ms"),
-        "timeout": format!("{timeout_ms}ms"),
+        "timeout": "20s",
         "healthyThreshold": threshold,
         "unhealthyThreshold": threshold,
     })
@@ -204,13 +216,6 @@ pub fn orders(backends: &[&Upstream], extra: Value) -> Value {
         document["loadBalancing"] = json!({"policy": "RoundRobin"});
     }
     document
-}
-
-/// Backends with these ids.
-pub fn backends<const N: usize>(ids: [&str; N]) -> Result<[Upstream; N]> {
-    let backends: Result<Vec<Upstream>> = ids.into_iter().map(Upstream::new).collect();
-    let backends: Result<[Upstream; N], _> = backends?.try_into();
-    backends.ok().context("as many backends as ids")
 }
 
 /// What the sidecar thinks of a backend of [`CLUSTER`].

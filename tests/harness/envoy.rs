@@ -29,6 +29,8 @@ use crate::wait::eventually;
 /// Longer than the two fetch timeouts of a start without sidecar, on a busy machine.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Ticks, polls and flushes are far more frequent.
+const STAT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A running Envoy; dropping it kills it.
 #[derive(Debug)]
@@ -101,18 +103,14 @@ impl Envoy {
             client.connect().await?;
             clients.push(client);
         }
-        eventually(
-            Duration::from_secs(5),
-            "one connection on each worker",
-            async || {
-                let held = self.connections_by_worker().await?;
-                ensure!(
-                    held.values().all(|count| *count == 1),
-                    "connections by worker: {held:?}"
-                );
-                Ok(())
-            },
-        )
+        eventually(STAT_DEADLINE, "one connection on each worker", async || {
+            let held = self.connections_by_worker().await?;
+            ensure!(
+                held.values().all(|count| *count == 1),
+                "connections by worker: {held:?}"
+            );
+            Ok(())
+        })
         .await?;
         Ok(clients)
     }
@@ -140,6 +138,18 @@ impl Envoy {
         log::events(&self.process.log())
     }
 
+    /// Waits until the filter has logged so many events of this name and no more, and gives them.
+    pub async fn wait_for_events(&self, name: &str, count: usize) -> Result<Vec<Event>> {
+        let what = format!("{count} events {name} in Envoy's log");
+        eventually(STAT_DEADLINE, &what, async || {
+            let mut events = self.events();
+            events.retain(|event| event.name() == name);
+            ensure!(events.len() == count, "{events:?}");
+            Ok(events)
+        })
+        .await
+    }
+
     /// How many events of this name there were for this cluster.
     pub fn count_events(&self, name: &str, cluster: &str) -> usize {
         let is_it = |event: &&Event| event.name() == name && event.field("cluster") == cluster;
@@ -156,9 +166,34 @@ impl Envoy {
         Ok(text.lines().filter_map(number).collect())
     }
 
-    /// One counter or gauge; 0 when Envoy does not know it (yet).
+    /// One counter or gauge as it is now; 0 when Envoy does not know it (yet).
+    ///
+    /// Only for what must not have happened and for what a later value is compared with. Whatever
+    /// comes with a tick, a stream's end or another thread is waited for.
     pub async fn stat(&self, name: &str) -> Result<u64> {
         Ok(self.stats().await?.get(name).copied().unwrap_or_default())
+    }
+
+    /// Waits until a counter or gauge is this.
+    pub async fn wait_for_stat(&self, name: &str, wanted: u64) -> Result<()> {
+        let what = format!("{name} to be {wanted}");
+        eventually(STAT_DEADLINE, &what, async || {
+            let value = self.stat(name).await?;
+            ensure!(value == wanted, "{value}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a counter or gauge is this or more, and gives it.
+    pub async fn wait_for_stat_at_least(&self, name: &str, least: u64) -> Result<u64> {
+        let what = format!("{name} to be {least} or more");
+        eventually(STAT_DEADLINE, &what, async || {
+            let value = self.stat(name).await?;
+            ensure!(value >= least, "{value}");
+            Ok(value)
+        })
+        .await
     }
 
     /// The stats as a Prometheus server reads them, labels by the shipped `stats_tags`.

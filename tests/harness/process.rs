@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-use crate::wait::eventually;
+use crate::wait::{eventually, slowness};
 
 /// How much of a log an error message quotes.
 const LOG_TAIL_LINES: usize = 15;
@@ -144,6 +144,13 @@ impl Process {
             Ok(text.parse()?)
         };
         Ok(Duration::from_millis(10 * (ticks(14)? + ticks(15)?)))
+    }
+
+    /// CPU time it uses from now on for this long.
+    pub async fn cpu_during(&self, period: Duration) -> Result<Duration> {
+        let before = self.cpu()?;
+        slowness(period).await;
+        Ok(self.cpu()?.saturating_sub(before))
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {

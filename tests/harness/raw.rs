@@ -1,6 +1,7 @@
 //! Bytes to a socket and back: for what a well-behaved client would refuse to send.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::DEADLINE;
+use crate::wait::slowness;
 
 /// An answer as bytes.
 #[derive(Debug, Clone)]
@@ -41,9 +43,23 @@ pub async fn get(to: SocketAddr, path: &str, headers: &[&[u8]]) -> Result<RawRes
 
 /// Sends these bytes and reads until the peer closes.
 pub async fn exchange(to: SocketAddr, request: &[u8]) -> Result<RawResponse> {
+    exchange_slowly(to, &[request], Duration::ZERO).await
+}
+
+/// The same by a client that pauses before every part but the first.
+pub async fn exchange_slowly(
+    to: SocketAddr,
+    parts: &[&[u8]],
+    pause: Duration,
+) -> Result<RawResponse> {
     timeout(DEADLINE, async {
         let mut stream = TcpStream::connect(to).await?;
-        stream.write_all(request).await?;
+        for (nth, part) in parts.iter().enumerate() {
+            if nth > 0 {
+                slowness(pause).await;
+            }
+            stream.write_all(part).await?;
+        }
         let mut bytes = Vec::new();
         // A reset after the answer is no trouble; one instead of it is told by the missing status.
         let end = stream.read_to_end(&mut bytes).await;

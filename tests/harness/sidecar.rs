@@ -228,6 +228,27 @@ impl Sidecar {
         .await
     }
 
+    /// The events of this name in its log so far, over restarts: JSON, as it is not on a terminal.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        let log = self.process.log();
+        let lines = log.lines().filter_map(|line| {
+            let value: Value = serde_json::from_str(line).ok()?;
+            (value["event"] == name).then_some(value)
+        });
+        lines.collect()
+    }
+
+    /// Waits until so many events of this name are in its log and no more, and gives them.
+    pub async fn wait_for_events(&self, name: &str, count: usize) -> Result<Vec<Value>> {
+        let what = format!("{count} events {name} in the sidecar's log");
+        eventually(SAID_DEADLINE, &what, async || {
+            let events = self.events(name);
+            ensure!(events.len() == count, "{events:?}");
+            Ok(events)
+        })
+        .await
+    }
+
     async fn ready(&self) -> Result<()> {
         let ready = eventually(READY_DEADLINE, "the sidecar to be ready", async || {
             // Nobody waits for a dead process: this inner error is what ends the wait.

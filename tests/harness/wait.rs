@@ -32,26 +32,29 @@ pub async fn eventually<T>(
     }
 }
 
-/// Looks again and again for the whole of `period`; fails at once when `look` fails.
+/// Looks again and again at what must hold, until enough has happened.
 ///
-/// For what must not happen, or must go on: "no connection attempt for a second".
+/// For what must not happen, or must go on: "no event while ten more requests are answered". An
+/// error of `enough` means "not yet", as in [`eventually`]; one of `holds` ends the wait at once. A
+/// period is not enough of anything: say what happens in it.
 pub async fn throughout(
-    period: Duration,
-    what: &str,
-    mut look: impl AsyncFnMut() -> Result<()>,
+    deadline: Duration,
+    until: &str,
+    mut enough: impl AsyncFnMut() -> Result<()>,
+    mut holds: impl AsyncFnMut() -> Result<()>,
 ) -> Result<()> {
-    let start = Instant::now();
-    while start.elapsed() < period {
-        if let Err(broken) = look().await {
-            let after = start.elapsed();
-            return Err(broken.context(format!("{what}: held for {after:?} of {period:?} only")));
+    eventually(deadline, until, async || {
+        let happened = enough().await;
+        // After that look: what the last of it broke is seen too.
+        match holds().await {
+            Ok(()) => happened.map(Ok),
+            Err(broken) => Ok(Err(broken.context(format!("before {until}")))),
         }
-        sleep(INTERVAL).await;
-    }
-    Ok(())
+    })
+    .await?
 }
 
-/// A backend's own slowness; never a way for a test to wait for something.
+/// The slowness of a peer, or the period of a measurement; never a way to wait for something.
 pub(crate) async fn slowness(delay: Duration) {
     sleep(delay).await;
 }

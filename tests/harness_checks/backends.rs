@@ -1,12 +1,13 @@
 //! Backends, seen without an Envoy between.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::client::{get, post};
 use harness::upstream::HEALTH_PATH;
 use harness::websocket::WebSocket;
-use harness::{Behaviour, Client, Load, Upstream, eventually, grpc, raw};
+use harness::{Behaviour, Client, Load, Upstream, eventually, grpc, raw, throughout};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -248,6 +249,33 @@ async fn a_wait_that_fails_says_what_it_saw_last() -> Result<()> {
         text.contains("the moon") && text.contains("look "),
         "{text}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_must_hold_is_looked_at_until_enough_has_happened_and_after_it() -> Result<()> {
+    let broken_from = async |break_at: u32| {
+        let looks = Cell::new(0);
+        let third = async || {
+            looks.set(looks.get() + 1);
+            ensure!(looks.get() >= 3, "look {}", looks.get());
+            Ok(())
+        };
+        throughout(SOON, "the third look", third, async || {
+            ensure!(looks.get() < break_at, "broken at look {}", looks.get());
+            Ok(())
+        })
+        .await
+        .map_err(|error| format!("{error:#}"))
+    };
+    assert_eq!(broken_from(4).await, Ok(()));
+    for break_at in [2, 3] {
+        let error = broken_from(break_at).await.expect_err("it breaks");
+        assert_eq!(
+            error,
+            format!("before the third look: broken at look {break_at}")
+        );
+    }
     Ok(())
 }
 

@@ -38,10 +38,8 @@ async fn envoy_runs_from_the_static_bootstrap_and_answers_its_admin() -> Result<
     assert_eq!(one.hits() + two.hits(), 100);
     ensure!(tally.by("one") > 0 && tally.by("two") > 0, "{tally:?}");
 
-    assert_eq!(
-        envoy.stat("cluster.orders.upstream_rq_completed").await?,
-        100
-    );
+    let completed = "cluster.orders.upstream_rq_completed";
+    envoy.wait_for_stat(completed, 100).await?;
     let printed: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
     assert_eq!(envoy.hosts("orders").await?, Some(printed));
     assert_eq!(envoy.hosts("third").await?, None);

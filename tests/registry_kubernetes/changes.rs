@@ -147,7 +147,7 @@ async fn an_operators_word_beats_the_document_and_ends_in_time() -> Result<()> {
     only(&mut client, &["one", "two"]).await?;
 
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let end = u64::try_from(now)? + 3000;
+    let end = u64::try_from(now)? + 6000;
     let word = json!({"two": {"state": "Draining", "expiresAt": end}});
     story.kubernetes.annotate("orders", Some(&word)).await?;
     only(&mut client, &["one"]).await?;

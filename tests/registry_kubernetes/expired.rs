@@ -11,7 +11,7 @@ const WATCH_END: Duration = Duration::from_secs(30);
 
 impl Story {
     /// How often the sidecar has read everything.
-    async fn listings(&self) -> Result<u64> {
+    pub async fn listings(&self) -> Result<u64> {
         let status = self.sidecar.status().await?;
         let listings = status["registry"]["store"]["listings"].as_u64();
         listings.with_context(|| status["registry"].to_string())

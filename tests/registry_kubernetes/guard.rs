@@ -6,7 +6,8 @@ use super::*;
 
 /// Long enough that a story is through before a loss is confirmed.
 const LONG: (&str, &str) = ("POINTSMAN_GUARD_DELAY", "10m");
-const WHILE: Duration = Duration::from_secs(2);
+/// Everything is read again and again meanwhile.
+const OFTEN: (&str, &str) = ("POINTSMAN_RECONCILE_INTERVAL", "1s");
 
 impl Story {
     /// How many backends of `orders` the sidecar serves.
@@ -26,19 +27,35 @@ impl Story {
         .await
     }
 
-    /// Fails unless a loss of this size is held back.
+    /// Waits until a loss of this size is held back.
     async fn held(&self, served: usize, found: usize) -> Result<()> {
-        let status = self.sidecar.status().await?;
         let held = json!({"servedBackends": served, "foundBackends": found});
-        assert_eq!(status["registry"]["store"]["held"], held);
-        Ok(())
+        eventually(SOON, &format!("{held} to be held"), async || {
+            let status = self.sidecar.status().await?;
+            let said = &status["registry"]["store"]["held"];
+            ensure!(*said == held, "{said}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Fails when this does not hold while everything is read three more times.
+    async fn throughout_readings(&self, holds: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+        let enough = self.listings().await? + 3;
+        let read = async || {
+            let listings = self.listings().await?;
+            ensure!(listings >= enough, "{listings} of {enough}");
+            Ok(())
+        };
+        throughout(SOON, "three more readings", read, holds).await
     }
 }
 
 #[tokio::test]
 async fn a_mass_delete_is_held_back_until_it_is_made_good() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let Some(story) = Story::start("a_mass_delete_is_held", &[&one, &two], &[LONG]).await? else {
+    let Some(story) = Story::start("a_mass_delete_is_held", &[&one, &two], &[LONG, OFTEN]).await?
+    else {
         return Ok(());
     };
     let load = Load::new(story.envoy.address(), u64::MAX)
@@ -46,14 +63,13 @@ async fn a_mass_delete_is_held_back_until_it_is_made_good() -> Result<()> {
         .start();
     story.kubernetes.delete_all().await?;
     story.sidecar.event("registry_guard_held", 1).await?;
-    throughout(WHILE, "the last good registry served", async || {
-        ensure!(
-            story.clusters().await? == ["orders"],
-            "the registry is gone"
-        );
-        Ok(())
-    })
-    .await?;
+    story
+        .throughout_readings(async || {
+            let clusters = story.clusters().await?;
+            ensure!(clusters == ["orders"], "{clusters:?}");
+            Ok(())
+        })
+        .await?;
     story.held(2, 0).await?;
     let document = registry::cluster("orders", &[&one, &two], json!({}));
     story.kubernetes.put(&document).await?;
@@ -65,7 +81,7 @@ async fn a_mass_delete_is_held_back_until_it_is_made_good() -> Result<()> {
 async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let name = "a_store_that_comes_back_empty";
-    let Some(mut story) = Story::start_own(name, &[&one, &two], &[LONG]).await? else {
+    let Some(mut story) = Story::start_own(name, &[&one, &two], &[LONG, OFTEN]).await? else {
         return Ok(());
     };
     let load = Load::new(story.envoy.address(), u64::MAX)
@@ -77,12 +93,13 @@ async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
     story.kubernetes.restart().await?;
     story.sidecar.health(200).await?;
     story.sidecar.event("registry_guard_held", 1).await?;
-    throughout(WHILE, "the last good registry served", async || {
-        let clusters = story.clusters().await?;
-        ensure!(clusters == ["orders"], "{clusters:?}");
-        Ok(())
-    })
-    .await?;
+    story
+        .throughout_readings(async || {
+            let clusters = story.clusters().await?;
+            ensure!(clusters == ["orders"], "{clusters:?}");
+            Ok(())
+        })
+        .await?;
     story.held(2, 0).await?;
     // The objects are brought back: nothing has happened.
     let document = registry::cluster("orders", &[&one, &two], json!({}));
@@ -103,7 +120,7 @@ async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
         json!({"name": "orders", "backends": backends})
     };
     let name = "a_store_that_comes_back_with_a_tenth";
-    let Some(mut story) = Story::start_own(name, &[&one, &two], &[LONG]).await? else {
+    let Some(mut story) = Story::start_own(name, &[&one, &two], &[LONG, OFTEN]).await? else {
         return Ok(());
     };
     story.kubernetes.put(&document(10)).await?;
@@ -123,12 +140,13 @@ async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
     story.sidecar.health(200).await?;
     story.sidecar.event("registry_guard_held", 1).await?;
     story.held(10, 1).await?;
-    throughout(WHILE, "all backends served", async || {
-        let backends = story.backends().await?;
-        ensure!(backends == 10, "{backends}");
-        Ok(())
-    })
-    .await?;
+    story
+        .throughout_readings(async || {
+            let backends = story.backends().await?;
+            ensure!(backends == 10, "{backends}");
+            Ok(())
+        })
+        .await?;
     story.kubernetes.put(&document(9)).await?;
     story.sidecar.event("registry_guard_released", 1).await?;
     story.serves_backends(9).await?;

@@ -5,8 +5,6 @@ use hyper::Method;
 
 use super::*;
 
-const WHILE: Duration = Duration::from_secs(5);
-
 /// What tells one state of an object from another.
 async fn version(kubernetes: &Kubernetes, object: &str) -> Result<String> {
     let object = kubernetes.get(object).await?;
@@ -14,12 +12,17 @@ async fn version(kubernetes: &Kubernetes, object: &str) -> Result<String> {
     Ok(version.context("no resourceVersion")?.to_owned())
 }
 
-/// Its proxies only are what a condition counts: it must say so.
-async fn names_the_holder(kubernetes: &Kubernetes, condition: &Value) -> Result<()> {
+/// The Lease of who writes statuses.
+async fn lease(kubernetes: &Kubernetes) -> Result<Value> {
     let namespace = kubernetes.namespace();
     let path =
         format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/pointsman-status");
-    let lease = kubernetes.ask(Method::GET, &path, None).await?.ok()?;
+    kubernetes.ask(Method::GET, &path, None).await?.ok()
+}
+
+/// Its proxies only are what a condition counts: it must say so.
+async fn names_the_holder(kubernetes: &Kubernetes, condition: &Value) -> Result<()> {
+    let lease = lease(kubernetes).await?;
     let holder = lease["spec"]["holderIdentity"].as_str();
     let holder = holder.context("nobody holds the Lease")?;
     let message = condition["message"].as_str().unwrap_or("");
@@ -41,11 +44,24 @@ async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
     // It has no proxy: what it would say of the object is not what the other one says.
     let other = sidecar(&story.kubernetes, &short).await?;
     let before = version(&story.kubernetes, "orders").await?;
-    throughout(WHILE, "nobody writes what is said already", async || {
-        let now = version(&story.kubernetes, "orders").await?;
-        ensure!(now == before, "{before} became {now}");
+    // The holder renews the Lease as often as the other one looks at it.
+    let mut renewals = BTreeSet::new();
+    let renewed = async || {
+        let renewal = lease(&story.kubernetes).await?["spec"]["renewTime"].to_string();
+        renewals.insert(renewal);
+        ensure!(renewals.len() > 5, "{renewals:?}");
         Ok(())
-    })
+    };
+    throughout(
+        SOON,
+        "the Lease to be renewed five times",
+        renewed,
+        async || {
+            let now = version(&story.kubernetes, "orders").await?;
+            ensure!(now == before, "{before} became {now}");
+            Ok(())
+        },
+    )
     .await?;
     // The writer dies: the other one takes over.
     story.sidecar.kill();

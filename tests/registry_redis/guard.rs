@@ -8,16 +8,37 @@ use super::*;
 /// Long enough that a story is through before a loss is confirmed.
 const LONG: (&str, &str) = ("POINTSMAN_GUARD_DELAY", "10m");
 const SHORT: (&str, &str) = ("POINTSMAN_GUARD_DELAY", "1s");
-const WHILE: Duration = Duration::from_secs(3);
+/// The store is read again and again meanwhile.
+const OFTEN: (&str, &str) = ("POINTSMAN_RECONCILE_INTERVAL", "1s");
 
 /// Waits until a loss is held back: how many backends are served, and how many were found.
 async fn held(story: &Story, served: usize, found: usize) -> Result<()> {
     story.sidecar.health(200).await?;
     story.sidecar.event("registry_guard_held", 1).await?;
-    let status = story.sidecar.status().await?;
     let held = json!({"servedBackends": served, "foundBackends": found});
-    assert_eq!(status["registry"]["store"]["held"], held);
-    Ok(())
+    eventually(SOON, &format!("{held} to be held"), async || {
+        let status = story.sidecar.status().await?;
+        let said = &status["registry"]["store"]["held"];
+        ensure!(*said == held, "{said}");
+        Ok(())
+    })
+    .await
+}
+
+/// Fails when this does not hold while the store is read three more times.
+async fn throughout_readings(story: &Story, holds: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    let listings = async || {
+        let status = story.sidecar.status().await?;
+        let listings = &status["registry"]["store"]["listings"];
+        listings.as_u64().context("no listings")
+    };
+    let enough = listings().await? + 3;
+    let read = async || {
+        let listings = listings().await?;
+        ensure!(listings >= enough, "{listings} of {enough}");
+        Ok(())
+    };
+    throughout(SOON, "three more readings", read, holds).await
 }
 
 /// The data is brought back: nothing has happened.
@@ -30,7 +51,7 @@ async fn made_good(story: &Story, document: &Value, load: Running) -> Result<()>
 #[tokio::test]
 async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let mut story = Story::start(Redis::start().await?, &[&one, &two], &[LONG]).await?;
+    let mut story = Story::start(Redis::start().await?, &[&one, &two], &[LONG, OFTEN]).await?;
     let load = Load::new(story.envoy.address(), u64::MAX)
         .per_second(200)
         .start();
@@ -39,7 +60,7 @@ async fn a_store_that_comes_back_empty_harms_nobody() -> Result<()> {
     story.redis.forget()?;
     story.redis.restart().await?;
     held(&story, 2, 0).await?;
-    throughout(WHILE, "the last good registry served", async || {
+    throughout_readings(&story, async || {
         ensure!(story.clusters().await? == 1, "the registry is gone");
         Ok(())
     })
@@ -80,7 +101,7 @@ async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
         let backends: Vec<Value> = (0..count).map(backend).collect();
         json!({"name": "orders", "backends": backends})
     };
-    let mut story = Story::start(Redis::start().await?, &[&one, &two], &[LONG]).await?;
+    let mut story = Story::start(Redis::start().await?, &[&one, &two], &[LONG, OFTEN]).await?;
     story.redis.put(&document(10)).await?;
     let ids: Vec<String> = (0..10).map(|i| format!("b{i}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -100,7 +121,7 @@ async fn a_store_that_comes_back_with_a_tenth_harms_nobody() -> Result<()> {
     story.redis.restart().await?;
     held(&story, 10, 1).await?;
     let kept = ["EXISTS", "pointsman:status:orders", silent];
-    throughout(WHILE, "all served, and nothing deleted", async || {
+    throughout_readings(&story, async || {
         story.backends("orders", &ids).await?;
         let exist = story.redis.ask(&kept).await?;
         ensure!(exist == Reply::Number(2), "{exist:?}");
