@@ -7,7 +7,7 @@
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::load::LoadReport;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, FilterConfig};
-use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Rejected, Request, Version};
+use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Rejection, Request, Version};
 use pointsman_filter::fleet::heartbeat::Heartbeat;
 use pointsman_filter::fleet::lease::Lease;
 use pointsman_filter::gates::Gates;
@@ -233,7 +233,7 @@ proptest! {
         clusters in vec((".{0,9}", keys(), keys()), 0..4),
         full in any::<bool>(),
     ) {
-        let rejected = rejected.map(|(revision, reason)| Rejected { revision, reason });
+        let rejected = rejected.map(|(revision, reason)| Rejection { revision, reason });
         let request = Request { node, workers, revisions, rejected, have };
         prop_assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
         let clusters = clusters.into_iter().map(|(name, unhealthy, healthy)| {

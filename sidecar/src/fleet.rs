@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_filter::fleet::exchange::Rejected;
+use pointsman_filter::fleet::exchange::Rejection;
 use tokio::time::Instant;
 
 /// The last report of every proxy that still reports, by Envoy's node id.
@@ -42,7 +42,7 @@ pub struct NodeReport {
     /// Workers that serve requests.
     pub workers: u32,
     /// The last configuration its filter refused, and why.
-    pub refused: Option<Rejected>,
+    pub refused: Option<Rejection>,
     /// When the report came.
     pub seen: Instant,
 }

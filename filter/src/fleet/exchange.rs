@@ -35,7 +35,7 @@ pub struct Version {
 
 /// A configuration that a filter rejected, and why; a NACK itself carries no reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
+pub struct Rejection {
     /// Its revision; 0 where it could not be read.
     pub revision: u64,
     /// The parser's words.
@@ -52,7 +52,7 @@ pub struct Request {
     /// The distinct revisions that these workers run.
     pub revisions: Vec<u64>,
     /// The last configuration that was rejected, if any.
-    pub rejected: Option<Rejected>,
+    pub rejected: Option<Rejection>,
     /// The verdicts this Envoy has.
     pub have: Version,
 }
@@ -114,7 +114,7 @@ impl Request {
         let rejected = value.get("refused").map(|refused| {
             let revision = key_of(refused.get("revision"), "refused.revision")?;
             let reason = text_of(refused.get("reason"), "refused.reason")?;
-            Ok(Rejected { revision, reason })
+            Ok(Rejection { revision, reason })
         });
         let revisions = keys_of(value.get("revisions"), "revisions")?;
         if revisions.len() > REVISIONS_MAX {
@@ -246,7 +246,7 @@ mod tests {
             node: "edge-1".to_owned(),
             workers: 2,
             revisions: vec![1, 2],
-            rejected: Some(Rejected {
+            rejected: Some(Rejection {
                 revision: 3,
                 reason: "a \"b\"".to_owned(),
             }),

@@ -1,15 +1,15 @@
 //! The last configuration that was rejected; a NACK itself carries no reason.
 
-use super::exchange::{Rejected, TEXT_MAX};
+use super::exchange::{Rejection, TEXT_MAX};
 
 /// The first byte of the record; another one is another format.
 const FORMAT: u8 = 1;
 
 /// A configuration that was rejected, left by the VM that did for the one that posts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection(pub Rejected);
+pub struct RejectionRecord(pub Rejection);
 
-impl Rejection {
+impl RejectionRecord {
     /// The record; the reason is cut to [`TEXT_MAX`] bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
@@ -28,7 +28,7 @@ impl Rejection {
         while reason.len() > TEXT_MAX {
             reason.pop();
         }
-        Some(Rejection(Rejected {
+        Some(RejectionRecord(Rejection {
             revision: u64::from_le_bytes(*revision),
             reason,
         }))
@@ -43,14 +43,16 @@ mod tests {
 
     #[test]
     fn the_record_reads_back_cut_to_what_a_message_may_hold() {
-        let rejection = Rejection(Rejected {
+        let rejection = RejectionRecord(Rejection {
             revision: 7,
             reason: "é".repeat(TEXT_MAX),
         });
-        let read = Rejection::decode(&rejection.encode()).expect("a record").0;
+        let read = RejectionRecord::decode(&rejection.encode())
+            .expect("a record")
+            .0;
         assert!(
             read.reason.len() <= TEXT_MAX && read.reason.starts_with('é') && read.revision == 7
         );
-        assert_eq!(Rejection::decode(&[1, 2]), None);
+        assert_eq!(RejectionRecord::decode(&[1, 2]), None);
     }
 }

@@ -15,8 +15,8 @@ use crate::base::keys;
 use crate::base::random::SplitMix64;
 use crate::cluster::snapshot::Snapshot;
 use crate::config::FilterConfig;
-use crate::fleet::exchange::{Rejected, TEXT_MAX};
-use crate::fleet::rejection::Rejection;
+use crate::fleet::exchange::{Rejection, TEXT_MAX};
+use crate::fleet::rejection::RejectionRecord;
 
 /// How often a VM publishes its loads, merges the others' and does its jobs.
 const TICK: Duration = Duration::from_millis(100);
@@ -142,7 +142,7 @@ impl Root {
             .and_then(|v| v.get("revision"))
             .and_then(|r| r.as_str());
         let revision = revision.and_then(hash::parse_hex).unwrap_or(0);
-        let record = Rejection(Rejected { revision, reason });
+        let record = RejectionRecord(Rejection { revision, reason });
         host::set_shared(keys::REJECTED, &record.encode());
     }
 }

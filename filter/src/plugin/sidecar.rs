@@ -18,7 +18,7 @@ use crate::fleet::exchange::{
     Answer, CONTENT_TYPE, ClusterVerdicts, MESSAGE_MAX, PATH, REVISIONS_MAX, Request, Version,
 };
 use crate::fleet::heartbeat::Heartbeat;
-use crate::fleet::rejection::Rejection;
+use crate::fleet::rejection::RejectionRecord;
 use crate::fleet::schedule::Schedule;
 use crate::fleet::verdicts::VerdictState;
 use crate::gates::{Gates, availability};
@@ -77,7 +77,8 @@ impl SidecarLink {
             node: node.clone(),
             workers: self.workers,
             revisions: self.revisions.clone(),
-            rejected: Rejection::decode(&host::shared(keys::REJECTED).0).map(|record| record.0),
+            rejected: RejectionRecord::decode(&host::shared(keys::REJECTED).0)
+                .map(|record| record.0),
             have,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use pointsman_filter::config::{ClusterConfig, FilterConfig};
-use pointsman_filter::fleet::exchange::Rejected;
+use pointsman_filter::fleet::exchange::Rejection;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tonic::codegen::Service;
@@ -102,7 +102,7 @@ fn fleet() -> Fleet {
     let report = NodeReport {
         revisions: vec![8, 9],
         workers: 2,
-        refused: Some(Rejected {
+        refused: Some(Rejection {
             revision: 10,
             reason: "too new".to_owned(),
         }),

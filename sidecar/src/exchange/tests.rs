@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pointsman_filter::base::hash;
-use pointsman_filter::fleet::exchange::{ClusterVerdicts, Rejected};
+use pointsman_filter::fleet::exchange::{ClusterVerdicts, Rejection};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -309,7 +309,7 @@ fn a_refused_configuration_is_an_event_once_for_each_revision() {
     let mut seen = fleet.subscribe();
     let now = Instant::now();
     let with = |refused: Option<u64>| wire::Request {
-        rejected: refused.map(|revision| Rejected {
+        rejected: refused.map(|revision| Rejection {
             revision,
             reason: "bad".to_owned(),
         }),
