@@ -20,10 +20,11 @@ use crate::admin::Readiness;
 use crate::fleet::Fleet;
 use crate::health::Health;
 use crate::jobs::QueueStatus;
-use crate::metrics::Metrics;
 use crate::registry::document::SIDECAR_CLUSTER;
-use crate::registry::{Feedback, Outlets, Published, Source, SourceStatus};
+use crate::registry::{Output, Published, Source, SourceStatus};
 use crate::settings::{Module, RegistrySettings, Settings};
+use crate::statuses;
+use crate::telemetry::events::Events;
 use crate::xds::Proxies;
 use crate::xds::ads::Ads;
 use crate::xds::delivery::{self, Delivery};
@@ -49,7 +50,7 @@ struct Channels {
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     /// ADS → delivery, admin.
     proxies: watch::Sender<Proxies>,
-    /// Jobs → admin, metrics.
+    /// Jobs → admin.
     queue: watch::Sender<QueueStatus>,
 }
 
@@ -87,17 +88,18 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         stages.stop(),
     );
     let metrics = health::metrics(&channels);
+    let events = Events::new(metrics.clone());
     let (place, editor) = (source.place(), source.editor());
     let queue = health::queue(&settings.registry, &editor);
     channels.queue.send_replace(queue.status());
     let jobs = queue.clone();
-    let jobs = jobs.run(channels.queue.clone(), metrics.clone(), stages.stop());
+    let jobs = jobs.run(channels.queue.clone(), events.clone(), stages.stop());
     stages.start("jobs", jobs);
     start_stages(
         &mut stages,
         &channels,
         source,
-        &metrics,
+        &events,
         Delivery::new(code, settings.change_interval),
     );
     let admin_stage = AdminStage {
@@ -107,7 +109,13 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         editor,
         queue,
     };
-    let extra = health::start(&mut stages, &channels, &settings, metrics, admin_stage);
+    let extra = health::start(
+        &mut stages,
+        &channels,
+        &settings,
+        (metrics, events),
+        admin_stage,
+    );
     let serving = server::serve(xds_listener, stages.stop(), ads, extra);
     stages.start("xds", serving);
     drop(not_listening);
@@ -152,20 +160,21 @@ fn start_stages(
     stages: &mut Stages,
     channels: &Channels,
     source: Source,
-    metrics: &Metrics,
+    events: &Events,
     delivery: Delivery,
 ) {
-    let outlets = Outlets {
+    let output = Output {
         published: channels.registry.clone(),
         status: channels.source.clone(),
-        metrics: metrics.clone(),
+        events: events.clone(),
         reloads: channels.reloads.subscribe(),
     };
-    let feedback = Feedback {
-        fleet: channels.fleet.subscribe(),
-        health: channels.health.subscribe(),
-    };
-    let reading = source.run(outlets, feedback, stages.stop());
+    if let Some(statuses) = source.statuses() {
+        let (fleet, health) = (channels.fleet.subscribe(), channels.health.subscribe());
+        let writer = statuses::kubernetes::Writer::new(statuses, fleet, health);
+        stages.start("statuses", writer.run(stages.stop()));
+    }
+    let reading = source.run(output, stages.stop());
     stages.start("registry", async { Ok(reading.await?) });
     let delivering = delivery::run(
         delivery,

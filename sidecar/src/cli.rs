@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::registry::kubernetes::crd;
+use crate::registry::feeds::crd;
 use client::AdminFlags;
 use health::{HealthError, HealthFlags};
 use report::{Report, wrong_usage};

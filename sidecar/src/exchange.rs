@@ -4,8 +4,6 @@
 //! at most [`HOLD`] with the same version and nothing. A poll that its filter gives up on, or that
 //! the sidecar's end interrupts, leaves nothing behind.
 
-mod reports;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +22,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 use crate::health::Health;
-use crate::metrics::Metrics;
-pub use reports::drop_silent;
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
 
 /// Longest time a poll waits for news.
 pub const HOLD: Duration = Duration::from_secs(1);
@@ -46,6 +44,8 @@ pub struct Exchange {
     pub token: String,
     /// Where replies are counted.
     pub metrics: Metrics,
+    /// Where refused configurations are reported.
+    pub events: Events,
     /// Ends every wait.
     pub stop: CancellationToken,
 }
@@ -100,9 +100,8 @@ impl Shared {
         self.admit(&parts.headers)?;
         let request = read(body).await?;
         let have = request.have;
-        if let Some(event) = reports::take(&self.exchange.fleet, request, Instant::now()) {
-            event.log();
-            self.exchange.metrics.event(&event);
+        if let Some(event) = fleet::take(&self.exchange.fleet, request, Instant::now()) {
+            self.exchange.events.report(event);
         }
         self.poll(have).await
     }

@@ -2,13 +2,12 @@
 //! verdicts.
 //!
 //! In reading order: [`target`] is what is probed, [`state`] the rules (with [`schedule`] and
-//! [`thresholds`]), [`outcome`] and [`probe`] one probe, [`verdicts`] what filters are told.
+//! [`thresholds`]), [`probe`] one probe, [`verdicts`] what filters are told.
 //! A target is an address of a cluster; its verdict holds for every backend id there. Nothing is
 //! stored: after a restart everything is healthy until probes say otherwise (HC-11).
 
 #[cfg(test)]
 mod fixture;
-mod outcome;
 mod probe;
 mod schedule;
 mod state;
@@ -26,10 +25,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::event::Event;
-use crate::metrics::Metrics;
+use crate::model::event::Event;
+use crate::model::outcome::{Obstacle, Outcome};
 use crate::registry::Published;
-pub use outcome::{Failure, Obstacle, Outcome};
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
 pub use state::{ClusterView, Health};
 use target::{Job, TargetNumber};
 
@@ -44,6 +44,8 @@ pub struct Prober {
     pub health: watch::Sender<Health>,
     /// Where results are counted.
     pub metrics: Metrics,
+    /// Where turns are reported.
+    pub events: Events,
     /// From when [`Health`] counts its time.
     pub started: Instant,
 }
@@ -112,7 +114,7 @@ impl Prober {
             .collect();
         drop(health);
         self.metrics.keep_clusters(clusters);
-        self.report(&events);
+        self.report(events);
     }
 
     fn start_due(&mut self, under_way: &mut UnderWay) {
@@ -162,14 +164,13 @@ impl Prober {
         });
         if let Some(events) = events {
             self.metrics.probe(cluster, outcome);
-            self.report(&events);
+            self.report(events);
         }
     }
 
-    fn report(&self, events: &[Event]) {
+    fn report(&self, events: Vec<Event>) {
         for event in events {
-            event.log();
-            self.metrics.event(event);
+            self.events.report(event);
         }
     }
 }

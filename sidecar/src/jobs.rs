@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
-use crate::registry::editor::Draft;
-use crate::registry::overrides::Override;
+use crate::model::overrides::Override;
+use crate::registry::edit::Draft;
+use crate::telemetry::events::Events;
 pub use memory::MemoryQueue;
 pub use redis::RedisQueue;
 
@@ -264,14 +264,14 @@ impl Queue {
     pub async fn run(
         self,
         status: watch::Sender<QueueStatus>,
-        metrics: Metrics,
+        events: Events,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let working = async {
             match &self {
                 Queue::Disabled => std::future::pending().await,
-                Queue::Memory(memory) => memory.work(&status, &metrics).await,
-                Queue::Redis(redis) => redis.work(&status, &metrics).await,
+                Queue::Memory(memory) => memory.work(&status, &events).await,
+                Queue::Redis(redis) => redis.work(&status, &events).await,
             }
         };
         tokio::select! {

@@ -1,24 +1,56 @@
 //! Pointsman's sidecar: keeps every Envoy's filter in step with the registry and probes the
 //! backends once for all of them.
 //!
-//! In reading order: [`cli`] is what an operator types, [`settings`] what a process is told,
-//! [`app`] starts the stages; [`registry`] reads what is wanted, [`xds`] sends it to Envoy,
-//! [`fleet`] is what the proxies report back, [`jobs`] is what is to be done later; [`caller`] is who
-//! connects to a listener.
+//! The modules stand in layer order, lowest first: a file imports from its own module and from those
+//! above it in this list, never from one below. The test `layers` holds them to it.
 
-mod admin;
-mod app;
-mod caller;
-mod cli;
-mod event;
-mod exchange;
-mod fleet;
-mod health;
-mod jobs;
-mod metrics;
-mod registry;
+/// Types that every stage uses: events, outcomes of probes, overrides.
+mod model;
+
+/// The one sink of events, and the counters.
+mod telemetry;
+
+/// What a process is told, by environment and flags.
 mod settings;
+
+/// How to talk to Redis, Kubernetes and files.
+mod stores;
+
+/// What is wanted: read, judged, guarded, published.
+mod registry;
+
+/// Bulk work that outlives the process.
+mod jobs;
+
+/// How peers connect to us.
+mod net;
+
+/// The prober and its verdicts.
+mod health;
+
+/// What proxies report, and which revision runs where.
+mod fleet;
+
+/// What is wanted, sent to Envoy.
 mod xds;
+
+/// Verdicts to the filters, their reports back.
+mod exchange;
+
+/// What became of each record, written back to its store.
+mod statuses;
+
+/// What operators can ask and tell.
+mod admin;
+
+/// Which stages there are, and what they need of each other.
+mod app;
+
+/// What an operator types.
+mod cli;
+
+#[cfg(test)]
+mod layers;
 
 use std::process::ExitCode;
 

@@ -18,7 +18,7 @@ use super::Admin;
 use super::failure::Failure;
 use crate::registry::changes::Changes;
 use crate::registry::document::Judge;
-use crate::registry::editor::{ATTEMPTS_MAX, Document, Draft, EditError, Expect, Written};
+use crate::registry::edit::{ATTEMPTS_MAX, Document, Draft, EditError, Expect, Written};
 
 /// A body, unless it is too long.
 type Sent = Result<Bytes, BytesRejection>;

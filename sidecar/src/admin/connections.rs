@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service;
 
-use crate::caller::{Caller, HEAD_MAX};
+use crate::net::caller::{Caller, HEAD_MAX};
 
 /// Most connections at a time; who comes after them waits to be accepted.
 const CONNECTIONS_MAX: usize = 256;

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use pointsman_filter::config::ConfigErrors;
 use serde_json::{Value, json};
 
-use crate::registry::editor::EditError;
+use crate::registry::edit::EditError;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]

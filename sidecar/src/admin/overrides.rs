@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::failure::Failure;
+use crate::model::overrides::Override;
 use crate::registry::Registry;
-use crate::registry::overrides::Override;
 
 /// Longest id of a backend, bytes.
 const ID_MAX: usize = 253;
@@ -68,7 +68,10 @@ pub async fn say(
             Some(word(&place, state, fields, admin.editor.now().await?)?)
         }
     };
-    admin.editor.say(&cluster, &backend, word.as_ref()).await?;
+    admin
+        .editor
+        .set_override(&cluster, &backend, word.as_ref())
+        .await?;
     let is = |it: &Registry| it.overrides.get(&cluster, &backend) == word.as_ref();
     let serving = admin.serving(is).await;
     let mut answer = match &word {

@@ -7,31 +7,31 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::jobs::QueueStatus;
-use crate::registry::{Home, SourceStatus, Store};
+use crate::registry::{Reachability, SourceStatus, StoreKind};
 
 /// 503 while the store is out of reach.
 pub fn code(source: &SourceStatus) -> StatusCode {
-    match source.store {
-        Store::Memory | Store::Up => StatusCode::OK,
-        Store::Down => StatusCode::SERVICE_UNAVAILABLE,
+    match source.reachability {
+        Reachability::Memory | Reachability::Up => StatusCode::OK,
+        Reachability::Down => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
 /// For load balancers and monitors.
 pub fn health(source: &SourceStatus, queue: QueueStatus, environment: &str) -> Value {
-    let status = match source.store {
-        Store::Memory | Store::Up => "healthy",
-        Store::Down => "unhealthy",
+    let status = match source.reachability {
+        Reachability::Memory | Reachability::Up => "healthy",
+        Reachability::Down => "unhealthy",
     };
     let mut health = json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "environment": environment,
-        "redis": {"status": redis(source), "backend": backend(source.home)},
+        "redis": {"status": redis(source), "backend": backend(source.kind)},
         "queue": jobs(queue),
     });
-    if source.home == Home::Kubernetes {
-        health["kubernetes"] = json!({"status": connection(source.store)});
+    if source.kind == StoreKind::Kubernetes {
+        health["kubernetes"] = json!({"status": connection(source.reachability)});
     }
     health
 }
@@ -39,7 +39,7 @@ pub fn health(source: &SourceStatus, queue: QueueStatus, environment: &str) -> V
 /// For operators.
 pub fn detail(source: &SourceStatus, queue: QueueStatus, now: Instant) -> Value {
     json!({
-        "demo_mode": source.store == Store::Memory,
+        "demo_mode": source.reachability == Reachability::Memory,
         "counter_backend": counters(source),
         "redis": {"status": redis(source)},
         "queue_service": jobs(queue),
@@ -51,12 +51,12 @@ pub fn detail(source: &SourceStatus, queue: QueueStatus, now: Instant) -> Value 
 pub fn registry(source: &SourceStatus, now: Instant) -> Map<String, Value> {
     let mut map = Map::new();
     let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
-    put("backend", backend(source.home).into());
-    put("status", connection(source.store).into());
+    put("backend", backend(source.kind).into());
+    put("status", connection(source.reachability).into());
     if let Some(error) = &source.error {
         put("error", error.clone().into());
     }
-    if source.store != Store::Memory {
+    if source.reachability != Reachability::Memory {
         put("listings", source.listings.into());
     }
     if let Some(synced) = source.synced {
@@ -77,11 +77,11 @@ pub fn registry(source: &SourceStatus, now: Instant) -> Map<String, Value> {
 
 /// Where events are counted for all sidecars together; in memory each counts its own.
 fn counters(source: &SourceStatus) -> Value {
-    match source.home {
-        Home::Memory | Home::Kubernetes => json!({"backend": "memory"}),
-        Home::Redis => json!({
+    match source.kind {
+        StoreKind::Memory | StoreKind::Kubernetes => json!({"backend": "memory"}),
+        StoreKind::Redis => json!({
             "backend": "redis",
-            "status": connection(source.store),
+            "status": connection(source.reachability),
             "totals": source.counters,
         }),
     }
@@ -103,26 +103,26 @@ fn jobs(queue: QueueStatus) -> Value {
     }
 }
 
-fn connection(store: Store) -> &'static str {
-    match store {
-        Store::Memory => "disabled",
-        Store::Up => "connected",
-        Store::Down => "disconnected",
+fn connection(reachability: Reachability) -> &'static str {
+    match reachability {
+        Reachability::Memory => "disabled",
+        Reachability::Up => "connected",
+        Reachability::Down => "disconnected",
     }
 }
 
 /// Redis has no part in a registry that is kept elsewhere (RM-15).
 fn redis(source: &SourceStatus) -> &'static str {
-    match source.home {
-        Home::Redis => connection(source.store),
-        Home::Memory | Home::Kubernetes => "disabled",
+    match source.kind {
+        StoreKind::Redis => connection(source.reachability),
+        StoreKind::Memory | StoreKind::Kubernetes => "disabled",
     }
 }
 
-fn backend(home: Home) -> &'static str {
-    match home {
-        Home::Memory => "memory",
-        Home::Redis => "redis",
-        Home::Kubernetes => "kubernetes",
+fn backend(kind: StoreKind) -> &'static str {
+    match kind {
+        StoreKind::Memory => "memory",
+        StoreKind::Redis => "redis",
+        StoreKind::Kubernetes => "kubernetes",
     }
 }

@@ -18,11 +18,12 @@ use axum::http::header::AUTHORIZATION;
 
 use super::*;
 use crate::fleet::{Fleet, NodeReport};
-use crate::health::{Failure, Health, Outcome};
+use crate::health::Health;
 use crate::jobs::QueueStatus;
-use crate::metrics::Gauges;
-use crate::registry::overrides::Overrides;
-use crate::registry::{Registry, Rejected, SourceStatus};
+use crate::model::outcome::{Failure, Outcome};
+use crate::model::overrides::Overrides;
+
+use crate::registry::{Registry, SourceStatus};
 use crate::settings::Secret;
 use crate::xds::{Kind, Nack, Progress, Proxies, Proxy};
 
@@ -48,7 +49,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
     let registry = Registry {
         config: FilterConfig::new(vec![cluster], None),
         revision: 9,
-        rejected: vec![Rejected {
+        rejected: vec![crate::registry::model::Rejected {
             place: "clusters.bad".to_owned(),
             error: "no".to_owned(),
         }],

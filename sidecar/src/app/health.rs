@@ -9,13 +9,15 @@ use tracing::warn;
 
 use super::Channels;
 use super::stages::Stages;
-use crate::admin::{self, Access, Admin, Readiness, Reloads, Sources};
+use crate::admin::{self, Access, Admin, Gauges, Readiness, Reloads, Sources};
 use crate::exchange::{self, Exchange};
+use crate::fleet;
 use crate::health::{Health, Prober};
 use crate::jobs::{MemoryQueue, Queue, RedisQueue};
-use crate::metrics::{Gauges, Metrics};
 use crate::registry::editor::Editor;
 use crate::settings::{RegistrySettings, Settings};
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
 
 /// Nothing known of any backend, in an incarnation of its own.
 pub fn nothing_known() -> Health {
@@ -71,7 +73,7 @@ pub fn start(
     stages: &mut Stages,
     channels: &Channels,
     settings: &Settings,
-    metrics: Metrics,
+    (metrics, events): (Metrics, Events),
     admin: AdminStage,
 ) -> axum::Router {
     let started = Instant::now();
@@ -79,11 +81,12 @@ pub fn start(
         registry: channels.registry.subscribe(),
         health: channels.health.clone(),
         metrics: metrics.clone(),
+        events: events.clone(),
         started,
     };
     stages.start("health", prober.run(stages.stop()));
     stages.start("fleet", {
-        let silent = exchange::drop_silent(channels.fleet.clone(), stages.stop());
+        let silent = fleet::drop_silent(channels.fleet.clone(), stages.stop());
         async {
             silent.await;
             Ok(())
@@ -125,6 +128,7 @@ pub fn start(
         fleet: channels.fleet.clone(),
         token: super::exchange_config(settings).token,
         metrics,
+        events,
         stop: stages.stop(),
     })
 }

@@ -13,7 +13,7 @@ use super::client::{Answer, Client, ClientError, path};
 use super::documents;
 use super::jobs;
 use super::report::Report;
-use crate::registry::kubernetes;
+use crate::registry::feeds::kubernetes;
 
 /// What to write.
 #[derive(Args)]

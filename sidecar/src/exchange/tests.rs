@@ -15,9 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::health::{Failure, Outcome};
-use crate::metrics::Gauges;
-use crate::xds::Proxies;
+use crate::model::outcome::{Failure, Outcome};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const TOKEN: &str = "0123abcd";
@@ -45,14 +43,8 @@ impl Stage {
             health: health.subscribe(),
             fleet: fleet.clone(),
             token: token.to_owned(),
-            metrics: Metrics::new(Gauges {
-                registry: watch::Sender::new(None).subscribe(),
-                source: watch::Sender::default().subscribe(),
-                health: health.subscribe(),
-                fleet: fleet.subscribe(),
-                proxies: watch::Sender::new(Proxies::default()).subscribe(),
-                queue: watch::Sender::default().subscribe(),
-            }),
+            metrics: Metrics::default(),
+            events: Events::default(),
             stop: stop.clone(),
         });
         let task = tokio::spawn(async move {
@@ -317,11 +309,11 @@ fn a_refused_configuration_is_an_event_once_for_each_revision() {
     };
     let mut said = Vec::new();
     for refused in [None, Some(3), Some(3), Some(4), Some(4), None, Some(4)] {
-        said.push(reports::take(&fleet, with(refused), now).is_some());
+        said.push(crate::fleet::take(&fleet, with(refused), now).is_some());
     }
     assert_eq!(said, [false, true, false, true, false, false, true]);
     seen.mark_unchanged();
-    reports::take(&fleet, with(Some(4)), now);
+    crate::fleet::take(&fleet, with(Some(4)), now);
     assert!(
         !seen.has_changed().expect("the sender lives"),
         "the same again wakes nobody"
@@ -337,7 +329,7 @@ fn the_nodes_are_bounded() {
             node,
             ..request(Version::default())
         };
-        reports::take(&fleet, request, Instant::now());
+        crate::fleet::take(&fleet, request, Instant::now());
     }
     assert_eq!(fleet.borrow().nodes.len(), 1024);
 }
@@ -346,8 +338,8 @@ fn the_nodes_are_bounded() {
 async fn a_node_that_is_silent_for_30_seconds_is_dropped() {
     let fleet = watch::Sender::new(Fleet::default());
     let stop = CancellationToken::new();
-    reports::take(&fleet, request(Version::default()), Instant::now());
-    let dropping = tokio::spawn(drop_silent(fleet.clone(), stop.clone()));
+    crate::fleet::take(&fleet, request(Version::default()), Instant::now());
+    let dropping = tokio::spawn(crate::fleet::drop_silent(fleet.clone(), stop.clone()));
     let asked = Instant::now();
     let mut seen = fleet.subscribe();
     seen.wait_for(|fleet| fleet.nodes.is_empty())

@@ -10,8 +10,8 @@ use pointsman_filter::config::Probe;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::outcome::{Failure, Obstacle, Outcome};
 use super::target::Plan;
+use crate::model::outcome::{Failure, Obstacle, Outcome};
 pub use tls::TlsClients;
 
 /// Why a probe did not pass.

@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outcome::{Failure, Outcome};
 use super::schedule::{self, Schedule};
 use super::target::{Cluster, Job, Member, Target, TargetNumber};
 use super::verdicts::Verdicts;
-use crate::event::{Event, Recovery};
+use crate::model::event::{Event, Recovery};
+use crate::model::outcome::{Failure, Outcome};
 
 /// Everything the prober knows.
 #[derive(Debug)]
@@ -209,7 +209,7 @@ impl Health {
             self.verdicts.set(&target.cluster, member.key, !passed);
         }
         let mut events = edges(target, outcome);
-        note_half(cluster, was_half, &mut events);
+        on_half_healthy(cluster, was_half, &mut events);
         Some(events)
     }
 }
@@ -250,7 +250,7 @@ fn edges(target: &Target, outcome: Outcome) -> Vec<Event> {
 }
 
 /// Says so when a cluster came to be half healthy.
-fn note_half(cluster: &Cluster, was_half: bool, events: &mut Vec<Event>) {
+fn on_half_healthy(cluster: &Cluster, was_half: bool, events: &mut Vec<Event>) {
     if cluster.half_healthy() && !was_half {
         events.push(Event::ClusterHalfHealthy {
             cluster: Arc::clone(&cluster.name),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pointsman_filter::config::{BackendConfig, ClusterConfig, HealthCheck, Probe, State, Tls};
 
-use super::outcome::{Failure, Outcome};
 use super::thresholds::Thresholds;
+use crate::model::outcome::{Failure, Outcome};
 
 /// Names one incarnation of a target, never used again: a target that was removed, or that is
 /// asked something else now, has another number, so a late result finds nobody (HC-16).

@@ -10,11 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::fleet::Fleet;
-use crate::metrics::Gauges;
+use crate::admin::Gauges;
+use crate::model::overrides::Overrides;
 use crate::registry::Registry;
-use crate::registry::overrides::Overrides;
-use crate::xds::Proxies;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -35,14 +33,15 @@ impl Stage {
             registry: registry.subscribe(),
             source: watch::Sender::default().subscribe(),
             health: health.subscribe(),
-            fleet: watch::Sender::new(Fleet::default()).subscribe(),
-            proxies: watch::Sender::new(Proxies::default()).subscribe(),
+            fleet: watch::Sender::default().subscribe(),
+            proxies: watch::Sender::default().subscribe(),
             queue: watch::Sender::default().subscribe(),
         });
         let prober = Prober {
             registry: registry.subscribe(),
             health: health.clone(),
             metrics: metrics.clone(),
+            events: Events::new(metrics.clone()),
             started: Instant::now(),
         };
         let stop = CancellationToken::new();

@@ -8,10 +8,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use super::{Act, DEPTH_MAX, Job, JobsError, LISTED_MAX, Progress, QueueStatus, State};
-use crate::event::Event;
-use crate::metrics::Metrics;
-use crate::registry::demo;
-use crate::registry::editor::{Editor, Expect};
+use crate::model::clock;
+use crate::model::event::Event;
+use crate::registry::edit::Expect;
+use crate::registry::editor::Editor;
+use crate::telemetry::events::Events;
 
 /// Jobs that are remembered after their end.
 const KEPT_MAX: usize = 1000;
@@ -48,7 +49,7 @@ impl MemoryQueue {
 
     /// The clock, ms.
     pub fn now(&self) -> u64 {
-        demo::now()
+        clock::now()
     }
 
     /// Takes a job on, unless it is known.
@@ -73,7 +74,7 @@ impl MemoryQueue {
     }
 
     /// Does the jobs, for as long as it is polled.
-    pub async fn work(&self, status: &watch::Sender<QueueStatus>, metrics: &Metrics) {
+    pub async fn work(&self, status: &watch::Sender<QueueStatus>, events: &Events) {
         loop {
             status.send_replace(QueueStatus::Memory(self.jobs().depth()));
             let next = self.jobs().next(self.now());
@@ -85,8 +86,7 @@ impl MemoryQueue {
                     Ok(()) => Event::JobDone { job },
                     Err(reason) => Event::JobFailed { job, reason },
                 };
-                event.log();
-                metrics.event(&event);
+                events.report(event);
                 continue;
             }
             let wait = self.jobs().wait(self.now()).unwrap_or(POLL).min(POLL);
@@ -104,7 +104,10 @@ impl MemoryQueue {
                 backend,
                 word,
             } => {
-                let said = self.editor.say(cluster, backend, word.as_ref()).await;
+                let said = self
+                    .editor
+                    .set_override(cluster, backend, word.as_ref())
+                    .await;
                 said.map_err(|error| error.to_string())?;
                 self.jobs().step(number);
             }

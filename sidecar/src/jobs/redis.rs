@@ -13,8 +13,9 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
 use super::{Act, DEPTH_MAX, Job, JobsError, LISTED_MAX, Progress, State};
-use crate::registry::redis::{Layout, node};
 use crate::settings::RedisSettings;
+use crate::stores::redis::layout::Layout;
+use crate::stores::redis::node;
 
 /// The way to the queue; clones share one connection.
 #[derive(Clone)]

@@ -6,9 +6,10 @@ use pointsman_filter::config::{ConfigErrors, duration, is_cluster_name};
 use serde_json::{Map, Value, json};
 
 use super::{Act, Job};
-use crate::registry::document::{self, error};
-use crate::registry::editor::Draft;
-use crate::registry::overrides::Override;
+use crate::model::errors::error;
+use crate::model::overrides::Override;
+use crate::registry::document;
+use crate::registry::edit::Draft;
 
 const FIELDS: [&str; 11] = [
     "id",

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use pointsman_filter::base::hash;
 use pointsman_filter::config::{CLUSTERS_MAX, ClusterConfig, ConfigError, ConfigErrors, SCHEMA};
 use serde_json::Value;
 
-use super::{BadRecord, Listing, editor};
+use super::model::{BadRecord, Listing};
+use crate::model::errors::{at, error};
+use crate::stores::file::FILE_MAX;
 
-/// Largest registry file that is read, bytes.
-pub const FILE_MAX: u64 = 32 << 20;
 /// The name of the way to the sidecar in every bootstrap; no cluster of the registry may take it.
 pub const SIDECAR_CLUSTER: &str = "pointsman_sidecar";
 
@@ -23,7 +24,7 @@ pub enum DocumentError {
     Unreadable {
         /// As it was named.
         file: String,
-        /// The system's words.
+        /// The system's text.
         why: std::io::Error,
     },
     /// It is a directory, a pipe or a device.
@@ -51,7 +52,7 @@ pub enum DocumentError {
         file: String,
         /// YAML, JSON or TOML.
         format: &'static str,
-        /// The reader's words, with line and column.
+        /// The reader's text, with line and column.
         why: String,
     },
     /// It is not a registry.
@@ -258,7 +259,7 @@ fn records(items: &[Value], judge: Judge) -> Listing {
     let mut names: BTreeSet<String> = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {
         if let Some(name) = item.get("name").and_then(Value::as_str) {
-            let etag = editor::etag(item.to_string().as_bytes());
+            let etag = etag(item.to_string().as_bytes());
             // Of two documents with one name the first is served, and edited.
             listing.etags.entry(name.to_owned()).or_insert(etag);
         }
@@ -304,16 +305,9 @@ fn bad_record(item: &Value, index: usize, mut errors: ConfigErrors) -> BadRecord
     }
 }
 
-/// One error at one place.
-pub fn error(path: &str, why: impl Into<String>) -> ConfigErrors {
-    ConfigErrors(vec![at(path, why)])
-}
-
-fn at(path: &str, why: impl Into<String>) -> ConfigError {
-    ConfigError {
-        path: path.to_owned(),
-        why: why.into(),
-    }
+/// What tells a document's contents apart: a hash.
+pub fn etag(text: &[u8]) -> String {
+    hash::hex(hash::text_key(text))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Held, Registry, Size};
-use crate::event::Event;
+use super::model::{Held, Registry};
+use crate::model::event::Event;
+use crate::model::size::Size;
 
 /// What becomes of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use super::ads::Ads;
-use crate::caller::Caller;
+use crate::net::caller::Caller;
 use crate::settings::Listen;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);

@@ -10,12 +10,13 @@ use pointsman_filter::config::ExchangeConfig;
 use tempfile::TempDir;
 
 use super::*;
-use crate::registry::Outlets;
-use crate::registry::demo::Demo;
+use crate::registry::Output;
+use crate::registry::feeds::file::FileFeed;
+use crate::telemetry::events::Events;
 
 const LOCAL: [u8; 4] = [127, 0, 0, 1];
 
-fn open(path: &Path) -> Demo {
+fn open(path: &Path) -> FileFeed {
     let container = json!({"schema": 1, "clusters": [
         {"name": "orders", "backends": [
             {"id": "a", "address": "10.0.0.1:80"}, {"id": "b/1", "address": "10.0.0.2:80"}]}]});
@@ -25,13 +26,13 @@ fn open(path: &Path) -> Demo {
         token: "geheim".to_owned(),
         verdict_ttl: Duration::from_secs(30),
     };
-    Demo::open(path.to_owned(), exchange).expect("a registry")
+    FileFeed::open(path.to_owned(), exchange).expect("a registry")
 }
 
 /// The editor of a registry that nobody reads.
 pub fn editor_of_nothing() -> Editor {
     let folder = tempfile::tempdir().expect("a folder");
-    Editor::Demo(open(&folder.path().join("c.json")).editor())
+    Editor::File(open(&folder.path().join("c.json")).editor())
 }
 
 /// Admin routes over a registry file.
@@ -82,20 +83,20 @@ impl Live {
             metrics: metrics.clone(),
             readiness: Readiness::default(),
             access: access(token),
-            editor: Editor::Demo(demo.editor()),
+            editor: Editor::File(demo.editor()),
             reloads: Reloads::new(wishes.clone(), Some(demo.registry())),
             queue: Queue::Disabled,
             stop: CancellationToken::new(),
         };
-        let outlets = Outlets {
+        let output = Output {
             published: registry,
             status,
-            metrics,
+            events: Events::new(metrics),
             reloads: wishes.subscribe(),
         };
         let stop = CancellationToken::new();
         let child = stop.clone();
-        let thread = std::thread::spawn(move || demo.watch(&outlets, &child));
+        let thread = std::thread::spawn(move || demo.watch(&output, &child));
         let peer = MockConnectInfo(SocketAddr::from((peer, 5)));
         Live {
             routes: router(admin, true).layer(peer),

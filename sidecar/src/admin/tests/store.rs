@@ -1,7 +1,8 @@
 //! How the store is doing, over HTTP.
 
 use super::*;
-use crate::registry::{Held, Home, Size, Store};
+use crate::model::size::Size;
+use crate::registry::{Held, Reachability, StoreKind};
 
 async fn answers(source: SourceStatus) -> [(u16, Value); 3] {
     let routes = routes_over(true, Readiness::default(), source);
@@ -18,8 +19,8 @@ async fn answers(source: SourceStatus) -> [(u16, Value); 3] {
 async fn a_store_that_is_away_is_503_and_ready() {
     let source = SourceStatus {
         error: Some("no".to_owned()),
-        store: Store::Down,
-        home: Home::Redis,
+        reachability: Reachability::Down,
+        kind: StoreKind::Redis,
         listings: 7,
         synced: Some(Instant::now()),
         held: None,
@@ -52,8 +53,8 @@ async fn a_store_that_answers_and_none_at_all_are_200() {
         backends,
     };
     let source = SourceStatus {
-        store: Store::Up,
-        home: Home::Redis,
+        reachability: Reachability::Up,
+        kind: StoreKind::Redis,
         held: Some(Held {
             served: size(10),
             found: size(1),
@@ -79,17 +80,17 @@ async fn a_store_that_answers_and_none_at_all_are_200() {
 #[tokio::test]
 async fn rm_15_redis_is_disabled_beside_kubernetes() {
     let source = |store| SourceStatus {
-        store,
-        home: Home::Kubernetes,
+        reachability: store,
+        kind: StoreKind::Kubernetes,
         ..SourceStatus::default()
     };
-    let [health, detail, status] = answers(source(Store::Up)).await;
+    let [health, detail, status] = answers(source(Reachability::Up)).await;
     let redis = json!({"status": "disabled", "backend": "kubernetes"});
     assert_eq!((health.0, &health.1["redis"]), (200, &redis));
     assert_eq!(health.1["kubernetes"]["status"], "connected");
     assert_eq!(detail.1["redis"]["status"], "disabled");
     assert_eq!(status.1["registry"]["store"]["backend"], "kubernetes");
-    let [health, detail, _] = answers(source(Store::Down)).await;
+    let [health, detail, _] = answers(source(Reachability::Down)).await;
     assert_eq!((health.0, detail.0), (503, 503));
     assert_eq!(health.1["kubernetes"]["status"], "disconnected");
 }

@@ -14,7 +14,7 @@ use pointsman_filter::config::HttpProbe;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Fault;
-use crate::health::outcome::{Failure, Obstacle, Outcome};
+use crate::model::outcome::{Failure, Obstacle, Outcome};
 
 /// Longest response body of a probe, bytes (HC-7).
 const BODY_MAX: usize = 4096;

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Fault;
-use crate::health::outcome::{Failure, Obstacle, Outcome};
+use crate::model::outcome::{Failure, Obstacle, Outcome};
 
 /// Client configurations, made once for each way to use each `caFile` and again when the file
 /// changes.

@@ -14,8 +14,8 @@ use super::super::target::{
 };
 use super::super::thresholds::Thresholds;
 use super::super::verdicts::Unhealthy;
-use super::{Health, note_half};
-use crate::event::{Event, Recovery};
+use super::{Health, on_half_healthy};
+use crate::model::event::{Event, Recovery};
 
 /// A target as it was in the registry before.
 struct Old {
@@ -46,7 +46,7 @@ impl Health {
             let old = old_clusters.remove(config.name.as_str());
             let was_half = old.as_ref().is_some_and(Cluster::half_healthy);
             let cluster = self.apply_cluster(config, old, now, &mut events);
-            note_half(&cluster, was_half, &mut events);
+            on_half_healthy(&cluster, was_half, &mut events);
             self.clusters.insert(Arc::clone(&cluster.name), cluster);
         }
         for number in old_clusters

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::fixture::{backend, config, orders, seconds};
-use super::super::outcome::Obstacle;
 use super::*;
+use crate::model::outcome::Obstacle;
 
 const ADDRESS: &str = "10.0.0.1:80";
 const FAILED: Outcome = Outcome::Failed(Failure::Refused);

@@ -59,10 +59,10 @@ redis.call('XCLAIM', KEYS[2], ARGV[3], ARGV[4], 0, ARGV[5], 'JUSTID')
 return 1";
 
 /// Says a word, or takes it back where the text is empty, and notes that it is done; stands behind
-/// the registry's own `say`. Keys: job, the cluster's overrides. Arguments: backend, text.
-pub const SAY: &str = "
+/// the registry's own `set_override`. Keys: job, the cluster's overrides. Arguments: backend, text.
+pub const OVERRIDE: &str = "
 if redis.call('HGET', KEYS[1], 'done') ~= '0' then return 0 end
-say(KEYS[2], ARGV[1], ARGV[2])
+set_override(KEYS[2], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[1], 'done', 1, 'state', 'Running')
 return 1";
 

@@ -9,10 +9,11 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{RedisQueue, is_refusal, script};
-use crate::event::Event;
 use crate::jobs::{QueueStatus, State};
-use crate::metrics::Metrics;
-use crate::registry::redis::{Key, SAY};
+use crate::model::event::Event;
+use crate::stores::redis::layout::Key;
+use crate::stores::redis::link::SET_OVERRIDE;
+use crate::telemetry::events::Events;
 
 const GROUP: &str = "sidecars";
 /// How often a sidecar looks for jobs that others took on, or left behind.
@@ -55,7 +56,7 @@ impl From<RedisError> for Failure {
 
 impl RedisQueue {
     /// Does the jobs, for as long as it is polled.
-    pub async fn work(&self, status: &watch::Sender<QueueStatus>, metrics: &Metrics) {
+    pub async fn work(&self, status: &watch::Sender<QueueStatus>, events: &Events) {
         let mut tidy = true;
         loop {
             let worked = async {
@@ -68,7 +69,7 @@ impl RedisQueue {
                     info!(event = "queue_connected", "queue ✓ (Redis)");
                 }
                 if let Some(taken) = &found.taken {
-                    self.finish(taken, self.steps(taken).await, metrics).await?;
+                    self.finish(taken, self.steps(taken).await, events).await?;
                 }
                 Ok::<Found, RedisError>(found)
             };
@@ -170,7 +171,7 @@ impl RedisQueue {
         let field = |name: &str| act[name].as_str().unwrap_or_default();
         let overrides = Key::Override(field("cluster").to_owned());
         let keys = [&self.job(&taken.id), &self.layout.write(&overrides)];
-        let script = format!("{SAY}{}", script::SAY);
+        let script = format!("{SET_OVERRIDE}{}", script::OVERRIDE);
         let mut say = self.script(&script, &keys);
         let word = match &act["word"] {
             Value::Null => String::new(),
@@ -186,7 +187,7 @@ impl RedisQueue {
         &self,
         taken: &Taken,
         outcome: Result<(), Failure>,
-        metrics: &Metrics,
+        events: &Events,
     ) -> Result<(), RedisError> {
         let (state, why) = match outcome {
             Ok(()) => (State::Done, String::new()),
@@ -210,8 +211,7 @@ impl RedisQueue {
                 State::Failed => Event::JobFailed { job, reason: why },
                 _ => Event::JobDone { job },
             };
-            event.log();
-            metrics.event(&event);
+            events.report(event);
         }
         Ok(())
     }

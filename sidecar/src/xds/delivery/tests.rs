@@ -10,7 +10,7 @@ use prost::Message;
 use serde_json::json;
 
 use super::*;
-use crate::registry::Listing;
+use crate::registry::model::Listing;
 
 /// Least time between two changes.
 const INTERVAL: Duration = Duration::from_millis(500);

@@ -1,0 +1,201 @@
+//! What operators can see happen: each a value with one name and one log line.
+//!
+//! The rules return events, the edge that drives them reports them to the one sink. An event stands for a
+//! change; what merely goes on is a metric.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::outcome::{Failure, Obstacle};
+use super::overrides::{Override, Overrides};
+use super::size::Size;
+
+/// Something that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Probes took a backend out.
+    BackendUnhealthy {
+        /// Its cluster.
+        cluster: Arc<str>,
+        /// Its id.
+        backend: Arc<str>,
+        /// Where it listens.
+        address: SocketAddr,
+        /// How the last of its probes failed.
+        reason: Failure,
+    },
+    /// A backend counts as healthy again.
+    BackendHealthy {
+        /// Its cluster.
+        cluster: Arc<str>,
+        /// Its id.
+        backend: Arc<str>,
+        /// Where it listens.
+        address: SocketAddr,
+        /// What brought it back.
+        reason: Recovery,
+    },
+    /// Some backends of a cluster are healthy, but no more than half of them (HC-14): said when it
+    /// comes to be so, not at every result; the gauge `cluster_half_healthy` says for how long.
+    ClusterHalfHealthy {
+        /// The cluster.
+        cluster: Arc<str>,
+        /// Backends that take requests and are healthy.
+        healthy: usize,
+        /// Backends that take requests.
+        total: usize,
+    },
+    /// A cluster's probes cannot be made; its verdicts stay as they are.
+    ProbesObstructed {
+        /// The cluster.
+        cluster: Arc<str>,
+        /// Why not.
+        obstacle: Obstacle,
+    },
+    /// A filter refused a configuration; the one before it still serves there.
+    ConfigRefused {
+        /// Envoy's node id.
+        node: String,
+        /// The revision it refused.
+        revision: u64,
+        /// Its parser's text.
+        reason: String,
+    },
+    /// The registry's store cannot be reached; the last good registry serves.
+    RegistryLost {
+        /// Why not, without passwords.
+        reason: String,
+    },
+    /// It can be reached again and has been read.
+    RegistryRestored,
+    /// A reading lost so much that it waits for a second one.
+    RegistryGuardHeld {
+        /// What is served meanwhile.
+        served: Size,
+        /// What was read.
+        found: Size,
+    },
+    /// The wait is over.
+    RegistryGuardReleased {
+        /// The second reading said the same, so it is served; else the loss was made good.
+        confirmed: bool,
+    },
+    /// An override on a backend is in force from now on.
+    OverrideSet {
+        /// The cluster.
+        cluster: String,
+        /// The backend's id.
+        backend: String,
+        /// What was said.
+        entry: Override,
+    },
+    /// An operator took an override back.
+    OverrideCleared {
+        /// The cluster.
+        cluster: String,
+        /// The backend's id.
+        backend: String,
+    },
+    /// An override came to its end.
+    OverrideExpired {
+        /// The cluster.
+        cluster: String,
+        /// The backend's id.
+        backend: String,
+    },
+    /// A job is done, all of it.
+    JobDone {
+        /// Its id.
+        job: String,
+    },
+    /// A job cannot be done.
+    JobFailed {
+        /// Its id.
+        job: String,
+        /// The store's text, without passwords.
+        reason: String,
+    },
+}
+
+/// What makes a backend healthy again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// Its probes pass.
+    ProbesPass,
+    /// Nobody asks any more: its cluster has no health check now (HC-15).
+    CheckRemoved,
+}
+
+impl Recovery {
+    /// Its name in logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Recovery::ProbesPass => "probes_pass",
+            Recovery::CheckRemoved => "check_removed",
+        }
+    }
+}
+
+impl Event {
+    /// The names of all events.
+    pub const NAMES: [&'static str; 14] = [
+        "backend_unhealthy",
+        "backend_healthy",
+        "cluster_half_healthy",
+        "probes_obstructed",
+        "config_refused",
+        "registry_lost",
+        "registry_restored",
+        "registry_guard_held",
+        "registry_guard_released",
+        "override_set",
+        "override_cleared",
+        "override_expired",
+        "job_done",
+        "job_failed",
+    ];
+
+    /// Its name in logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::BackendUnhealthy { .. } => "backend_unhealthy",
+            Event::BackendHealthy { .. } => "backend_healthy",
+            Event::ClusterHalfHealthy { .. } => "cluster_half_healthy",
+            Event::ProbesObstructed { .. } => "probes_obstructed",
+            Event::ConfigRefused { .. } => "config_refused",
+            Event::RegistryLost { .. } => "registry_lost",
+            Event::RegistryRestored => "registry_restored",
+            Event::RegistryGuardHeld { .. } => "registry_guard_held",
+            Event::RegistryGuardReleased { .. } => "registry_guard_released",
+            Event::OverrideSet { .. } => "override_set",
+            Event::OverrideCleared { .. } => "override_cleared",
+            Event::OverrideExpired { .. } => "override_expired",
+            Event::JobDone { .. } => "job_done",
+            Event::JobFailed { .. } => "job_failed",
+        }
+    }
+}
+
+/// What happened between two readings, the later one at `now`.
+pub fn override_events(before: &Overrides, later: &Overrides, now: u64) -> Vec<Event> {
+    let mut events = Vec::new();
+    for (cluster, backend, entry) in later.iter() {
+        if before.get(cluster, backend) != Some(entry) {
+            events.push(Event::OverrideSet {
+                cluster: cluster.to_owned(),
+                backend: backend.to_owned(),
+                entry: entry.clone(),
+            });
+        }
+    }
+    for (cluster, backend, entry) in before.iter() {
+        if later.get(cluster, backend).is_none() {
+            let (cluster, backend) = (cluster.to_owned(), backend.to_owned());
+            events.push(match entry.holds(now) {
+                true => Event::OverrideCleared { cluster, backend },
+                false => Event::OverrideExpired { cluster, backend },
+            });
+        }
+    }
+    events
+}

@@ -1,0 +1,3 @@
+//! How peers connect to us.
+
+pub mod caller;

@@ -1,0 +1,6 @@
+//! The stores that a registry is read from.
+
+pub mod crd;
+pub mod file;
+pub mod kubernetes;
+pub mod redis;

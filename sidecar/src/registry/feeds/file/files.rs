@@ -1,0 +1,55 @@
+//! The two files of the demo registry: the documents, and beside them the operators' overrides.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::model::overrides::Overrides;
+use crate::registry::document::{self, DocumentError};
+use crate::registry::model::Listing;
+
+/// Where they are.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The documents: YAML, JSON or TOML.
+    pub documents: PathBuf,
+    /// The overrides: JSON, `{cluster: {backend: override}}`; need not exist.
+    pub overrides: PathBuf,
+}
+
+impl Files {
+    /// The file of the documents and the one that goes with it.
+    pub fn new(documents: PathBuf) -> Self {
+        let mut overrides = documents.clone().into_os_string();
+        overrides.push(".overrides");
+        Files {
+            documents,
+            overrides: overrides.into(),
+        }
+    }
+
+    /// Reads the documents.
+    pub fn read_documents(&self) -> Result<Listing, DocumentError> {
+        let text = document::read(&self.documents)?;
+        document::check(&self.documents, &text)
+    }
+
+    /// Reads the overrides; a file that is not there holds none.
+    pub fn read_overrides(&self) -> Result<Overrides, DocumentError> {
+        let file = || self.overrides.display().to_string();
+        let text = match document::read(&self.overrides) {
+            Err(DocumentError::Unreadable { why, .. }) if why.kind() == io::ErrorKind::NotFound => {
+                return Ok(Overrides::default());
+            }
+            text => text?,
+        };
+        let value = serde_json::from_str(&text).map_err(|why| DocumentError::Syntax {
+            file: file(),
+            format: "JSON",
+            why: why.to_string(),
+        })?;
+        Overrides::read(&value).map_err(|errors| DocumentError::Container {
+            file: file(),
+            errors,
+        })
+    }
+}

@@ -1,0 +1,343 @@
+//! Writes to the API server: documents as objects, operators' overrides as an annotation.
+
+use std::collections::BTreeMap;
+
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
+use pointsman_filter::base::hash;
+use serde_json::{Map, Value, json};
+
+use super::object::Object;
+use crate::model::clock::now;
+use crate::model::overrides::Override;
+use crate::registry::edit::{ATTEMPTS_MAX, Document, EditError};
+use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
+use crate::registry::feeds::crd;
+use crate::stores::kubernetes::access::{Access, error_chain, is_passing};
+
+/// Who says the operators' overrides, in the objects' `managedFields`.
+const MANAGER: &str = "pointsman-overrides";
+/// Longest name of an object, bytes.
+const NAME_MAX: usize = 253;
+/// Objects per page.
+const PAGE: u32 = 500;
+
+/// The way to change the registry in Kubernetes.
+#[derive(Clone)]
+pub struct KubernetesEditor {
+    objects: Api<DynamicObject>,
+    place: String,
+}
+
+type Asked<T> = Result<T, kube::Error>;
+
+impl KubernetesEditor {
+    /// An editor of this namespace.
+    pub fn new(access: &Access) -> Self {
+        let Access {
+            objects,
+            url,
+            namespace,
+            ..
+        } = access;
+        KubernetesEditor {
+            objects: objects.clone(),
+            place: format!("Kubernetes at {url}, namespace {namespace}"),
+        }
+    }
+
+    /// Sets the override of a backend, or takes it back; what has ended goes with it.
+    pub async fn set_override(
+        &self,
+        cluster: &str,
+        backend: &str,
+        entry: Option<&Override>,
+    ) -> Result<(), EditError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let found = self
+                .find(cluster)
+                .await
+                .map_err(|error| self.error(&error))?;
+            let Some(found) = found else {
+                let why = format!("there is no BackendCluster for {cluster} to note the entry on");
+                return Err(EditError::Refused(why));
+            };
+            let overrides = overrides_with(&found, backend, entry, now());
+            let overrides = overrides.map_err(EditError::Refused)?;
+            match self.note(&found, overrides).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_race(&error) => {}
+                Err(error) => return Err(self.error(&error)),
+            }
+        }
+        Err(EditError::Busy)
+    }
+
+    /// The object that has this name: of several the one that is served.
+    async fn find(&self, cluster: &str) -> Asked<Option<DynamicObject>> {
+        let mut page = ListParams::default().limit(PAGE);
+        let mut found: Option<(i64, DynamicObject)> = None;
+        loop {
+            let listed = self.objects.list(&page).await?;
+            for object in listed.items {
+                let read = Object::of(object.clone());
+                let older = found
+                    .as_ref()
+                    .is_none_or(|(created, _)| read.created < *created);
+                if older && read.claim() == Some(cluster) {
+                    found = Some((read.created, object));
+                }
+            }
+            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(found.map(|(_, object)| object)),
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        cluster: &str,
+        found: Option<DynamicObject>,
+        next: &Value,
+    ) -> Asked<DynamicObject> {
+        let mut spec = next.clone();
+        let fields = spec.as_object_mut();
+        if let Some(mut object) = found {
+            let name = object.metadata.name.clone().unwrap_or_default();
+            if let Some(fields) = fields
+                && fields.get("name").is_some_and(|said| *said == *name)
+            {
+                fields.remove("name");
+            }
+            // With the version that was read: whoever wrote meanwhile wins.
+            object.data["spec"] = spec;
+            return self
+                .objects
+                .replace(&name, &PostParams::default(), &object)
+                .await;
+        }
+        let name = object_name(cluster);
+        if let Some(fields) = fields.filter(|_| name == cluster) {
+            fields.remove("name");
+        }
+        let object = DynamicObject::new(&name, &crd::resource()).data(json!({"spec": spec}));
+        self.objects.create(&PostParams::default(), &object).await
+    }
+
+    async fn delete(&self, object: &DynamicObject) -> Asked<()> {
+        let params = DeleteParams::default().preconditions(Preconditions {
+            resource_version: object.metadata.resource_version.clone(),
+            uid: object.metadata.uid.clone(),
+        });
+        let name = object.metadata.name.clone().unwrap_or_default();
+        self.objects.delete(&name, &params).await.map(drop)
+    }
+
+    async fn note(&self, object: &DynamicObject, overrides: Option<String>) -> Asked<()> {
+        let metadata = &object.metadata;
+        let patch = json!({"metadata": {
+            "resourceVersion": metadata.resource_version,
+            "annotations": BTreeMap::from([(crd::OVERRIDES, overrides)]),
+        }});
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let name = metadata.name.clone().unwrap_or_default();
+        let patched = self
+            .objects
+            .patch(&name, &params, &Patch::Merge(&patch))
+            .await;
+        patched.map(drop)
+    }
+
+    fn error(&self, error: &kube::Error) -> EditError {
+        let why = format!("{}: {}", self.place, error_chain(error));
+        match is_passing(error) {
+            true => EditError::Unreachable(why),
+            false => EditError::Refused(why),
+        }
+    }
+}
+
+impl CompareAndSwap for KubernetesEditor {
+    /// The object, with its version.
+    type Mark = Option<DynamicObject>;
+
+    async fn look(&self, cluster: &str) -> Result<Seen<Option<DynamicObject>>, EditError> {
+        let found = self.find(cluster).await;
+        let mark = found.map_err(|error| self.error(&error))?;
+        let document = mark.as_ref().map(document);
+        Ok(Seen { document, mark })
+    }
+
+    async fn swap(
+        &self,
+        cluster: &str,
+        mark: Option<DynamicObject>,
+        next: Option<&Value>,
+    ) -> Result<Swapped, EditError> {
+        let written = match (mark, next) {
+            (None, None) => Ok(None),
+            (Some(found), None) => self.delete(&found).await.map(|()| None),
+            (found, Some(next)) => self.put(cluster, found, next).await.map(Some),
+        };
+        match written {
+            Ok(after) => Ok(Swapped::Done(after.as_ref().map(|it| document(it).etag))),
+            Err(error) if is_race(&error) => Ok(Swapped::Overtaken),
+            Err(error) => Err(self.error(&error)),
+        }
+    }
+}
+
+/// The overrides that an object holds, with this one set or taken back at `now` and without those that
+/// have ended; `None`: there are none left. Who cannot read them must not write over them: an
+/// override would be lost.
+fn overrides_with(
+    object: &DynamicObject,
+    backend: &str,
+    entry: Option<&Override>,
+    now: u64,
+) -> Result<Option<String>, String> {
+    let metadata = &object.metadata;
+    let annotations = metadata.annotations.as_ref();
+    let text = annotations.and_then(|all| all.get(crd::OVERRIDES));
+    let overrides = text.map_or(Ok(Map::new()), |text| serde_json::from_str(text));
+    let mut overrides: Map<String, Value> = overrides.map_err(|why| {
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let annotation = crd::OVERRIDES;
+        format!(
+            "the annotation {annotation} of BackendCluster {name} holds overrides that cannot be read \
+             ({why}): repair or remove it first"
+        )
+    })?;
+    overrides.retain(|id, value| Override::read(id, value).map_or(true, |entry| entry.holds(now)));
+    match entry {
+        Some(entry) => drop(overrides.insert(backend.to_owned(), entry.to_value())),
+        None => drop(overrides.remove(backend)),
+    }
+    Ok((!overrides.is_empty()).then(|| Value::Object(overrides).to_string()))
+}
+
+/// The document that an object is.
+fn document(object: &DynamicObject) -> Document {
+    Document::new(Object::of(object.clone()).text().to_string().into_bytes())
+}
+
+fn is_race(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    status.is_conflict() || status.is_already_exists() || status.is_not_found()
+}
+
+/// The name of a cluster's object: the cluster's where that is a name in Kubernetes too, else its
+/// letters and what tells it from others that look like it (RG-13).
+fn object_name(cluster: &str) -> String {
+    let good = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9');
+    let inner = |b: u8| good(b) || matches!(b, b'-' | b'.');
+    let bytes = cluster.as_bytes();
+    let ends = bytes.first().zip(bytes.last());
+    let fits = bytes.iter().all(|b| inner(*b))
+        && ends.is_some_and(|(first, last)| good(*first) && good(*last))
+        // Each part between dots is a label of its own.
+        && cluster.split('.').all(|part| {
+            let ends = part.bytes().next().zip(part.bytes().last());
+            ends.is_some_and(|(first, last)| good(first) && good(last))
+        });
+    if fits {
+        return cluster.to_owned();
+    }
+    let hash = hash::hex(hash::text_key(bytes));
+    let clean = cluster
+        .to_ascii_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let room = NAME_MAX - hash.len() - 1;
+    let clean = clean.trim_matches('-');
+    let clean = clean
+        .get(..clean.len().min(room))
+        .unwrap_or(clean)
+        .trim_end_matches('-');
+    match clean {
+        "" => hash,
+        clean => format!("{clean}-{hash}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_filter::config::State;
+
+    use super::*;
+
+    fn overrides_after(
+        held: Option<&str>,
+        entry: Option<&Override>,
+    ) -> Result<Option<Value>, String> {
+        let mut object = DynamicObject::new("orders", &crd::resource());
+        object.metadata.annotations =
+            held.map(|held| BTreeMap::from([(crd::OVERRIDES.to_owned(), held.to_owned())]));
+        let overrides = overrides_with(&object, "b", entry, 1000)?;
+        Ok(overrides.map(|overrides| serde_json::from_str(&overrides).expect("JSON")))
+    }
+
+    #[test]
+    fn words_that_cannot_be_read_are_not_written_over() {
+        for held in [r#"{"a":"Draining",}"#, "", "[]", "Draining"] {
+            for entry in [None, Some(&cordoned())] {
+                let error = overrides_after(Some(held), entry).expect_err(held);
+                assert!(error.contains("of BackendCluster orders"), "{error}");
+                assert!(error.contains("repair or remove it first"), "{error}");
+            }
+        }
+        // One that is wrong by itself is nobody else's business.
+        let odd = overrides_after(Some(r#"{"a":"Bogus"}"#), None);
+        assert_eq!(odd, Ok(Some(json!({"a": "Bogus"}))));
+    }
+
+    #[test]
+    fn a_word_comes_and_goes_and_takes_what_has_ended_with_it() {
+        let said = json!({"state": "Cordoned"});
+        let only = overrides_after(None, Some(&cordoned()));
+        assert_eq!(only, Ok(Some(json!({"b": said}))));
+        assert_eq!(overrides_after(Some(r#"{"b":"Draining"}"#), None), Ok(None));
+        let held = r#"{"a":{"state":"Draining","expiresAt":1000},
+            "c":{"state":"Draining","expiresAt":1001},"d":"Draining"}"#;
+        let left = json!({"b": said, "c": {"state": "Draining", "expiresAt": 1001},
+            "d": "Draining"});
+        assert_eq!(
+            overrides_after(Some(held), Some(&cordoned())),
+            Ok(Some(left))
+        );
+    }
+
+    fn cordoned() -> Override {
+        Override {
+            state: State::Cordoned,
+            reason: String::new(),
+            actor: String::new(),
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn rg_13_every_cluster_has_an_object_of_its_own() {
+        for plain in ["orders", "a.b-c", "0"] {
+            assert_eq!(object_name(plain), plain);
+        }
+        let odd = [
+            "Orders", "orders.", "a|b", "a/b", "a_b", "-a", "a..b", ".", "|",
+        ];
+        let mut names: Vec<String> = odd.into_iter().map(object_name).collect();
+        names.push(object_name(&"x|".repeat(126)));
+        for name in &names {
+            assert!(name.len() <= NAME_MAX, "{name}");
+            assert_eq!(object_name(name), *name, "it is a name in Kubernetes");
+        }
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+        assert!(object_name("A|b").starts_with("a-b-"));
+    }
+}

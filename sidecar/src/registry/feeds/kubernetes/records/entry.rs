@@ -1,0 +1,170 @@
+//! One object: its document, and the operators' overrides on its backends.
+
+use std::collections::BTreeMap;
+
+use pointsman_filter::config::{BACKENDS_MAX, CLUSTERS_MAX, ConfigErrors};
+
+use super::{Reading, Report, Verdict};
+use crate::model::errors::error;
+use crate::model::overrides::Override;
+use crate::registry::document::etag;
+use crate::registry::feeds::kubernetes::object::{Document, Object};
+use crate::registry::feeds::kubernetes::slices::{Resolved, Slices};
+use crate::registry::model::BadRecord;
+use crate::registry::records::{Known, joined, merge};
+
+/// What is known of one object.
+#[derive(Debug)]
+pub struct Entry {
+    /// As it was read last.
+    pub object: Object,
+    document: Known<Document>,
+    overrides: BTreeMap<String, Known<Override>>,
+    /// The annotation as a whole cannot be read.
+    overrides_error: Option<ConfigErrors>,
+}
+
+/// What an object's reading depends on beside itself.
+pub struct Surroundings<'a> {
+    /// The endpoints of Services.
+    pub slices: &'a Slices,
+    /// Why the slices cannot be read.
+    pub blind: Option<&'a str>,
+    /// The older object that has its name.
+    pub owner: Option<&'a str>,
+}
+
+impl Entry {
+    /// What is known after this reading, and what was known `before` of the same object.
+    pub fn new(object: Object, before: Option<Entry>) -> Self {
+        let (document, mut overrides) = match before {
+            Some(before) => (Some(before.document), before.overrides),
+            None => (None, BTreeMap::new()),
+        };
+        let (document, _) = Known::update(document, object.document());
+        let mut overrides_error = None;
+        match object.overrides() {
+            Ok(read) => {
+                let mut old = std::mem::take(&mut overrides);
+                for (id, entry) in read {
+                    let (known, _) = Known::update(old.remove(&id), entry);
+                    overrides.insert(id, known);
+                }
+            }
+            // Overrides that cannot be read do not take back what was set.
+            Err(error) => overrides_error = Some(error),
+        }
+        Entry {
+            object,
+            document,
+            overrides,
+            overrides_error,
+        }
+    }
+
+    /// The same of an object that differs in nothing that is judged.
+    pub fn with(self, object: Object) -> Self {
+        Entry { object, ..self }
+    }
+
+    /// The name that it has or would have.
+    pub fn claim(&self) -> Option<&str> {
+        let good = self.document.good.as_ref();
+        let last = good.map(|good| good.cluster.name.as_str());
+        match &self.document.error {
+            None => last,
+            Some(_) => last.or_else(|| self.object.claim()),
+        }
+    }
+
+    /// Whether its document, or the last good one, names a Service.
+    pub fn names_a_service(&self) -> bool {
+        let good = self.document.good.as_ref();
+        good.is_some_and(|good| !good.from.is_empty())
+    }
+
+    /// Adds what it makes.
+    pub fn read(&self, around: &Surroundings<'_>, reading: &mut Reading) -> Report {
+        let mut errors = self.errors();
+        let mut report = Report {
+            object: self.object.name.clone(),
+            uid: self.object.uid.clone(),
+            generation: self.object.generation,
+            status: self.object.status.clone(),
+            verdict: Verdict::Invalid,
+            error: String::new(),
+            refs: 0,
+            missing: Vec::new(),
+            cluster: None,
+            from_services: 0,
+        };
+        let place = || match self.claim() {
+            Some(name) => format!("clusters.{name}"),
+            None => self.object.place(),
+        };
+        if around.owner.is_none()
+            && let Some(name) = self.claim()
+        {
+            self.note(name, reading);
+        }
+        if let Some(owner) = around.owner {
+            let why = format!("must be unique, but the older BackendCluster {owner} has it");
+            errors.push(error(&format!("{}.name", place()), why));
+        } else if reading.listing.clusters.len() >= CLUSTERS_MAX {
+            let why = format!("is beyond the {CLUSTERS_MAX} clusters that can be served");
+            errors.push(error(&place(), why));
+        } else if let Some(good) = &self.document.good {
+            let mut cluster = good.cluster.clone();
+            let Resolved { backends, missing } = match around.blind {
+                Some(why) if !good.from.is_empty() => Resolved {
+                    missing: vec![why.to_owned()],
+                    ..around.slices.resolve(&good.from)
+                },
+                _ => around.slices.resolve(&good.from),
+            };
+            let (merged, left) = merge(&mut cluster, backends.iter().collect());
+            if left > 0 {
+                let why = format!("must be at most {BACKENDS_MAX}, {left} of them are left out");
+                errors.push(error(&format!("{}.backends", place()), why));
+            }
+            report.refs = good.from.len();
+            report.missing = missing;
+            report.from_services = merged;
+            report.cluster = Some(cluster.name.clone());
+            reading.listing.clusters.push(cluster);
+        }
+        report.verdict = match (around.owner, errors.is_empty()) {
+            (Some(_), _) => Verdict::NameTaken,
+            (None, true) => Verdict::Accepted,
+            (None, false) => Verdict::Invalid,
+        };
+        report.error = joined(&errors);
+        for errors in errors {
+            reading.listing.rejected.push(BadRecord {
+                // The last good version is in the listing already.
+                name: None,
+                place: place(),
+                errors,
+            });
+        }
+        report
+    }
+
+    /// What operators said and what its document is to the letter.
+    fn note(&self, name: &str, reading: &mut Reading) {
+        let etag = etag(self.object.text().to_string().as_bytes());
+        reading.listing.etags.insert(name.to_owned(), etag);
+        for (id, known) in &self.overrides {
+            if let Some(entry) = &known.good {
+                reading.listing.overrides.put(name, id, entry.clone());
+            }
+        }
+    }
+
+    /// Everything that is wrong with it.
+    fn errors(&self) -> Vec<ConfigErrors> {
+        let overrides = self.overrides.values().map(|known| &known.error);
+        let all = [&self.document.error, &self.overrides_error].into_iter();
+        all.chain(overrides).flatten().cloned().collect()
+    }
+}

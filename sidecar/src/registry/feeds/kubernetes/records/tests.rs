@@ -1,0 +1,179 @@
+//! Objects in, registries out.
+
+use pointsman_filter::config::{ClusterConfig, State};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::registry::feeds::kubernetes::{crd, slices::SERVICE_LABEL};
+
+const NOW: u64 = 1_000_000;
+
+fn object(name: &str, created: &str, spec: Value) -> Object {
+    said(name, created, spec, None)
+}
+
+fn said(name: &str, created: &str, spec: Value, overrides: Option<Value>) -> Object {
+    let annotations = overrides.map(|overrides| json!({crd::OVERRIDES: overrides.to_string()}));
+    let metadata = json!({
+        "name": name, "uid": format!("{name}@{created}"), "annotations": annotations,
+        "creationTimestamp": format!("2026-01-01T00:00:{created}Z"),
+    });
+    let object = json!({"metadata": metadata, "spec": spec});
+    Object::of(serde_json::from_value(object).expect("an object"))
+}
+
+fn backends(ids: &[&str]) -> Value {
+    let backend = |(i, id)| json!({"id": id, "address": format!("10.0.0.{}:80", i + 1)});
+    let backends: Vec<Value> = ids.iter().enumerate().map(backend).collect();
+    json!({"backends": backends})
+}
+
+fn records(objects: Vec<Object>) -> Records {
+    let mut records = Records::default();
+    records.replace(objects);
+    records
+}
+
+/// The clusters of a reading: name, then each backend with its state.
+fn served(reading: &Reading) -> Vec<String> {
+    let line = |cluster: &ClusterConfig| {
+        let backends = cluster.backends.iter();
+        let backends = backends.map(|it| format!(" {}:{}", it.id, it.state.name()));
+        cluster.name.clone() + &backends.collect::<String>()
+    };
+    reading.listing.clusters.iter().map(line).collect()
+}
+
+fn report<'a>(reading: &'a Reading, object: &str) -> &'a Report {
+    let found = reading.reports.iter().find(|it| it.object == object);
+    found.expect("a report on the object")
+}
+
+#[test]
+fn rg_9_a_bad_object_keeps_its_last_good_version() {
+    let mut records = records(vec![
+        object("a", "00", backends(&["one"])),
+        object("b", "01", backends(&["two"])),
+    ]);
+    assert!(records.put(object("a", "00", json!({"weight": 1}))));
+    let reading = records.read(NOW, None);
+    assert_eq!(served(&reading), ["a one:Normal", "b two:Normal"]);
+    let bad = report(&reading, "a");
+    assert_eq!(bad.verdict, Verdict::Invalid);
+    assert_eq!(bad.error, "clusters.a.weight: is not a known field");
+    assert_eq!(bad.cluster.as_deref(), Some("a"));
+    assert_eq!(reading.listing.rejected[0].place, "clusters.a");
+    // Another full reading of the same keeps it, repairing ends it.
+    records.replace(vec![object("a", "00", json!({"weight": 1}))]);
+    assert_eq!(served(&records.read(NOW, None)), ["a one:Normal"]);
+    records.put(object("a", "00", backends(&["three"])));
+    let reading = records.read(NOW, None);
+    assert_eq!(served(&reading), ["a three:Normal"]);
+    assert_eq!(report(&reading, "a").verdict, Verdict::Accepted);
+    // Deleted and made again it has no past.
+    assert!(records.remove(&object("a", "00", Value::Null)));
+    records.put(object("a", "09", json!({"weight": 1})));
+    assert_eq!(served(&records.read(NOW, None)), [""; 0]);
+}
+
+#[test]
+fn of_two_objects_with_one_name_the_older_wins() {
+    let other = |id: &str| {
+        let mut spec = backends(&[id]);
+        spec["name"] = "orders".into();
+        spec
+    };
+    let mut records = records(vec![
+        object("a", "05", other("younger")),
+        object("z", "01", other("older")),
+    ]);
+    let reading = records.read(NOW, None);
+    assert_eq!(served(&reading), ["orders older:Normal"]);
+    let loser = report(&reading, "a");
+    assert_eq!(loser.verdict, Verdict::NameTaken);
+    let expected = "clusters.orders.name: must be unique, but the older BackendCluster z has it";
+    assert_eq!(loser.error, expected);
+    assert_eq!(report(&reading, "z").verdict, Verdict::Accepted);
+    // Broken, the older one still has the name: its last good version serves.
+    records.put(object("z", "01", json!({"name": "orders", "x": 1})));
+    assert_eq!(served(&records.read(NOW, None)), ["orders older:Normal"]);
+    records.remove(&object("z", "01", Value::Null));
+    let reading = records.read(NOW, None);
+    assert_eq!(served(&reading), ["orders younger:Normal"]);
+}
+
+#[test]
+fn an_operators_word_holds_until_it_ends() {
+    let overrides = json!({"one": "Cordoned", "two": {"state": "Draining", "expiresAt": NOW + 5},
+        "three": "Fine"});
+    let mut records = records(vec![said(
+        "a",
+        "00",
+        backends(&["one", "two"]),
+        Some(overrides),
+    )]);
+    let reading = records.read(NOW, None);
+    assert_eq!(served(&reading), ["a one:Cordoned two:Draining"]);
+    assert_eq!(reading.due, Some(NOW + 5));
+    let expected = "overrides.a[three].state: must be Cordoned or Draining";
+    assert_eq!(report(&reading, "a").error, expected);
+    let later = records.read(NOW + 5, None);
+    assert_eq!(served(&later), ["a one:Cordoned two:Normal"]);
+    // Garbage in the annotation takes nothing back; an empty one does.
+    let mut garbage = object("a", "00", backends(&["one", "two"]));
+    garbage.overrides = Some("{".to_owned());
+    assert!(records.put(garbage));
+    assert_eq!(
+        served(&records.read(NOW + 5, None)),
+        ["a one:Cordoned two:Normal"]
+    );
+    assert!(records.put(object("a", "00", backends(&["one", "two"]))));
+    assert_eq!(
+        served(&records.read(NOW, None)),
+        ["a one:Normal two:Normal"]
+    );
+}
+
+#[test]
+fn services_add_their_endpoints_and_the_document_wins() {
+    let mut spec = backends(&["web-0"]);
+    spec["backendsFrom"] = json!([{"service": {"name": "web"}}]);
+    let mut records = records(vec![object("a", "00", spec)]);
+    assert!(records.needs_slices());
+    let reading = records.read(NOW, None);
+    assert_eq!(served(&reading), ["a web-0:Normal"]);
+    let missing = &report(&reading, "a").missing;
+    assert_eq!(missing, &["Service web has no EndpointSlice"]);
+
+    let endpoint =
+        |pod: &str, ip: &str| json!({"addresses": [ip], "targetRef": {"kind": "Pod", "name": pod}});
+    let slice = json!({
+        "metadata": {"name": "web-1", "labels": {SERVICE_LABEL: "web"}}, "addressType": "IPv4",
+        "ports": [{"name": "", "port": 8080}],
+        "endpoints": [endpoint("web-0", "10.1.0.1"), endpoint("web-1", "10.1.0.2")],
+    });
+    records.replace_slices(vec![serde_json::from_value(slice).expect("a slice")]);
+    let reading = records.read(NOW, None);
+    assert_eq!(served(&reading), ["a web-0:Normal web-1:Normal"]);
+    let addresses = reading.listing.clusters[0].backends.iter();
+    let addresses: Vec<String> = addresses.map(|it| it.address.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.1:80", "10.1.0.2:8080"]);
+    assert_eq!(report(&reading, "a").from_services, 1);
+    // Blind, it serves what it saw last and says so.
+    let blind = records.read(NOW, Some("no rights"));
+    assert_eq!(served(&blind), ["a web-0:Normal web-1:Normal"]);
+    assert_eq!(report(&blind, "a").missing, ["no rights"]);
+}
+
+#[test]
+fn only_what_matters_to_the_registry_is_news() {
+    let mut records = records(vec![object("a", "00", backends(&["one"]))]);
+    let mut same = object("a", "00", backends(&["one"]));
+    same.status = Some(BackendClusterStatus::default());
+    assert!(!records.put(same.clone()), "our own status");
+    assert!(report(&records.read(NOW, None), "a").status.is_some());
+    same.generation += 1;
+    assert!(records.put(same));
+    let state = |reading: &Reading| reading.listing.clusters[0].backends[0].state;
+    assert_eq!(state(&records.read(NOW, None)), State::Normal);
+}

@@ -1,0 +1,215 @@
+//! One record of Redis → what it says, or everything that is wrong with it.
+
+use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigErrors};
+use serde_json::{Map, Value, json};
+
+use crate::model::errors::error;
+use crate::registry::document as documents;
+use crate::stores::redis::link::Raw;
+
+/// Longest document, bytes; the longest that the schema allows is far shorter.
+const DOCUMENT_MAX: usize = 8 << 20;
+
+/// A backend that registered itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// What it says of itself.
+    pub backend: BackendConfig,
+    /// When it last said so, ms of Redis time; absent: it is not asked to.
+    pub heartbeat: Option<u64>,
+}
+
+/// Reads a cluster's document.
+pub fn document(name: &str, raw: &Raw) -> Result<ClusterConfig, ConfigErrors> {
+    let place = format!("clusters.{name}");
+    let text = match raw {
+        Raw::Text(text) if text.len() <= DOCUMENT_MAX => text,
+        Raw::Text(_) => {
+            return Err(error(
+                &place,
+                format!("must have at most {DOCUMENT_MAX} bytes"),
+            ));
+        }
+        _ => return Err(error(&place, "must be a string that holds a JSON document")),
+    };
+    let value: Value = serde_json::from_slice(text)
+        .map_err(|why| error(&place, format!("must be JSON: {why}")))?;
+    let said = value.get("name").and_then(Value::as_str);
+    if let Some(said) = said.filter(|said| *said != name) {
+        let why = format!("must be {name:?}, as the key says, not {said:?}");
+        return Err(error(&format!("{place}.name"), why));
+    }
+    documents::judge(&value).map_err(|errors| moved(errors, "cluster", &place))
+}
+
+/// Reads a backend's own record.
+pub fn registered(cluster: &str, id: &str, raw: &Raw) -> Result<Registered, ConfigErrors> {
+    let place = format!("clusters.{cluster}.backends[{id}]");
+    let Raw::Hash(fields) = raw else {
+        return Err(error(&place, "must be a hash"));
+    };
+    let mut map = Map::new();
+    let mut heartbeat = None;
+    for (field, value) in fields {
+        let (field, value) = (utf8(field, &place)?, utf8(value, &place)?);
+        match field {
+            "id" => return Err(error(&format!("{place}.id"), "stands in the key already")),
+            "heartbeatAt" => {
+                let why = || error(&format!("{place}.heartbeatAt"), "must be Redis time in ms");
+                heartbeat = Some(value.parse().map_err(|_| why())?);
+            }
+            _ => drop(map.insert(field.to_owned(), typed(field, value))),
+        }
+    }
+    map.insert("id".to_owned(), id.into());
+    // The one parser judges it, as the only backend of a document.
+    let document = json!({"name": cluster, "backends": [map]});
+    let parsed = ClusterConfig::parse(&document)
+        .map_err(|errors| moved(errors, &format!("clusters.{cluster}.backends[0]"), &place))?;
+    let backend = parsed.backends.into_iter().next();
+    let backend = backend.ok_or_else(|| error(&place, "must be a backend"))?;
+    Ok(Registered { backend, heartbeat })
+}
+
+/// A hash knows only texts; the schema knows numbers and flags.
+fn typed(field: &str, text: &str) -> Value {
+    let typed = match field {
+        "weight" => text.parse::<i64>().ok().map(Value::from),
+        "backup" => text.parse::<bool>().ok().map(Value::from),
+        _ => None,
+    };
+    typed.unwrap_or_else(|| text.into())
+}
+
+fn utf8<'a>(bytes: &'a [u8], place: &str) -> Result<&'a str, ConfigErrors> {
+    std::str::from_utf8(bytes).map_err(|_| error(place, "must be UTF-8"))
+}
+
+/// The same errors, below `to` instead of `from`.
+fn moved(mut errors: ConfigErrors, from: &str, to: &str) -> ConfigErrors {
+    for error in &mut errors.0 {
+        let below = error.path.strip_prefix(from);
+        if let Some(below) = below.filter(|rest| rest.is_empty() || rest.starts_with(['.', '['])) {
+            error.path = format!("{to}{below}");
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_filter::config::State;
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
+
+    use super::documents::SIDECAR_CLUSTER;
+    use super::*;
+    use crate::stores::redis::layout::Layout;
+
+    proptest! {
+        /// Whatever stands in Redis is judged: it is a record, or an error that says something.
+        #[test]
+        fn any_bytes_are_judged(
+            bytes in vec(any::<u8>(), 0..200),
+            fields in vec((vec(any::<u8>(), 0..9), vec(any::<u8>(), 0..9)), 1..4),
+        ) {
+            let key = [b"pm:backend:", bytes.as_slice()].concat();
+            drop(Layout::new("pm").parse(&key));
+            let said = [
+                document("a", &Raw::Text(bytes.clone())).err(),
+                registered("a", "b", &Raw::Hash(fields)).err(),
+            ];
+            for errors in said.into_iter().flatten() {
+                assert!(errors.0.iter().all(|error| !error.why.is_empty()), "{errors}");
+            }
+        }
+    }
+
+    fn text(text: &str) -> Raw {
+        Raw::Text(text.as_bytes().to_vec())
+    }
+
+    fn hash(fields: &[(&str, &str)]) -> Raw {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        Raw::Hash(fields.iter().map(|(f, v)| (bytes(f), bytes(v))).collect())
+    }
+
+    #[test]
+    fn a_document_says_its_keys_name() {
+        assert_eq!(document("a", &text(r#"{"name":"a"}"#)).unwrap().name, "a");
+        for (raw, expected) in [
+            (
+                text(r#"{"name":"b"}"#),
+                r#"clusters.a.name: must be "a", as the key says, not "b""#,
+            ),
+            (text("{}"), "clusters.a.name: is required"),
+            (text("3"), "clusters.a: must be an object, not 3"),
+            (
+                hash(&[("x", "y")]),
+                "clusters.a: must be a string that holds a JSON document",
+            ),
+            (
+                Raw::WrongType,
+                "clusters.a: must be a string that holds a JSON document",
+            ),
+            (
+                text(r#"{"name":"a","backends":[{"address":"x"}]}"#),
+                "clusters.a.backends[0].address: must be ip:port or [ipv6]:port (host names and \
+                 URLs are not supported yet), not \"x\"",
+            ),
+        ] {
+            let error = document("a", &raw).unwrap_err().to_string();
+            assert_eq!(error, expected, "{raw:?}");
+        }
+        let error = document("a", &text("{")).unwrap_err().to_string();
+        assert!(error.starts_with("clusters.a: must be JSON: "), "{error}");
+        let taken = text(r#"{"name":"pointsman_sidecar"}"#);
+        assert!(document(SIDECAR_CLUSTER, &taken).is_err());
+    }
+
+    #[test]
+    fn a_backend_registers_itself_with_texts() {
+        let raw = hash(&[
+            ("address", "10.0.0.1:80"),
+            ("weight", "7"),
+            ("backup", "true"),
+            ("stickyId", "s"),
+            ("state", "Draining"),
+            ("heartbeatAt", "12"),
+        ]);
+        let Registered { backend, heartbeat } = registered("a", "10.0.0.1:80", &raw).unwrap();
+        assert_eq!((backend.weight, backend.backup), (7, true));
+        assert_eq!((backend.state, heartbeat), (State::Draining, Some(12)));
+        assert_eq!(
+            (backend.id.as_str(), backend.id_given),
+            ("10.0.0.1:80", true)
+        );
+        for (fields, expected) in [
+            (
+                &[("weight", "1")][..],
+                "clusters.a.backends[b].address: is required",
+            ),
+            (
+                &[("address", "10.0.0.1:80"), ("weight", "many")],
+                "clusters.a.backends[b].weight: must be a whole number from 0 to 65535, not \
+                 \"many\"",
+            ),
+            (
+                &[("address", "10.0.0.1:80"), ("port", "1")],
+                "clusters.a.backends[b].port: is not a known field",
+            ),
+            (
+                &[("address", "10.0.0.1:80"), ("heartbeatAt", "soon")],
+                "clusters.a.backends[b].heartbeatAt: must be Redis time in ms",
+            ),
+            (
+                &[("id", "c")],
+                "clusters.a.backends[b].id: stands in the key already",
+            ),
+        ] {
+            let error = registered("a", "b", &hash(fields)).unwrap_err().to_string();
+            assert_eq!(error, expected, "{fields:?}");
+        }
+        assert!(registered("a", "b", &Raw::WrongType).is_err());
+    }
+}

@@ -1,0 +1,264 @@
+//! Writes what became of each object beside it: only what is news, and not too much at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use pointsman_filter::base::hash;
+use pointsman_filter::config::ClusterConfig;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::conditions::{Seen, status};
+use crate::fleet::{Fleet, reach};
+use crate::health::Health;
+use crate::registry::feeds::crd::{self, status::BackendClusterStatus};
+use crate::registry::feeds::kubernetes::{Report, Statuses, View};
+use crate::stores::kubernetes::access::{error_chain, is_passing};
+use crate::stores::lease::Lease;
+
+/// Who writes, in the objects' `managedFields`.
+const MANAGER: &str = "pointsman";
+/// Between two passes over all objects: what flaps is written once a second, no more.
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+/// From news to the pass that writes them. Most proxies run a change sooner, so that one write says
+/// both that it was taken and that it is in use, and the API server has no work with statuses while
+/// a change is on its way.
+const SETTLING: Duration = Duration::from_millis(250);
+/// Objects per pass: between two passes the Lease is renewed.
+const PASS_MAX: usize = 500;
+/// Writes under way at a time.
+const WRITES_MAX: usize = 8;
+/// Until a status is written again that the server, in trouble, did not take.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+/// Answers of a server in trouble that end a pass; fewer may be about these objects only.
+const TROUBLES_MAX: usize = 8;
+
+/// The writer of statuses.
+pub struct Writer {
+    objects: Api<DynamicObject>,
+    lease: Lease,
+    views: watch::Receiver<View>,
+    /// What the proxies run.
+    fleet: watch::Receiver<Fleet>,
+    /// What the probes found.
+    health: watch::Receiver<Health>,
+    /// What stands there, by the object's uid.
+    written: BTreeMap<String, BackendClusterStatus>,
+    /// What the server did not take, and from when it is tried again; `None`: once everything is
+    /// read again.
+    failed: BTreeMap<String, Option<Instant>>,
+    /// Which reading `written` is of.
+    listings: u64,
+    /// A refusal was said already.
+    told: bool,
+}
+
+/// What became of one write.
+enum Outcome {
+    /// It stands there.
+    Written(BackendClusterStatus),
+    /// The object is gone or another one by now.
+    Gone,
+    /// The server does not want it.
+    Refused(kube::Error),
+    /// The server is in trouble, or has too much to do.
+    Trouble,
+    /// The server is out of reach.
+    Lost,
+}
+
+impl Outcome {
+    fn of(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.is_not_found() || status.is_conflict() => {
+                Outcome::Gone
+            }
+            error @ kube::Error::Api(_) if is_passing(&error) => Outcome::Trouble,
+            error @ kube::Error::Api(_) => Outcome::Refused(error),
+            _ => Outcome::Lost,
+        }
+    }
+}
+
+impl Writer {
+    /// Nothing is known of what stands there, beyond what the views say.
+    pub fn new(
+        statuses: Statuses,
+        fleet: watch::Receiver<Fleet>,
+        health: watch::Receiver<Health>,
+    ) -> Self {
+        // As unique as this sidecar's verdicts must be.
+        let epoch = health.borrow().verdicts().version().epoch;
+        let identity = format!("pointsman-{}", hash::hex(epoch));
+        let Statuses {
+            access,
+            lease_duration,
+            views,
+        } = statuses;
+        Writer {
+            lease: Lease::new(&access, identity, lease_duration),
+            objects: access.objects,
+            views,
+            fleet,
+            health,
+            written: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            listings: 0,
+            told: false,
+        }
+    }
+
+    /// Writes until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut beat = interval(self.lease.beat());
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut held = false;
+        // From when there is something to say.
+        let mut dirty = Some(Instant::now());
+        let mut next_pass = Instant::now();
+        loop {
+            let due = dirty.filter(|_| self.lease.held(Instant::now()));
+            let pass_at = due.map_or(next_pass, |since| next_pass.max(since + SETTLING));
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = beat.tick() => {
+                    self.lease.renew().await;
+                    let holds = self.lease.held(Instant::now());
+                    if holds && !held {
+                        // Another one wrote until now.
+                        self.written.clear();
+                        dirty = dirty.or(Some(Instant::now()));
+                    }
+                    held = holds;
+                }
+                () = sleep_until(pass_at), if due.is_some() => {
+                    let all = self.pass().await;
+                    dirty = (!all).then(Instant::now);
+                    next_pass = Instant::now() + PASS_INTERVAL;
+                }
+                changed = self.views.changed(), if dirty.is_none() => match changed {
+                    Ok(()) => dirty = Some(Instant::now()),
+                    // The registry's stage ended, so all do.
+                    Err(_) => return Ok(()),
+                },
+                Ok(()) = self.health.changed(), if dirty.is_none() => {
+                    dirty = Some(Instant::now());
+                }
+                Ok(()) = self.fleet.changed(), if dirty.is_none() => {
+                    dirty = Some(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Writes what is news; false: not all of it could be.
+    async fn pass(&mut self) -> bool {
+        // Whole seconds, as Kubernetes writes times.
+        let now = Timestamp::now();
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let mut news = self.news(now);
+        let mut all = news.len() <= PASS_MAX && self.failed.values().all(Option::is_none);
+        let mut troubles = 0;
+        news.truncate(PASS_MAX);
+        let objects = self.objects.clone();
+        let mut writes = stream::iter(news)
+            .map(|(report, status)| write(objects.clone(), report, status))
+            .buffer_unordered(WRITES_MAX);
+        while let Some((uid, outcome)) = writes.next().await {
+            match outcome {
+                Outcome::Written(status) => drop(self.written.insert(uid, status)),
+                Outcome::Gone => {}
+                Outcome::Refused(error) => {
+                    self.failed.insert(uid, None);
+                    if !std::mem::replace(&mut self.told, true) {
+                        let why = error_chain(&error);
+                        warn!(
+                            event = "registry_read_only",
+                            "the status of a BackendCluster cannot be written: {why}"
+                        );
+                    }
+                }
+                Outcome::Trouble => {
+                    self.failed
+                        .insert(uid, Some(Instant::now() + TROUBLE_PAUSE));
+                    (all, troubles) = (false, troubles + 1);
+                    if troubles >= TROUBLES_MAX {
+                        return false;
+                    }
+                }
+                Outcome::Lost => return false,
+            }
+        }
+        all
+    }
+
+    /// The objects whose status is not what it should be, each with what it should be.
+    fn news(&mut self, now: Timestamp) -> Vec<(Report, BackendClusterStatus)> {
+        let view = self.views.borrow_and_update();
+        if view.listings != self.listings {
+            // What somebody deleted is written again.
+            self.listings = view.listings;
+            self.written.clear();
+            self.failed.clear();
+        }
+        let ripe = Instant::now();
+        self.failed
+            .retain(|_, again| again.is_none_or(|again| again > ripe));
+        let health = self.health.borrow_and_update();
+        let fleet = self.fleet.borrow_and_update();
+        let clusters = view.registry.config.clusters.iter();
+        let clusters: BTreeMap<&str, &ClusterConfig> =
+            clusters.map(|it| (it.name.as_str(), it)).collect();
+        let mut news = Vec::new();
+        for report in &view.reports {
+            let before = self.written.get(&report.uid).or(report.status.as_ref());
+            let cluster = report.cluster.as_deref();
+            let seen = Seen {
+                reach: reach(&view.history, cluster.unwrap_or(""), &fleet),
+                by: self.lease.identity(),
+            };
+            let cluster = cluster.and_then(|name| clusters.get(name).copied());
+            let wanted = status(report, cluster, seen, &health, before, now);
+            if before != Some(&wanted) && !self.failed.contains_key(&report.uid) {
+                news.push((report.clone(), wanted));
+            }
+        }
+        let known: BTreeSet<&str> = view.reports.iter().map(|it| it.uid.as_str()).collect();
+        self.written.retain(|uid, _| known.contains(uid.as_str()));
+        news
+    }
+}
+
+async fn write(
+    objects: Api<DynamicObject>,
+    report: Report,
+    status: BackendClusterStatus,
+) -> (String, Outcome) {
+    let patch = patch(&report, &status);
+    let params = PatchParams::apply(MANAGER).force();
+    let written = objects
+        .patch_status(&report.object, &params, &Patch::Apply(&patch))
+        .await;
+    let outcome = match written {
+        Ok(_) => Outcome::Written(status),
+        Err(error) => Outcome::of(error),
+    };
+    (report.uid, outcome)
+}
+
+/// With the uid: what was made anew under the same name is left alone.
+fn patch(report: &Report, status: &BackendClusterStatus) -> Value {
+    let kind = crd::resource();
+    json!({
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": report.object, "uid": report.uid},
+        "status": status,
+    })
+}

@@ -1,0 +1,3 @@
+//! The API server of Kubernetes.
+
+pub mod access;

@@ -1,0 +1,276 @@
+//! One connection to Redis and what is asked over it; no rule stands here.
+
+mod edits;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, Pipeline, PushInfo, RedisError, Value};
+
+use super::hints::Hints;
+use super::layout::{Key, Layout};
+use super::node;
+use crate::settings::{Node, RedisSettings, RedisUrl, Topology};
+pub use edits::SET_OVERRIDE;
+
+/// Keys per SCAN and commands per pipeline.
+const BATCH: usize = 500;
+
+/// Written only by whoever read later: an older status never replaces a newer one.
+const WRITE_STATUS: &str = "local seen = redis.call('HGET', KEYS[1], 'updatedAt')
+if seen and tonumber(seen) > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'updatedAt', unpack(ARGV))
+return 1";
+/// Deleted only if it is still as silent as when it was read.
+const REAP: &str = "if redis.call('HGET', KEYS[1], 'heartbeatAt') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])";
+
+/// Adds to the counters and answers what they are then.
+const COUNT: &str =
+    "for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return redis.call('HGETALL', KEYS[1])";
+
+/// Everything below the root, read.
+pub struct Everything {
+    /// The records.
+    pub records: Vec<(Key, Raw)>,
+    /// The clusters that have a status.
+    pub statuses: BTreeSet<String>,
+}
+
+/// A hash as Redis answers it.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What stands under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Raw {
+    /// Nothing.
+    Missing,
+    /// A string.
+    Text(Vec<u8>),
+    /// A hash; never empty.
+    Hash(Fields),
+    /// Something else than the layout asks for.
+    WrongType,
+}
+
+/// One connection; dropped, it closes.
+pub struct Link {
+    redis: MultiplexedConnection,
+    url: RedisUrl,
+    node: Node,
+    layout: Layout,
+    hints: Arc<Hints>,
+}
+
+impl Link {
+    /// Connects and asks for a sign of life.
+    pub async fn open(settings: &RedisSettings, layout: &Layout) -> Result<Self, RedisError> {
+        let hints = Arc::new(Hints::default());
+        let hears = Arc::clone(&hints);
+        let hear = move |push: PushInfo| -> Result<(), ()> {
+            hears.hear(&push);
+            Ok(())
+        };
+        let url = settings.url.clone();
+        let node = node::find(&url, layout).await?;
+        let config = node::config().set_push_sender(hear);
+        let mut connection = Link {
+            redis: node::connect(url.info(&node), &config).await?,
+            url,
+            node,
+            layout: layout.clone(),
+            hints,
+        };
+        connection.ping().await?;
+        Ok(connection)
+    }
+
+    /// Where this connection's change notices arrive.
+    pub fn hints(&self) -> Arc<Hints> {
+        Arc::clone(&self.hints)
+    }
+
+    /// A sign of life, soon; in a cluster also that the registry is still here.
+    pub async fn ping(&mut self) -> Result<(), RedisError> {
+        if *self.url.topology() == Topology::Cluster {
+            return node::ensure_owner(&mut self.redis, &self.layout).await;
+        }
+        let mut ping = Cmd::new();
+        ping.arg("PING");
+        node::ask::<Value>(&mut self.redis, &ping).await.map(drop)
+    }
+
+    /// Fails when the Sentinels name another master by now. Who is cut off from them stays.
+    async fn ensure_master(&self) -> Result<(), RedisError> {
+        if !matches!(self.url.topology(), Topology::Sentinel { .. }) {
+            return Ok(());
+        }
+        match node::find(&self.url, &self.layout).await {
+            Ok(named) if named != self.node => {
+                let why = "the Sentinels name another master";
+                Err(RedisError::from((ErrorKind::Io, why, named.to_string())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// From now on every change below the watched prefixes is heard.
+    pub async fn track(&mut self) -> Result<(), RedisError> {
+        let mut track = Cmd::new();
+        track.arg("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
+        for prefix in self.layout.watched() {
+            track.arg("PREFIX").arg(prefix);
+        }
+        track.query_async::<()>(&mut self.redis).await
+    }
+
+    /// The store's clock, ms.
+    pub async fn time(&mut self) -> Result<u64, RedisError> {
+        let mut time = Cmd::new();
+        time.arg("TIME");
+        let (seconds, micros): (u64, u64) = time.query_async(&mut self.redis).await?;
+        Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+    }
+
+    /// Reads all there is.
+    pub async fn everything(&mut self) -> Result<Everything, RedisError> {
+        self.ensure_master().await?;
+        let mut found: BTreeSet<Key> = BTreeSet::new();
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = Cmd::new();
+            scan.arg("SCAN")
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(self.layout.pattern());
+            scan.arg("COUNT").arg(BATCH);
+            let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut self.redis).await?;
+            // A key may be named twice: the set forgets the second time.
+            found.extend(keys.iter().filter_map(|key| self.layout.parse(key)));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        // A node from which the registry moves away lists only what it still has.
+        self.ping().await?;
+        let mut statuses = BTreeSet::new();
+        let mut wanted = Vec::with_capacity(found.len());
+        for key in found {
+            match key {
+                Key::Status(name) => drop(statuses.insert(name)),
+                key => wanted.push(key),
+            }
+        }
+        let records = self.read(wanted).await?;
+        Ok(Everything { records, statuses })
+    }
+
+    /// Reads what stands under these keys now.
+    pub async fn read(&mut self, keys: Vec<Key>) -> Result<Vec<(Key, Raw)>, RedisError> {
+        let mut read = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(BATCH) {
+            let mut pipe = Pipeline::new();
+            pipe.ignore_errors();
+            for key in chunk {
+                let verb = match key {
+                    Key::Backend { .. } | Key::Override(_) => "HGETALL",
+                    Key::Cluster(_) | Key::Status(_) => "GET",
+                    Key::Malformed(_) => "EXISTS",
+                };
+                pipe.cmd(verb).arg(self.layout.write(key));
+            }
+            let answers: Vec<Result<Value, RedisError>> = pipe.query_async(&mut self.redis).await?;
+            for (key, answer) in chunk.iter().zip(answers) {
+                read.push((key.clone(), raw(answer)?));
+            }
+        }
+        Ok(read)
+    }
+
+    /// Writes what is to be said of clusters, as of `now` (ms of Redis time), and removes what was
+    /// said of those that are gone.
+    pub async fn write_statuses(
+        &mut self,
+        news: &[(String, Vec<(&'static str, String)>)],
+        gone: &[String],
+        now: u64,
+    ) -> Result<(), RedisError> {
+        for chunk in news.chunks(BATCH) {
+            let mut pipe = Pipeline::new();
+            for (name, fields) in chunk {
+                let key = self.layout.write(&Key::Status(name.clone()));
+                let write = pipe.cmd("EVAL").arg(WRITE_STATUS).arg(1).arg(key).arg(now);
+                for (field, value) in fields {
+                    write.arg(field).arg(value);
+                }
+            }
+            pipe.query_async::<()>(&mut self.redis).await?;
+        }
+        for chunk in gone.chunks(BATCH) {
+            let mut delete = Cmd::new();
+            delete.arg("DEL");
+            for name in chunk {
+                delete.arg(self.layout.write(&Key::Status(name.clone())));
+            }
+            delete.query_async::<()>(&mut self.redis).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to what all sidecars have counted; what it is then.
+    pub async fn count(
+        &mut self,
+        news: &[(&'static str, u64)],
+    ) -> Result<BTreeMap<String, u64>, RedisError> {
+        let mut count = Cmd::new();
+        count
+            .arg("EVAL")
+            .arg(COUNT)
+            .arg(1)
+            .arg(self.layout.counters());
+        for (name, more) in news {
+            count.arg(name).arg(more);
+        }
+        count.query_async(&mut self.redis).await
+    }
+
+    /// Deletes backends that are still as silent as they were.
+    pub async fn reap(&mut self, silent: &[(Key, u64)]) -> Result<(), RedisError> {
+        for chunk in silent.chunks(BATCH) {
+            let mut pipe = Pipeline::new();
+            for (key, heartbeat) in chunk {
+                let key = self.layout.write(key);
+                pipe.cmd("EVAL").arg(REAP).arg(1).arg(key).arg(heartbeat);
+            }
+            pipe.query_async::<()>(&mut self.redis).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What an answer says of a key; an error that is not about the key's type is the session's end.
+fn raw(answer: Result<Value, RedisError>) -> Result<Raw, RedisError> {
+    let value = match answer {
+        Err(error) if error.code() == Some("WRONGTYPE") => return Ok(Raw::WrongType),
+        answer => answer?,
+    };
+    Ok(match value {
+        Value::Nil | Value::Int(0) => Raw::Missing,
+        Value::BulkString(text) => Raw::Text(text),
+        Value::Map(fields) if fields.is_empty() => Raw::Missing,
+        Value::Map(fields) => Raw::Hash(
+            fields
+                .into_iter()
+                .filter_map(|pair| match pair {
+                    (Value::BulkString(field), Value::BulkString(value)) => Some((field, value)),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        _ => Raw::WrongType,
+    })
+}

@@ -1,0 +1,4 @@
+//! What operators can observe: events, counters.
+
+pub mod events;
+pub mod metrics;

@@ -1,0 +1,273 @@
+//! What is counted, under which names, and the one match from event to counter.
+//!
+//! Labels are names from the registry and closed sets of labels. Series of a cluster appear at
+//! zero with it and vanish with it. Gauges are read from the stages when somebody asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::model::event::Event;
+use crate::model::outcome::{Failure, Outcome};
+
+/// The content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Every counter, and the way to all metrics as text. Clones count into the same counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    counters: Counters,
+    registry: Arc<Registry>,
+    /// The clusters that have series, and whether they are probed.
+    clusters: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Counters {
+    events: Family<ByEvent, Counter>,
+    probes: Family<ByResult, Counter>,
+    probe_failures: Family<ByReason, Counter>,
+    transitions: Family<ByVerdict, Counter>,
+    exchanges: Family<ByReply, Counter>,
+    under_way: Gauge<i64, AtomicI64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByEvent {
+    event: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    cluster: Arc<str>,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    cluster: Arc<str>,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByVerdict {
+    cluster: Arc<str>,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReply {
+    reply: &'static str,
+}
+
+const RESULTS: [&str; 3] = ["pass", "fail", "unknown"];
+const VERDICTS: [&str; 2] = ["healthy", "unhealthy"];
+
+impl Default for Metrics {
+    /// Counters alone.
+    fn default() -> Self {
+        Self::over(None)
+    }
+}
+
+impl Metrics {
+    /// All counters at zero; `gauges` are asked anew for every text.
+    pub fn new(gauges: impl Collector) -> Self {
+        Self::over(Some(Box::new(gauges)))
+    }
+
+    fn over(gauges: Option<Box<dyn Collector>>) -> Self {
+        let counters = Counters::default();
+        let mut registry = Registry::with_prefix("pointsman");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What is running", build);
+        registry.register(
+            "events",
+            "Changes worth a log line",
+            counters.events.clone(),
+        );
+        registry.register("probes", "Probes by result", counters.probes.clone());
+        let help = "Failed probes by reason";
+        registry.register("probe_failures", help, counters.probe_failures.clone());
+        let help = "Backends whose verdict changed, by the new verdict";
+        registry.register("verdict_changes", help, counters.transitions.clone());
+        let help = "Posts of filters to the exchange, by what was replied";
+        registry.register("exchange_requests", help, counters.exchanges.clone());
+        registry.register(
+            "probes_under_way",
+            "Probes under way",
+            counters.under_way.clone(),
+        );
+        if let Some(gauges) = gauges {
+            registry.register_collector(gauges);
+        }
+        for event in Event::NAMES {
+            drop(counters.events.get_or_create(&ByEvent { event }));
+        }
+        Metrics {
+            counters,
+            registry: Arc::new(registry),
+            clusters: Arc::default(),
+        }
+    }
+
+    /// Everything, as OpenMetrics text.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Counts an event. Its cluster, if it has one, still has its series.
+    pub fn event(&self, event: &Event) {
+        self.counters
+            .events
+            .get_or_create(&ByEvent {
+                event: event.name(),
+            })
+            .inc();
+        let (cluster, verdict) = match event {
+            Event::BackendHealthy { cluster, .. } => (cluster, VERDICTS[0]),
+            Event::BackendUnhealthy { cluster, .. } => (cluster, VERDICTS[1]),
+            Event::ClusterHalfHealthy { .. }
+            | Event::ProbesObstructed { .. }
+            | Event::ConfigRefused { .. }
+            | Event::RegistryLost { .. }
+            | Event::RegistryRestored
+            | Event::RegistryGuardHeld { .. }
+            | Event::RegistryGuardReleased { .. }
+            | Event::OverrideSet { .. }
+            | Event::OverrideCleared { .. }
+            | Event::OverrideExpired { .. }
+            | Event::JobDone { .. }
+            | Event::JobFailed { .. } => return,
+        };
+        let cluster = Arc::clone(cluster);
+        self.counters
+            .transitions
+            .get_or_create(&ByVerdict { cluster, verdict })
+            .inc();
+    }
+
+    /// How often each event was counted.
+    pub fn events(&self) -> Vec<(&'static str, u64)> {
+        let count = |event| self.counters.events.get_or_create(&ByEvent { event }).get();
+        Event::NAMES.map(|event| (event, count(event))).to_vec()
+    }
+
+    /// Counts what came of a probe.
+    pub fn probe(&self, cluster: &Arc<str>, outcome: Outcome) {
+        let result = match outcome {
+            Outcome::Passed => RESULTS[0],
+            Outcome::Failed(_) => RESULTS[1],
+            Outcome::Unknown(_) => RESULTS[2],
+        };
+        let cluster = Arc::clone(cluster);
+        self.counters
+            .probes
+            .get_or_create(&result_of(&cluster, result))
+            .inc();
+        if let Outcome::Failed(failure) = outcome {
+            let reason = failure.label();
+            self.counters
+                .probe_failures
+                .get_or_create(&ByReason { cluster, reason })
+                .inc();
+        }
+    }
+
+    /// Counts rounds that went by because the prober was full: results nobody knows.
+    pub fn missed_rounds(&self, cluster: &Arc<str>, rounds: u64) {
+        if rounds > 0 {
+            self.counters
+                .probes
+                .get_or_create(&result_of(cluster, RESULTS[2]))
+                .inc_by(rounds);
+        }
+    }
+
+    /// How many probes are under way.
+    pub fn probes_under_way(&self, count: usize) {
+        self.counters
+            .under_way
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a reply of the exchange.
+    pub fn exchange(&self, reply: &'static str) {
+        self.counters
+            .exchanges
+            .get_or_create(&ByReply { reply })
+            .inc();
+    }
+
+    /// The clusters there are now, and whether they are probed: series of others vanish, new ones
+    /// start at zero.
+    pub fn keep_clusters(&self, clusters: BTreeMap<Arc<str>, bool>) {
+        let mut known = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        for (cluster, probed) in known.iter() {
+            match clusters.get(cluster) {
+                None => {
+                    self.remove_probes(cluster);
+                    for verdict in VERDICTS {
+                        let cluster = Arc::clone(cluster);
+                        self.counters
+                            .transitions
+                            .remove(&ByVerdict { cluster, verdict });
+                    }
+                }
+                Some(false) if *probed => self.remove_probes(cluster),
+                Some(_) => {}
+            }
+        }
+        for (cluster, probed) in &clusters {
+            for verdict in VERDICTS {
+                let cluster = Arc::clone(cluster);
+                drop(
+                    self.counters
+                        .transitions
+                        .get_or_create(&ByVerdict { cluster, verdict }),
+                );
+            }
+            for result in RESULTS.iter().filter(|_| *probed) {
+                drop(
+                    self.counters
+                        .probes
+                        .get_or_create(&result_of(cluster, result)),
+                );
+            }
+        }
+        *known = clusters;
+    }
+
+    fn remove_probes(&self, cluster: &Arc<str>) {
+        for result in RESULTS {
+            self.counters.probes.remove(&result_of(cluster, result));
+        }
+        for reason in Failure::LABELS {
+            let cluster = Arc::clone(cluster);
+            self.counters
+                .probe_failures
+                .remove(&ByReason { cluster, reason });
+        }
+    }
+}
+
+fn result_of(cluster: &Arc<str>, result: &'static str) -> ByResult {
+    let cluster = Arc::clone(cluster);
+    ByResult { cluster, result }
+}
+
+#[cfg(test)]
+mod tests;
