@@ -3,6 +3,7 @@
 pub mod availability;
 pub mod backoff;
 pub mod event;
+pub mod evidence;
 #[allow(
     clippy::module_inception,
     reason = "the room is named for what it holds"

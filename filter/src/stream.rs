@@ -2,3 +2,11 @@
 
 pub mod attempts;
 pub mod cookie;
+pub mod headers;
+#[allow(
+    clippy::module_inception,
+    reason = "the room is named for what it holds"
+)]
+mod stream;
+
+pub use stream::{Arrival, Effects, Step, Stream};

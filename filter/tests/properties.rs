@@ -18,11 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use pointsman_filter::balance::route::{Decision, PickReason, Plan, RefusalReason};
 use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
 use pointsman_filter::fleet::regimes::tidy;
+use pointsman_filter::gates::evidence::{Evidence, Met};
 use pointsman_filter::gates::standing::Standing;
 use pointsman_filter::gates::transition::GateChange;
 use pointsman_filter::gates::view::GatesView;
 use pointsman_filter::gates::{Gate, Gates};
-use pointsman_filter::stream::attempts::{Ending, Observation, Server, judge};
+use pointsman_filter::stream::attempts::{Answer, Ending, judge};
 use proptest::prelude::*;
 use proptest::sample::select;
 use world::{Built, Known, NOW, World, a_time, a_world};
@@ -164,22 +165,18 @@ proptest! {
         let Built { cluster, mut gates, mut rng } = world.build();
         let decision = world.decide(&mut world.build());
         let Decision::Forward(plan) = decision else { return Ok(()) };
-        let address = cluster.endpoints.get(served).map(|e| e.address.as_bytes());
-        let seen = Observation { address, attempts, ending };
-        let outcome = judge(&cluster, &plan.list, transport_only, &seen);
-        for failed in outcome.failed.entries() {
-            prop_assert!(plan.list.entries().contains(failed));
-            prop_assert_ne!(outcome.server, Server::Endpoint(*failed));
-        }
-        let served = match outcome.server {
-            Server::Endpoint(endpoint) => Some(endpoint),
-            Server::Spill | Server::Nobody => None,
-        };
-        let change = GateChange { failed: outcome.failed.entries(), served, picked_at, now: NOW };
+        let address = cluster.endpoints.get(served).map(|e| e.address.as_bytes().to_vec());
+        let answer = Answer { address, attempts, ending, connection_time_ns: None };
+        let outcome = judge(&cluster, &plan.list, transport_only, &answer);
+        let evidence: Vec<Evidence> = outcome.evidence().collect();
+        let endpoints: BTreeSet<u32> = evidence.iter().map(|met| met.endpoint).collect();
+        prop_assert_eq!(endpoints.len(), evidence.len(), "evidence for an endpoint counts once");
+        prop_assert!(endpoints.iter().all(|endpoint| plan.list.entries().contains(endpoint)));
+        let change = GateChange { evidence, picked_at, now: NOW };
         change.apply(&cluster, &mut gates, &mut rng);
         let view = GatesView::new(&cluster, &gates);
-        for failed in change.failed {
-            prop_assert_eq!(view.standing(*failed, NOW), Standing::BackingOff);
+        for failed in change.evidence.iter().filter(|met| met.what != Met::Served) {
+            prop_assert_eq!(view.standing(failed.endpoint, NOW), Standing::BackingOff);
         }
         let after = gates.clone();
         prop_assert_eq!(change.apply(&cluster, &mut gates, &mut rng), vec![]);

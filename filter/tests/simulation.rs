@@ -94,10 +94,10 @@ fn a_seed_replays_its_day_exactly() {
 }
 
 const DIGESTS: [u64; 4] = [
-    0xcf9d_c11f_1af8_8313,
-    0x49e0_cf71_0b0f_c242,
-    0x67be_9d1e_fbb4_566f,
-    0xc94d_1040_6e8c_9ff1,
+    0x5f13_a29c_2dd2_d408,
+    0x63c7_a9a8_0123_54d2,
+    0x78d8_e22f_7121_b0f3,
+    0x9154_4700_98d2_3b91,
 ];
 
 /// These numbers were printed by this very test on x86-64; where counts alone decide, wasm32 and

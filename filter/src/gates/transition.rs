@@ -3,34 +3,35 @@
 use super::availability::availability;
 use super::backoff;
 use super::event::Event;
+use super::evidence::{Evidence, Met};
 use super::gates::{Gate, Gates};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::Cluster;
 
 /// What a stream does to the gates of its cluster.
-#[derive(Debug, Clone, Copy)]
-pub struct GateChange<'a> {
-    /// Endpoints that failed.
-    pub failed: &'a [u32],
-    /// The endpoint that answered.
-    pub served: Option<u32>,
+#[derive(Debug, Clone)]
+pub struct GateChange {
+    /// What its attempts met, in their order.
+    pub evidence: Vec<Evidence>,
     /// When the stream was picked: its success says nothing of later failures.
     pub picked_at: WallTime,
     /// Wall clock.
     pub now: WallTime,
 }
 
-impl GateChange<'_> {
+impl GateChange {
     /// Applies itself; the events say what changed. Pure, so that it can run again when another
     /// worker's change came between.
     pub fn apply(&self, cluster: &Cluster, gates: &mut Gates, rng: &mut SplitMix64) -> Vec<Event> {
         let mut events = Vec::new();
-        for endpoint in self.failed {
-            fail(cluster, gates, *endpoint, self.now, rng, &mut events);
-        }
-        if let Some(endpoint) = self.served {
-            self.succeed(cluster, gates, endpoint, &mut events);
+        for Evidence { endpoint, what } in &self.evidence {
+            match what {
+                Met::Connect | Met::Unknown => {
+                    fail(cluster, gates, *endpoint, self.now, rng, &mut events);
+                }
+                Met::Served => self.succeed(cluster, gates, *endpoint, &mut events),
+            }
         }
         availability(cluster, gates, &mut events);
         events

@@ -2,62 +2,29 @@
 
 use serde_json::json;
 
-use super::gather::Arrival;
 use super::host;
 use super::metrics::Counter;
 use super::shared;
 use super::vm::Vm;
 use crate::balance::route::{PickReason, Plan, RefusalReason};
-use crate::cluster::retry;
-use crate::cluster::snapshot::Snapshot;
 use crate::gates::availability;
+use crate::stream::headers::ListHeaders;
+use crate::stream::{Arrival, Effects};
 
 /// Longest request id that is repeated in a 503's body, bytes.
 const REQUEST_ID_MAX: usize = 128;
 
-/// Writes the list and the headers that make Envoy walk it. Request headers phase.
-pub fn forward(vm: &Vm, snapshot: &Snapshot, arrival: &Arrival, plan: &Plan) {
-    let cluster = &arrival.cluster;
-    let retry = &cluster.retry;
-    let retry_on = retry.retry_on(&arrival.method, plan.alone);
-    let twice = plan.alone && !retry_on.is_empty();
-    let mut list = String::with_capacity(96);
-    for endpoint in plan
-        .list
-        .entries()
-        .iter()
-        .filter_map(|index| cluster.endpoint(*index))
-    {
-        if !list.is_empty() {
-            list.push(',');
-        }
-        list.push_str(&endpoint.address);
-    }
-    if twice {
-        let once = list.clone();
-        list.push(',');
-        list.push_str(&once);
-    }
-    let retries = if twice {
-        1
-    } else {
-        plan.list.len().saturating_sub(1)
-    };
-    host::set_request_header(&snapshot.header, Some(list.as_bytes()));
-    host::set_request_header(retry::MAX_RETRIES, Some(digit(retries)));
-    if retries > 0 && !retry_on.is_empty() {
-        host::set_request_header(retry::RETRY_ON, Some(retry_on.as_bytes()));
-        if !retry.status_codes.is_empty() {
-            host::set_request_header(retry::STATUS_CODES, Some(retry.status_codes.as_bytes()));
-        }
-    }
-    if !retry.per_try_timeout_ms.is_empty() {
-        host::set_request_header(
-            retry::PER_TRY_TIMEOUT,
-            Some(retry.per_try_timeout_ms.as_bytes()),
-        );
-    }
+/// Writes the list and the headers that make Envoy walk it, and moves the latch of fail-open.
+/// Request headers phase.
+pub fn forward(vm: &Vm, list_header: &str, arrival: &Arrival, plan: &Plan, latch: Option<bool>) {
+    let headers = ListHeaders::new(&arrival.cluster, plan, &arrival.method);
+    headers.write(list_header, |name, value| {
+        host::set_request_header(name, Some(value));
+    });
     count_pick(vm, arrival, plan);
+    if let Some(fails_open) = latch {
+        latch_fail_open(vm, arrival, fails_open);
+    }
 }
 
 fn count_pick(vm: &Vm, arrival: &Arrival, plan: &Plan) {
@@ -74,7 +41,7 @@ fn count_pick(vm: &Vm, arrival: &Arrival, plan: &Plan) {
 
 /// Moves the fail-open latch when a pick found it the other way round (GT-7): one CAS, one event,
 /// whichever worker is first.
-pub fn latch_fail_open(vm: &Vm, arrival: &Arrival, entered: bool) {
+fn latch_fail_open(vm: &Vm, arrival: &Arrival, entered: bool) {
     shared::change_gates(&arrival.cluster, &vm.metrics, |gates| {
         let mut events = Vec::new();
         availability::fail_open(entered, gates, &mut events);
@@ -113,6 +80,28 @@ fn body(cluster: &str, reason: RefusalReason) -> String {
     .to_string()
 }
 
-fn digit(number: usize) -> &'static [u8] {
-    b"0123456789".get(number..=number).unwrap_or(b"0")
+/// Counts what a stream's attempts met, changes the gates where that is news, and takes in the time
+/// that the server took. Any phase, but for the cookie: response headers.
+pub fn effects(vm: &Vm, effects: &Effects) {
+    let (cluster, outcome) = (&effects.cluster, &effects.outcome);
+    let failures = outcome.evidence().filter_map(|met| met.what.failure());
+    failures.for_each(|reason| vm.metrics.count(cluster, Counter::Failure(reason)));
+    if outcome.exhausted {
+        vm.metrics.count(cluster, Counter::Exhausted);
+    }
+    if outcome.spilled {
+        vm.metrics.count(cluster, Counter::Pick("spill"));
+    }
+    if let Some(line) = &effects.set_cookie {
+        host::add_response_header("set-cookie", line);
+    }
+    if effects.need_clock() {
+        let now = host::now();
+        if let Some(change) = effects.gate_change(now) {
+            shared::change_gates(cluster, &vm.metrics, |gates| {
+                vm.with_rng(|rng| change.apply(cluster, gates, rng))
+            });
+        }
+        effects.measure(now);
+    }
 }

@@ -1,47 +1,33 @@
 //! Host → values: what a decision needs, read in the right phase, as little as possible.
 
-use std::rc::Rc;
-
 use super::host;
-use crate::base::time::WallTime;
-use crate::cluster::Cluster;
 use crate::cluster::snapshot::Snapshot;
-use crate::stream::attempts::{Ending, Observation};
-use crate::stream::cookie;
+use crate::config::Metric;
+use crate::stream::attempts::{Answer, Ending};
+use crate::stream::{Arrival, Stream, cookie};
 
 /// Envoy's response flag for: no connection to the upstream could be made.
 const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
 /// Envoy's response flag for: this answer would have been retried once more. It is an answer.
 const RETRY_LIMIT_EXCEEDED: u64 = 0x8000;
 
-/// A request of one of our clusters.
-pub struct Arrival {
-    /// Its cluster.
-    pub cluster: Rc<Cluster>,
-    /// The cluster's gates and their version.
-    pub gates: (Vec<u8>, u32),
-    /// What the client's sticky cookie said.
-    pub cookie: Option<Vec<u8>>,
-    /// The method.
-    pub method: Vec<u8>,
-    /// Wall clock.
-    pub now: WallTime,
-}
-
 /// Reads a request, and takes the sticky cookie out of its headers; `None` when it is none of ours.
 /// Request headers phase.
-pub fn arrival(snapshot: &Snapshot) -> Option<Arrival> {
+pub fn arrival(snapshot: &Snapshot, whole: bool) -> Option<Arrival> {
     let name = host::property("xds\0cluster_name")?;
     let cluster = snapshot.cluster(&name)?;
     let cookie = cluster
         .sticky
         .as_ref()
         .and_then(|sticky| take_cookie(&sticky.cookie));
+    let (gates, gates_version) = host::shared(&cluster.gates_key);
     Some(Arrival {
-        gates: host::shared(&cluster.gates_key),
+        gates,
+        gates_version,
         cluster: cluster.clone(),
         cookie,
         method: host::request_header(":method").unwrap_or_default(),
+        whole,
         now: host::now(),
     })
 }
@@ -59,54 +45,45 @@ fn take_cookie(name: &str) -> Option<Vec<u8>> {
     Some(cookies.value.to_vec())
 }
 
-/// What Envoy tells of a stream's attempts.
-pub struct Attempts {
-    address: Option<Vec<u8>>,
-    attempts: usize,
-    ending: Ending,
-}
-
-impl Attempts {
-    /// As the core reads it.
-    pub fn observation(&self) -> Observation<'_> {
-        Observation {
-            address: self.address.as_deref(),
-            attempts: self.attempts,
-            ending: self.ending,
-        }
-    }
-}
-
-/// Reads how a stream went so far. Where `first` answered, nothing else needs to be known: no entry
-/// before it can have failed. Response headers phase.
+/// Reads how a stream went so far; `None` where no response is awaited. Where the first of the list
+/// answered, nothing else needs to be known: no entry before it can have failed. Response headers
+/// phase.
 ///
 /// Envoy's own answers for a failed upstream are a 5xx, or to a gRPC client a 200 that ends with
 /// its headers; the flags tell them from the backend's.
-pub fn attempts_at_response(first: &[u8], end_of_stream: bool) -> Attempts {
+pub fn answer_at_response(stream: &Stream, end_of_stream: bool) -> Option<Answer> {
+    let (first, metric) = stream.awaits_response()?;
     let address = host::property("upstream\0address");
     let ending = match host::response_header(":status").as_deref() {
         Some([b'5', ..]) => ending_by_flags(),
         Some(b"200") if end_of_stream => ending_by_flags(),
         _ => Ending::Answered,
     };
-    let by_first = ending == Ending::Answered && address.as_deref() == Some(first);
-    let attempts = if by_first { 1 } else { count_attempts() };
-    Attempts {
+    let is_first = address.as_deref() == Some(first.as_bytes());
+    let attempts = if is_first && ending == Ending::Answered {
+        1
+    } else {
+        count_attempts()
+    };
+    let measures = metric == Metric::ConnectionTime && attempts == 1;
+    Some(Answer {
         address,
         attempts,
         ending,
-    }
+        connection_time_ns: measures.then(connection_time_ns).flatten(),
+    })
 }
 
 /// Reads how a stream went that ended without response headers: Envoy itself would have answered, so
-/// the client left. When the stream is done.
-pub fn attempts_at_end() -> Attempts {
-    let address = host::property("upstream\0address");
-    Attempts {
-        address,
+/// the client left. `None` where no response was awaited. When the stream is done.
+pub fn answer_at_end(stream: &Stream) -> Option<Answer> {
+    stream.awaits_response()?;
+    Some(Answer {
+        address: host::property("upstream\0address"),
         attempts: count_attempts(),
         ending: Ending::Abandoned,
-    }
+        connection_time_ns: None,
+    })
 }
 
 fn ending_by_flags() -> Ending {
@@ -123,7 +100,6 @@ fn count_attempts() -> usize {
 }
 
 /// How long the stream waited for its connection, nanoseconds; `None` where it had one already.
-/// Response headers phase.
-pub fn connection_time_ns() -> Option<u64> {
+fn connection_time_ns() -> Option<u64> {
     host::number("upstream\0cx_pool_ready_duration").filter(|time| *time > 0)
 }

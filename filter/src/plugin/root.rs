@@ -6,10 +6,11 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
+use super::downstream::Downstream;
 use super::metrics::Whole;
 use super::sidecar::SidecarLink;
 use super::vm::Vm;
-use super::{downstream, host, tick};
+use super::{host, tick};
 use crate::base::hash;
 use crate::base::keys;
 use crate::base::random::SplitMix64;
@@ -91,7 +92,7 @@ impl RootContext for Root {
 
     fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
         self.vm.serves();
-        Some(Box::new(downstream::Stream::new(
+        Some(Box::new(Downstream::new(
             self.vm.clone(),
             self.snapshot.clone(),
         )))

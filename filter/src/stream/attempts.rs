@@ -1,10 +1,11 @@
-//! The arithmetic of lists: which endpoints failed, and which one served.
+//! The arithmetic of lists: what each attempt met, as far as Envoy's few words prove it.
 //!
 //! Envoy tells only the last endpoint and the number of attempts. The list's own arithmetic gives
 //! the rest: attempt k went to entry k, so entries before the last one did not answer.
 
 use crate::balance::list::{LIST_MAX, List};
 use crate::cluster::Cluster;
+use crate::gates::evidence::{Evidence, Met};
 
 /// What became of the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,99 +21,96 @@ pub enum Ending {
 }
 
 /// What Envoy says of a stream's attempts.
-#[derive(Debug, Clone, Copy)]
-pub struct Observation<'a> {
+#[derive(Debug, Clone)]
+pub struct Answer {
     /// The last attempt's endpoint, as Envoy spells it.
-    pub address: Option<&'a [u8]>,
+    pub address: Option<Vec<u8>>,
     /// Attempts made.
     pub attempts: usize,
     /// How the last one ended.
     pub ending: Ending,
-}
-
-/// Who served, as far as the list goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Server {
-    /// This endpoint.
-    Endpoint(u32),
-    /// Somebody who is not in the list: Envoy's fallback policy chose.
-    Spill,
-    /// Nobody.
-    Nobody,
+    /// How long the stream waited for a new connection, nanoseconds; only asked where the cluster
+    /// measures that.
+    pub connection_time_ns: Option<u64>,
 }
 
 /// What a stream's attempts prove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// Endpoints that failed.
-    pub failed: List,
-    /// Who served.
-    pub server: Server,
+    /// Endpoints that were passed over: they did not answer.
+    passed: List,
+    /// The last attempt's, where it proves something.
+    last: Option<Evidence>,
+    /// An endpoint answered that is not in the list: Envoy's fallback policy chose it.
+    pub spilled: bool,
     /// Every entry was tried and none answered (RT-6).
     pub exhausted: bool,
 }
 
-/// Reads an observation against the list. `transport_only` says that nothing but transport failures
-/// was retried; elsewhere an entry that was passed over may have answered.
-pub fn judge(
-    cluster: &Cluster,
-    list: &List,
-    transport_only: bool,
-    seen: &Observation<'_>,
-) -> Outcome {
+impl Outcome {
+    /// One for each attempt that met something, in their order.
+    pub fn evidence(&self) -> impl Iterator<Item = Evidence> {
+        let unknown = |endpoint: &u32| Evidence {
+            endpoint: *endpoint,
+            what: Met::Unknown,
+        };
+        self.passed.entries().iter().map(unknown).chain(self.last)
+    }
+
+    /// The endpoint that answered.
+    pub fn served(&self) -> Option<u32> {
+        self.last
+            .filter(|last| last.what == Met::Served)
+            .map(|last| last.endpoint)
+    }
+}
+
+/// Reads an answer against the list. `transport_only` says that nothing but transport failures was
+/// retried; elsewhere an entry that was passed over may have answered.
+pub fn judge(cluster: &Cluster, list: &List, transport_only: bool, answer: &Answer) -> Outcome {
     let entries = list.entries();
-    let mut failed = List::default();
-    let place = seen.address.and_then(|address| {
-        let last = seen.attempts.saturating_sub(1);
-        let at = |place: usize| {
-            let endpoint = entries.get(place).and_then(|e| cluster.endpoint(*e));
-            endpoint.is_some_and(|endpoint| endpoint.address.as_bytes() == address)
-        };
-        if at(last) {
-            Some(last)
-        } else {
-            (0..entries.len()).find(|place| at(*place))
-        }
-    });
-    let Some((place, last)) = place.and_then(|p| entries.get(p).map(|last| (p, *last))) else {
-        let spilled = seen.address.is_some() && seen.ending == Ending::Answered;
-        let server = if spilled {
-            Server::Spill
-        } else {
-            Server::Nobody
-        };
+    let Some(place) = place_of(cluster, entries, answer) else {
         return Outcome {
-            failed,
-            server,
-            exhausted: false,
+            spilled: answer.address.is_some() && answer.ending == Ending::Answered,
+            ..Outcome::default()
         };
     };
+    let last = entries.get(place).copied().unwrap_or(u32::MAX);
+    let mut passed = List::default();
     // Fewer attempts: entries were unknown to Envoy and skipped. More: hedging. Neither proves
     // anything of the entries before.
-    if transport_only && seen.attempts == place.saturating_add(1) {
-        for passed in entries.iter().take(place).filter(|passed| **passed != last) {
-            failed.push(*passed);
+    if transport_only && answer.attempts == place.saturating_add(1) {
+        for entry in entries.iter().take(place).filter(|entry| **entry != last) {
+            passed.push(*entry);
         }
     }
-    match seen.ending {
-        Ending::Answered => Outcome {
-            failed,
-            server: Server::Endpoint(last),
-            exhausted: false,
-        },
-        ending => {
-            if ending == Ending::ConnectFailed {
-                failed.push(last);
-            }
-            let all_tried = seen.attempts >= entries.len().min(LIST_MAX);
-            let exhausted = all_tried && ending != Ending::Abandoned;
-            Outcome {
-                failed,
-                server: Server::Nobody,
-                exhausted,
-            }
-        }
+    let what = match answer.ending {
+        Ending::Answered => Some(Met::Served),
+        Ending::ConnectFailed => Some(Met::Connect),
+        Ending::Unanswered | Ending::Abandoned => None,
+    };
+    let all_tried = answer.attempts >= entries.len().min(LIST_MAX);
+    Outcome {
+        passed,
+        last: what.map(|what| Evidence {
+            endpoint: last,
+            what,
+        }),
+        spilled: false,
+        exhausted: all_tried && matches!(answer.ending, Ending::ConnectFailed | Ending::Unanswered),
     }
+}
+
+/// Where the last attempt's endpoint stands in the list: at the attempt's own place, else at its
+/// first one.
+fn place_of(cluster: &Cluster, entries: &[u32], answer: &Answer) -> Option<usize> {
+    let address = answer.address.as_deref()?;
+    let is_at = |place: &usize| {
+        let endpoint = entries.get(*place).and_then(|e| cluster.endpoint(*e));
+        endpoint.is_some_and(|endpoint| endpoint.address.as_bytes() == address)
+    };
+    let own = Some(answer.attempts.saturating_sub(1)).filter(is_at);
+    own.or_else(|| (0..entries.len()).find(is_at))
 }
 
 #[cfg(test)]

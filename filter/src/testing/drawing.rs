@@ -9,19 +9,23 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 
 use serde_json::json;
 
 use crate::balance::route::{Decision, Facts, route};
+use crate::base::hash;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::Cluster;
 use crate::cluster::load::{Load, Loads};
 use crate::config::{BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy};
 use crate::gates::event::Event;
+use crate::gates::evidence::{Evidence, Met};
 use crate::gates::transition::GateChange;
 use crate::gates::view::GatesView;
 use crate::gates::{Gate, Gates};
+use crate::stream::Arrival;
 
 pub const SECOND: u64 = 1_000_000_000;
 /// When every drawing begins, wall clock.
@@ -30,7 +34,7 @@ pub const NOW: WallTime = WallTime::from_ns(1_000_000 * SECOND);
 /// A cluster with everything a rule may depend on.
 pub struct Drawing {
     pub config: ClusterConfig,
-    pub cluster: Cluster,
+    pub cluster: Rc<Cluster>,
     pub gates: Gates,
     pub loads: Loads,
     pub rng: SplitMix64,
@@ -45,7 +49,7 @@ impl Drawing {
         let config = ClusterConfig::parse(&document).unwrap();
         let mut loads = Loads::default();
         let mut drawing = Drawing {
-            cluster: Cluster::compile(&config, &mut loads, NOW, 0),
+            cluster: Rc::new(Cluster::compile(&config, &mut loads, NOW, 0)),
             config,
             gates: Gates::default(),
             loads,
@@ -107,7 +111,8 @@ impl Drawing {
     }
 
     fn compile(&mut self) {
-        self.cluster = Cluster::compile(&self.config, &mut self.loads, self.now, 0);
+        let cluster = Cluster::compile(&self.config, &mut self.loads, self.now, 0);
+        self.cluster = Rc::new(cluster);
     }
 
     fn mark(&mut self, backend: &BackendConfig, mark: &str) {
@@ -186,6 +191,20 @@ impl Drawing {
         route(&facts, &mut self.rng)
     }
 
+    /// A request without a body that comes now.
+    pub fn arrival(&self) -> Arrival {
+        let gates = self.gates.encode();
+        Arrival {
+            cluster: self.cluster.clone(),
+            gates_version: hash::text_key(&gates) as u32,
+            gates,
+            cookie: self.cookie.map(|cookie| cookie.as_bytes().to_vec()),
+            method: b"GET".to_vec(),
+            whole: true,
+            now: self.now,
+        }
+    }
+
     /// The list of one request; empty when it is refused.
     pub fn list(&mut self) -> Vec<String> {
         match self.route() {
@@ -230,13 +249,14 @@ impl Drawing {
 
     /// Applies what a stream proved, picked and ended now unless `picked_at` says otherwise.
     pub fn learn(&mut self, failed: &str, served: Option<&str>, picked_at: WallTime) -> String {
-        let failed: Vec<u32> = failed
-            .split_whitespace()
-            .map(|id| self.endpoint(id))
-            .collect();
+        let met = |id, what| Evidence {
+            endpoint: self.endpoint(id),
+            what,
+        };
+        let failed = failed.split_whitespace().map(|id| met(id, Met::Connect));
+        let served = served.map(|id| met(id, Met::Served));
         let change = GateChange {
-            failed: &failed,
-            served: served.map(|id| self.endpoint(id)),
+            evidence: failed.chain(served).collect(),
             picked_at,
             now: self.now,
         };

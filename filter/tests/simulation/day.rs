@@ -7,7 +7,6 @@ mod envoy;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use pointsman_filter::balance::route::{Decision, Facts, Plan, route};
 use pointsman_filter::base::hash;
 use pointsman_filter::base::random::SplitMix64;
 use pointsman_filter::base::time::WallTime;
@@ -15,10 +14,9 @@ use pointsman_filter::cluster::Cluster;
 use pointsman_filter::cluster::load::{Load, LoadReport, Loads};
 use pointsman_filter::config::{ClusterConfig, Metric, Policy};
 use pointsman_filter::gates::event::Event;
-use pointsman_filter::gates::transition::GateChange;
-use pointsman_filter::gates::view::GatesView;
 use pointsman_filter::gates::{Gates, availability};
-use pointsman_filter::stream::attempts::{Ending, Observation, Server, judge};
+use pointsman_filter::stream::attempts::{Answer, Ending};
+use pointsman_filter::stream::{Arrival, Effects, Step, Stream};
 use serde_json::json;
 
 use crate::ledger::Ledger;
@@ -48,19 +46,16 @@ enum Manner {
     Resets,
 }
 
-/// A request under way.
-pub struct Stream {
+/// A request under way: the filter's stream, and what Envoy will say of it.
+pub struct Request {
     worker: usize,
-    cluster: Rc<Cluster>,
-    plan: Plan,
-    picked_at: WallTime,
-    charged: Rc<Load>,
+    stream: Stream,
     /// When it ends; where it has not been answered yet, when it is.
     due: WallTime,
     answered: bool,
-    address: Option<String>,
-    attempts: usize,
-    ending: Ending,
+    /// Somebody is charged with it.
+    charged: bool,
+    answer: Answer,
     pub really_failed: Vec<u32>,
 }
 
@@ -72,7 +67,7 @@ pub struct Day {
     config: Rc<ClusterConfig>,
     workers: Vec<Worker>,
     manners: BTreeMap<String, Manner>,
-    streams: Vec<Stream>,
+    requests: Vec<Request>,
     pub ledger: Ledger,
     /// Everything that was decided, in one number.
     pub digest: u64,
@@ -109,7 +104,7 @@ impl Day {
             config: Rc::new(config),
             workers: Vec::new(),
             manners: BTreeMap::new(),
-            streams: Vec::new(),
+            requests: Vec::new(),
             ledger: Ledger::default(),
             digest: seed,
             conflicts: 0,
@@ -169,59 +164,56 @@ impl Day {
             _ => 1000 * SECOND,
         };
         self.now = self.now.plus(self.rng.between(1, span));
-        while let Some(place) = self.streams.iter().position(|s| s.due <= self.now) {
+        while let Some(place) = self
+            .requests
+            .iter()
+            .position(|request| request.due <= self.now)
+        {
             self.proceed(place, true);
         }
     }
 
     fn proceed(&mut self, place: usize, racing: bool) {
-        let mut stream = self.streams.swap_remove(place);
-        if stream.answered {
-            stream.charged.end();
+        let mut request = self.requests.swap_remove(place);
+        if request.answered {
+            assert!(request.stream.end(None).is_none());
             return;
         }
-        let address = stream.address.clone();
-        let seen = Observation {
-            address: address.as_ref().map(String::as_bytes),
-            attempts: stream.attempts,
-            ending: stream.ending,
+        let answer = request.answer.clone();
+        let gone = answer.ending == Ending::Abandoned;
+        let effects = if gone {
+            request.stream.end(Some(&answer)).unwrap()
+        } else {
+            request.stream.respond(&answer).unwrap()
         };
-        let transport_only = stream.cluster.retry.transport_only;
-        let proof = judge(&stream.cluster, &stream.plan.list, transport_only, &seen);
-        self.ledger.judged(&stream, proof.failed.entries());
-        let served = match proof.server {
-            Server::Endpoint(endpoint) => Some(endpoint),
-            Server::Spill | Server::Nobody => None,
-        };
-        let change = GateChange {
-            failed: proof.failed.entries(),
-            served,
-            picked_at: stream.picked_at,
-            now: self.now,
-        };
-        let cluster = stream.cluster.clone();
-        let events = self.update(stream.worker, racing, |gates, rng| {
-            change.apply(&cluster, gates, rng)
-        });
-        self.ledger.learnt(&cluster, &change, &events);
-        let charged = served.and_then(|endpoint| cluster.endpoint(endpoint));
-        if let Some(endpoint) = charged {
-            stream.charged.end();
-            endpoint
-                .load
-                .observe(self.now.since(stream.picked_at), self.now);
-            endpoint.load.begin();
-            stream.charged = endpoint.load.clone();
+        self.ledger.judged(&request, &effects);
+        self.apply(request.worker, racing, &effects);
+        if gone {
+            return;
         }
-        stream.answered = true;
+        request.charged = effects.outcome.served().is_some();
+        request.answered = true;
         // Most end at once, some live for hours.
         let lives_ns = if self.chance(90) {
             50 * MS
         } else {
             7200 * SECOND
         };
-        stream.due = self.now.plus(self.rng.between(0, lives_ns));
-        self.streams.push(stream);
+        request.due = self.now.plus(self.rng.between(0, lives_ns));
+        self.requests.push(request);
+    }
+
+    /// What the adapter does with effects, as far as others can see it.
+    fn apply(&mut self, worker: usize, racing: bool, effects: &Effects) {
+        let now = self.now;
+        if let Some(change) = effects.gate_change(now) {
+            let cluster = effects.cluster.clone();
+            let events = self.update(worker, racing, |gates, rng| {
+                change.apply(&cluster, gates, rng)
+            });
+            self.ledger.learnt(&cluster, &change, &events);
+        }
+        effects.measure(now);
     }
 
     /// A worker's write to shared data. Between its reading and its writing another may write.
@@ -237,7 +229,7 @@ impl Day {
             let events = change(&mut gates, &mut self.workers[worker].rng);
             if std::mem::take(&mut racing)
                 && self.chance(20)
-                && let Some(other) = self.streams.iter().position(|stream| !stream.answered)
+                && let Some(other) = self.requests.iter().position(|request| !request.answered)
             {
                 self.proceed(other, false);
             }
@@ -257,38 +249,41 @@ impl Day {
 
     fn request(&mut self) {
         let place = self.rng.below(self.workers.len() as u32) as usize;
-        let said = format!("b{}", self.rng.below(IDS));
+        let cookie = format!("b{}", self.rng.below(IDS));
+        let whole = self.chance(80);
         let worker = &mut self.workers[place];
-        let has_cookie = worker.cluster.sticky.is_some() && !said.ends_with('3');
-        let cluster = worker.cluster.clone();
-        let now = self.now;
-        let (decision, latched) =
-            GatesView::with(&cluster, &self.shared.0, self.shared.1, |gates| {
-                let facts = Facts {
-                    cluster: &cluster,
-                    gates,
-                    sticky: has_cookie.then_some(said.as_bytes()),
-                    now,
-                };
-                (route(&facts, &mut worker.rng), gates.fail_open)
-            });
-        self.ledger.decided(&self.workers[place], &decision, now);
-        self.note(&format!("{decision:?}"));
-        let Decision::Forward(plan) = decision else {
+        let has_cookie = worker.cluster.sticky.is_some() && !cookie.ends_with('3');
+        let arrival = Arrival {
+            cluster: worker.cluster.clone(),
+            gates: self.shared.0.clone(),
+            gates_version: self.shared.1,
+            cookie: has_cookie.then(|| cookie.into_bytes()),
+            method: b"GET".to_vec(),
+            whole,
+            now: self.now,
+        };
+        let mut stream = Stream::default();
+        let step = stream.arrive(&arrival, &mut worker.rng);
+        self.ledger.decided(&self.workers[place], &step, self.now);
+        let Step::Forward { plan, latch } = step else {
+            self.note(&format!("{step:?}"));
             return;
         };
-        let wanted = Ledger::latch_for(&plan);
-        if wanted != latched {
+        let (list, reason) = (plan.list.entries(), plan.reason.name());
+        self.note(&format!(
+            "{list:?} {reason} {} {}",
+            plan.sticky_lost, plan.alone
+        ));
+        if let Some(wanted) = latch {
             let events = self.update(place, false, |gates, _| {
                 let mut events = Vec::new();
                 availability::fail_open(wanted, gates, &mut events);
                 events
             });
-            self.ledger.told(&cluster, &events);
+            self.ledger.told(&arrival.cluster, &events);
         }
-        let stream = self.send(place, cluster, plan);
-        stream.charged.begin();
-        self.streams.push(stream);
+        let request = self.send(place, stream, &arrival.cluster, &plan);
+        self.requests.push(request);
     }
 
     /// Every worker tells the others how loaded it finds the endpoints.
@@ -322,9 +317,13 @@ impl Day {
             "invariant 7: one entry a backend"
         );
         for (place, worker) in self.workers.iter().enumerate() {
-            let mine = || self.streams.iter().filter(|stream| stream.worker == place);
+            let mine = self
+                .requests
+                .iter()
+                .filter(|request| request.worker == place);
             let charged: u32 = worker.loads.iter().map(Load::in_flight).sum();
-            assert_eq!(charged as usize, mine().count(), "in flight leaks");
+            let streams = mine.filter(|request| request.charged).count();
+            assert_eq!(charged as usize, streams, "in flight leaks");
             let known = worker.cluster.endpoints.len() + HOSTS as usize;
             assert!(
                 worker.loads.iter().count() <= known,
@@ -340,7 +339,7 @@ impl Day {
         self.ledger.unhealthy.clear();
         self.change_verdicts_to_none();
         self.now = self.now.plus(10_000 * SECOND);
-        while !self.streams.is_empty() {
+        while !self.requests.is_empty() {
             self.now = self.now.plus(SECOND);
             self.go_on();
         }

@@ -1,17 +1,22 @@
 //! What Envoy does with a list.
 
-use std::rc::Rc;
-
 use pointsman_filter::balance::route::Plan;
 use pointsman_filter::cluster::Cluster;
-use pointsman_filter::stream::attempts::Ending;
+use pointsman_filter::stream::Stream;
+use pointsman_filter::stream::attempts::{Answer, Ending};
 
-use super::{Day, MS, Manner, Stream};
+use super::{Day, MS, Manner, Request};
 
 impl Day {
     /// Envoy walks the list; entries it does not know yet are passed over, and then it may choose
     /// somebody itself.
-    pub(super) fn send(&mut self, worker: usize, cluster: Rc<Cluster>, plan: Plan) -> Stream {
+    pub(super) fn send(
+        &mut self,
+        worker: usize,
+        stream: Stream,
+        cluster: &Cluster,
+        plan: &Plan,
+    ) -> Request {
         let (mut attempts, mut ending, mut address) = (0, Ending::Unanswered, None);
         let mut really_failed = Vec::new();
         for entry in plan.list.entries() {
@@ -36,23 +41,23 @@ impl Day {
             (attempts, ending) = (attempts + 1, Ending::Answered);
             address = Some("192.0.2.1:80".to_owned());
         }
-        let first = plan
-            .list
-            .first()
-            .and_then(|first| cluster.endpoint(first))
-            .unwrap();
-        Stream {
+        // A client may leave while the last one is being asked.
+        if self.chance(3) {
+            ending = Ending::Abandoned;
+        }
+        Request {
             worker,
-            charged: first.load.clone(),
-            plan,
-            picked_at: self.now,
+            stream,
             due: self.now.plus(self.rng.between(0, 100 * MS)),
             answered: false,
-            address,
-            attempts,
-            ending,
+            charged: true,
+            answer: Answer {
+                address: address.map(String::into_bytes),
+                attempts,
+                ending,
+                connection_time_ns: None,
+            },
             really_failed,
-            cluster,
         }
     }
 }

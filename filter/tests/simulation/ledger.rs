@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pointsman_filter::balance::route::{Decision, PickReason, Plan};
+use pointsman_filter::balance::route::PickReason;
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::config::{State, WhenAllUnhealthy};
 use pointsman_filter::gates::event::Event;
+use pointsman_filter::gates::evidence::{Evidence, Met};
 use pointsman_filter::gates::transition::GateChange;
+use pointsman_filter::stream::{Effects, Step};
 
-use crate::day::{self, Stream, Worker};
+use crate::day::{self, Request, Worker};
 
 /// Back-off of one backend, as the events told it.
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +49,9 @@ impl Ledger {
     }
 
     /// Invariants 2 and 3 of one decision.
-    pub fn decided(&mut self, worker: &Worker, decision: &Decision, now: WallTime) {
+    pub fn decided(&mut self, worker: &Worker, step: &Step, now: WallTime) {
         self.requests += 1;
-        self.refused += u32::from(matches!(decision, Decision::Refuse { .. }));
+        self.refused += u32::from(matches!(step, Step::Refuse { .. }));
         let cluster = &*worker.cluster;
         let takes = |endpoint: u32| {
             let config = worker.config.backends.iter().zip(&cluster.backends);
@@ -59,9 +61,14 @@ impl Ledger {
         let ready =
             |e: u32| takes(e) && !self.backs_off(cluster, e, now) && !self.is_unhealthy(cluster, e);
         let endpoints = || (0..cluster.endpoints.len()).map(|place| place as u32);
-        let plan = match decision {
-            Decision::Forward(plan) => plan,
-            Decision::Refuse { .. } => {
+        let plan = match step {
+            Step::Forward { plan, latch } => {
+                let fails_open = plan.reason == PickReason::FailOpen;
+                let moved = (fails_open != self.fails_open).then_some(fails_open);
+                assert_eq!(*latch, moved, "GT-7");
+                plan
+            }
+            Step::Refuse { .. } => {
                 assert!(!endpoints().any(ready), "refused though somebody is ready");
                 let fails_open = cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen;
                 let able = |e: u32| takes(e) && !self.backs_off(cluster, e, now);
@@ -90,18 +97,16 @@ impl Ledger {
         assert!(plan.reason != PickReason::FailOpen || !endpoints().any(ready));
     }
 
-    /// Nobody is blamed who did not fail this very request.
-    pub fn judged(&self, stream: &Stream, blamed: &[u32]) {
-        for endpoint in blamed {
-            assert!(
-                stream.really_failed.contains(endpoint),
-                "blamed without having failed"
-            );
+    /// An endpoint is blamed only for a failure of this very request.
+    pub fn judged(&self, request: &Request, effects: &Effects) {
+        for met in effects.outcome.evidence() {
+            let failed = request.really_failed.contains(&met.endpoint);
+            assert_eq!(failed, met.what.failure().is_some(), "blamed for nothing");
         }
     }
 
     /// A stream's change was written, with these events.
-    pub fn learnt(&mut self, cluster: &Cluster, change: &GateChange<'_>, events: &[Event]) {
+    pub fn learnt(&mut self, cluster: &Cluster, change: &GateChange, events: &[Event]) {
         for event in events {
             match *event {
                 Event::BackoffOpened {
@@ -119,7 +124,9 @@ impl Ledger {
                 }
                 Event::BackoffClosed { backend } => {
                     let endpoint = cluster.backend(backend).unwrap().endpoint;
-                    assert_eq!(change.served, Some(endpoint));
+                    let served = |met: &&Evidence| met.what == Met::Served;
+                    let served = change.evidence.iter().find(served);
+                    assert_eq!(served.map(|met| met.endpoint), Some(endpoint));
                     for key in cluster.keys_at(endpoint) {
                         if self
                             .windows
@@ -134,9 +141,9 @@ impl Ledger {
             }
         }
         // Every failure has opened a window, or fell into one.
-        for endpoint in change.failed {
+        for Evidence { endpoint, what } in &change.evidence {
             assert!(
-                self.backs_off(cluster, *endpoint, change.now),
+                *what == Met::Served || self.backs_off(cluster, *endpoint, change.now),
                 "a failure without a window"
             );
         }
@@ -202,10 +209,5 @@ impl Ledger {
     /// The latches as the books have them, against those of the gates.
     pub fn latches(&self) -> (bool, bool) {
         (self.fails_open, self.all_down)
-    }
-
-    /// Whether a plan should have moved the latch of fail-open.
-    pub fn latch_for(plan: &Plan) -> bool {
-        plan.reason == PickReason::FailOpen
     }
 }

@@ -293,7 +293,8 @@ fn lb_21_workers_that_start_together_do_not_pick_together() {
                 let mut rng = SplitMix64::new(7);
                 rng.stir(worker);
                 let seed = rng.below(u32::MAX);
-                drawing.cluster = Cluster::compile(&drawing.config, &mut drawing.loads, NOW, seed);
+                let cluster = Cluster::compile(&drawing.config, &mut drawing.loads, NOW, seed);
+                drawing.cluster = std::rc::Rc::new(cluster);
                 drawing.rng = rng;
                 drawing.pick()
             })

@@ -36,21 +36,22 @@ fn judged_in(drawing: &Drawing, list: &List, said: &str, transport_only: bool) -
         "abandoned" => Ending::Abandoned,
         _ => Ending::Unanswered,
     };
-    let seen = Observation {
-        address: address.as_ref().map(String::as_bytes),
+    let answer = Answer {
+        address: address.map(String::into_bytes),
         attempts: words[1].parse().unwrap(),
         ending,
+        connection_time_ns: None,
     };
-    let outcome = judge(&drawing.cluster, list, transport_only, &seen);
-    let failed: Vec<String> = outcome
-        .failed
-        .entries()
-        .iter()
-        .map(|e| drawing.id(*e))
+    let outcome = judge(&drawing.cluster, list, transport_only, &answer);
+    let evidence = outcome.evidence();
+    let failed: Vec<String> = evidence
+        .filter(|met| met.what != Met::Served)
+        .map(|met| drawing.id(met.endpoint))
         .collect();
-    let server = match outcome.server {
-        Server::Endpoint(endpoint) => drawing.id(endpoint),
-        other => format!("{other:?}"),
+    let server = match (outcome.served(), outcome.spilled) {
+        (Some(endpoint), _) => drawing.id(endpoint),
+        (None, true) => "Spill".to_owned(),
+        (None, false) => "Nobody".to_owned(),
     };
     let exhausted = if outcome.exhausted { " exhausted" } else { "" };
     format!("{server} failed [{}]{exhausted}", failed.join(" "))

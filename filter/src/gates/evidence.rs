@@ -1,0 +1,32 @@
+//! What one attempt of a stream met: all that the gates ever learn from.
+
+/// One attempt's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    /// Whom it was sent to.
+    pub endpoint: u32,
+    /// What it met.
+    pub what: Met,
+}
+
+/// What an attempt met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    /// No connection could be made.
+    Connect,
+    /// A failure of which nothing else is known: Envoy went on to the next entry of the list.
+    Unknown,
+    /// An answer, with whatever status.
+    Served,
+}
+
+impl Met {
+    /// Whether it is a failure, and its reason in the counter of failed attempts.
+    pub fn failure(self) -> Option<&'static str> {
+        match self {
+            // Where nothing but transport failures is retried, both are failures to connect.
+            Met::Connect | Met::Unknown => Some("connect"),
+            Met::Served => None,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The request headers that carry a list and make Envoy walk it.
+
+use crate::balance::route::Plan;
+use crate::cluster::Cluster;
+use crate::cluster::retry::{self, RetryHeaders};
+
+/// The headers of one request.
+pub struct ListHeaders<'a> {
+    retry: &'a RetryHeaders,
+    list: String,
+    retries: usize,
+    retry_on: &'a str,
+}
+
+impl<'a> ListHeaders<'a> {
+    /// Spells a plan out for a request's method.
+    pub fn new(cluster: &'a Cluster, plan: &Plan, method: &[u8]) -> Self {
+        let retry_on = cluster.retry.retry_on(method, plan.alone);
+        let twice = plan.alone && !retry_on.is_empty();
+        let mut list = String::with_capacity(96);
+        let entries = plan.list.entries().iter();
+        for endpoint in entries.filter_map(|index| cluster.endpoint(*index)) {
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(&endpoint.address);
+        }
+        if twice {
+            let once = list.clone();
+            list.push(',');
+            list.push_str(&once);
+        }
+        ListHeaders {
+            retry: &cluster.retry,
+            list,
+            retries: if twice {
+                1
+            } else {
+                plan.list.len().saturating_sub(1)
+            },
+            retry_on,
+        }
+    }
+
+    /// Gives each header's name and value to `set`; the list goes into `list_header`.
+    pub fn write(&self, list_header: &str, mut set: impl FnMut(&str, &[u8])) {
+        set(list_header, self.list.as_bytes());
+        set(retry::MAX_RETRIES, digit(self.retries));
+        if self.retries > 0 && !self.retry_on.is_empty() {
+            set(retry::RETRY_ON, self.retry_on.as_bytes());
+            if !self.retry.status_codes.is_empty() {
+                set(retry::STATUS_CODES, self.retry.status_codes.as_bytes());
+            }
+        }
+        if !self.retry.per_try_timeout_ms.is_empty() {
+            let timeout = self.retry.per_try_timeout_ms.as_bytes();
+            set(retry::PER_TRY_TIMEOUT, timeout);
+        }
+    }
+}
+
+fn digit(number: usize) -> &'static [u8] {
+    b"0123456789".get(number..=number).unwrap_or(b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::route::Decision;
+    use crate::config::RetryOn;
+    use crate::testing::drawing::Drawing;
+    use std::time::Duration;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    /// The headers of a request, as `name: value` without the common beginning.
+    fn headers(drawing: &mut Drawing, method: &str) -> Vec<String> {
+        let Decision::Forward(plan) = drawing.route() else {
+            return Vec::new();
+        };
+        let mut headers = Vec::new();
+        ListHeaders::new(&drawing.cluster, &plan, method.as_bytes()).write(
+            "list",
+            |name, value| {
+                let name = name.trim_start_matches("x-envoy-");
+                headers.push(format!("{name}: {}", String::from_utf8_lossy(value)));
+            },
+        );
+        headers
+    }
+
+    #[test]
+    fn rt_7_a_list_has_one_retry_less_than_entries() {
+        let mut drawing = Drawing::new("a:unhealthy b").attempts(1);
+        let b = "10.0.0.98:80";
+        let list = format!("list: {b}");
+        assert_eq!(headers(&mut drawing, "GET"), [&list, "max-retries: 0"]);
+        drawing.redraw("b c@b d:backup");
+        let [list, retries, on] = &headers(&mut drawing.attempts(3), "POST")[..] else {
+            panic!("three headers");
+        };
+        assert_eq!(*list, format!("list: {b},10.0.0.100:80"));
+        assert_eq!(retries, "max-retries: 1");
+        assert_eq!(
+            *on,
+            "retry-on: connect-failure,refused-stream,reset-before-request"
+        );
+    }
+
+    #[test]
+    fn rt_7_and_9_the_only_eligible_stands_twice_for_resets_alone() {
+        let mut drawing = Drawing::new("a b:unhealthy");
+        let twice = "list: 10.0.0.97:80,10.0.0.97:80";
+        let resets = "retry-on: refused-stream,reset-before-request";
+        assert_eq!(
+            headers(&mut drawing, "POST"),
+            [twice, "max-retries: 1", resets]
+        );
+        let resets = format!("{resets},reset");
+        assert_eq!(
+            headers(&mut drawing, "GET"),
+            [twice, "max-retries: 1", &resets]
+        );
+        let mut drawing = drawing.edit(|config| config.retry.on = vec![RetryOn::ConnectFailure]);
+        let once = ["list: 10.0.0.97:80", "max-retries: 0"];
+        assert_eq!(headers(&mut drawing, "POST"), once, "no reset is retried");
+    }
+
+    #[test]
+    fn statuses_are_sent_with_retries_and_the_timeout_always() {
+        let drawing = Drawing::new("a b").attempts(2);
+        let mut drawing = drawing.edit(|config| {
+            config.retry.on = vec![RetryOn::Status(429), RetryOn::GatewayError];
+            config.retry.per_try_timeout = Duration::from_millis(250);
+        });
+        let sent = headers(&mut drawing, "POST");
+        let statuses = "retriable-status-codes: 429".to_owned();
+        let timeout = "upstream-rq-per-try-timeout-ms: 250".to_owned();
+        assert!(
+            sent.contains(&statuses) && sent.contains(&timeout),
+            "{sent:?}"
+        );
+        let sent = headers(&mut drawing.attempts(1), "POST");
+        assert!(
+            !sent.contains(&statuses) && sent.contains(&timeout),
+            "{sent:?}"
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! Rules of a stream's life: what is charged, what is news, what is measured.
+
+use super::*;
+use crate::gates::Gates;
+use crate::stream::attempts::Ending;
+use crate::testing::drawing::{Drawing, NOW, SECOND, names};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A stream that has arrived in a drawing.
+fn arrived(drawing: &mut Drawing) -> (Stream, Step) {
+    let mut stream = Stream::default();
+    let step = stream.arrive(&drawing.arrival(), &mut drawing.rng);
+    (stream, step)
+}
+
+/// What Envoy says when the n-th attempt at `id` ended so.
+fn answer(drawing: &Drawing, id: &str, attempts: usize, ending: Ending) -> Answer {
+    let endpoint = drawing.cluster.endpoint(drawing.endpoint(id)).unwrap();
+    Answer {
+        address: Some(endpoint.address.as_bytes().to_vec()),
+        attempts,
+        ending,
+        connection_time_ns: None,
+    }
+}
+
+fn served(drawing: &Drawing, id: &str, attempts: usize) -> Answer {
+    answer(drawing, id, attempts, Ending::Answered)
+}
+
+/// Streams in flight at each of `a b c`.
+fn in_flight(drawing: &Drawing) -> [u32; 3] {
+    ["a", "b", "c"].map(|id| drawing.load(id).in_flight())
+}
+
+/// Two backends that fail for a moment, then `c` in the same list: `a b c`.
+fn three() -> Drawing {
+    Drawing::new("a b c").policy(crate::config::Policy::RoundRobin)
+}
+
+#[test]
+fn the_pick_is_charged_until_the_response_and_the_server_from_then_on() {
+    let mut drawing = three();
+    let (mut stream, _) = arrived(&mut drawing);
+    assert_eq!(in_flight(&drawing), [1, 0, 0]);
+    stream.respond(&served(&drawing, "b", 2)).unwrap();
+    assert_eq!(in_flight(&drawing), [0, 1, 0]);
+    assert!(stream.respond(&served(&drawing, "c", 3)).is_none(), "once");
+    assert!(stream.end(None).is_none());
+    assert!(stream.end(None).is_none(), "once");
+    assert_eq!(in_flight(&drawing), [0, 0, 0]);
+}
+
+#[test]
+fn a_stream_that_nobody_serves_is_charged_to_nobody() {
+    let mut drawing = three();
+    let (mut stream, _) = arrived(&mut drawing);
+    let refused = answer(&drawing, "c", 3, Ending::ConnectFailed);
+    let effects = stream.respond(&refused).unwrap();
+    assert!(effects.outcome.exhausted && effects.set_cookie.is_none());
+    assert_eq!(in_flight(&drawing), [0, 0, 0]);
+    let (mut stream, _) = arrived(&mut drawing);
+    let gone = answer(&drawing, "b", 1, Ending::Abandoned);
+    let effects = stream.end(Some(&gone)).unwrap();
+    assert!(!effects.need_clock() && !effects.outcome.exhausted);
+    assert_eq!(in_flight(&drawing), [0, 0, 0]);
+    let (mut stream, step) = arrived(&mut Drawing::new("a:cooling"));
+    assert!(matches!(step, Step::Refuse { .. }));
+    assert!(stream.awaits_response().is_none() && stream.end(Some(&gone)).is_none());
+}
+
+#[test]
+fn gt_7_the_latch_is_moved_only_when_it_stands_otherwise() {
+    let mut drawing = Drawing::new("a:unhealthy b");
+    let latch = |drawing: &mut Drawing| match arrived(drawing).1 {
+        Step::Forward { latch, .. } => latch,
+        Step::Refuse { .. } => panic!("refused"),
+    };
+    assert_eq!(latch(&mut drawing), None);
+    drawing.redraw("a:unhealthy");
+    assert_eq!(latch(&mut drawing), Some(true));
+    drawing.gates.fail_open = true;
+    assert_eq!(latch(&mut drawing), None);
+    drawing.redraw("a:unhealthy b");
+    assert_eq!(latch(&mut drawing), Some(false));
+}
+
+#[test]
+fn a_success_is_news_only_of_those_that_had_failed() {
+    let mut drawing = three();
+    let (mut stream, _) = arrived(&mut drawing);
+    let effects = stream.respond(&served(&drawing, "a", 1)).unwrap();
+    assert!(!effects.need_clock() && effects.gate_change(NOW).is_none());
+    let mut drawing = Drawing::new("a:waited");
+    let (mut stream, _) = arrived(&mut drawing);
+    let effects = stream.respond(&served(&drawing, "a", 1)).unwrap();
+    let change = effects.gate_change(NOW).unwrap();
+    assert!(effects.need_clock() && change.picked_at == NOW);
+    let events = change.apply(&drawing.cluster, &mut drawing.gates, &mut drawing.rng);
+    assert_eq!(names(&events), "backoff_closed");
+    assert_eq!(drawing.gates, Gates::default());
+}
+
+#[test]
+fn failures_on_the_way_are_always_news() {
+    let mut drawing = three();
+    let (mut stream, _) = arrived(&mut drawing);
+    let effects = stream.respond(&served(&drawing, "c", 3)).unwrap();
+    let change = effects.gate_change(NOW.plus(SECOND)).unwrap();
+    let events = change.apply(&drawing.cluster, &mut drawing.gates, &mut drawing.rng);
+    assert_eq!(names(&events), "backoff_opened backoff_opened");
+    assert_eq!((drawing.tries("a"), drawing.tries("b")), (1, 1));
+    let mut drawing = three();
+    let (mut stream, _) = arrived(&mut drawing);
+    let refused = answer(&drawing, "a", 1, Ending::ConnectFailed);
+    assert!(stream.end(Some(&refused)).unwrap().need_clock());
+}
+
+#[test]
+fn st_1_the_server_is_named_to_a_client_that_does_not_know_it() {
+    let mut drawing = Drawing::new("a b").cookie("a");
+    let (mut stream, _) = arrived(&mut drawing);
+    let effects = stream.respond(&served(&drawing, "a", 1)).unwrap();
+    assert_eq!(effects.set_cookie, None);
+    let (mut stream, _) = arrived(&mut drawing);
+    let effects = stream.respond(&served(&drawing, "b", 2)).unwrap();
+    assert!(effects.set_cookie.unwrap().starts_with("P=b; "));
+}
+
+/// The load report's estimate after an answer that began two seconds after the pick.
+fn measured(metric: Metric, whole_after: Option<u64>, answer: impl Fn(&Drawing) -> Answer) -> u64 {
+    let mut drawing = three().metric(metric);
+    let mut stream = Stream::default();
+    let arrival = Arrival {
+        whole: whole_after == Some(0),
+        ..drawing.arrival()
+    };
+    stream.arrive(&arrival, &mut drawing.rng);
+    assert_eq!(stream.times_request(), metric.is_time());
+    if let Some(seconds) = whole_after.filter(|seconds| *seconds > 0) {
+        stream.request_ended(NOW.plus(seconds * SECOND));
+    }
+    let now = NOW.plus(2 * SECOND);
+    let effects = stream.respond(&answer(&drawing)).unwrap();
+    effects.measure(now);
+    let report = ["a", "b"].map(|id| drawing.load(id).report(now));
+    let estimate = report
+        .iter()
+        .flatten()
+        .map(|report| report.estimate_ns)
+        .max();
+    assert!(effects.need_clock() || estimate.unwrap() == 0);
+    estimate.unwrap()
+}
+
+#[test]
+fn lb_7_time_counts_from_the_whole_request_and_for_a_first_attempt_alone() {
+    let first = |drawing: &Drawing| served(drawing, "a", 1);
+    assert_eq!(measured(Metric::Latency, Some(0), first), 2 * SECOND);
+    assert_eq!(measured(Metric::Latency, Some(1), first), SECOND);
+    assert_eq!(
+        measured(Metric::Latency, None, first),
+        0,
+        "still being sent"
+    );
+    assert_eq!(measured(Metric::Requests, Some(0), first), 0);
+    let second = |drawing: &Drawing| served(drawing, "b", 2);
+    assert_eq!(measured(Metric::Latency, Some(0), second), 0);
+}
+
+#[test]
+fn lb_7_a_connection_takes_as_long_as_the_host_says() {
+    let new = |drawing: &Drawing| Answer {
+        connection_time_ns: Some(SECOND / 4),
+        ..served(drawing, "a", 1)
+    };
+    assert_eq!(measured(Metric::ConnectionTime, Some(0), new), SECOND / 4);
+    let pooled = |drawing: &Drawing| served(drawing, "a", 1);
+    assert_eq!(measured(Metric::ConnectionTime, Some(0), pooled), 0);
+}
