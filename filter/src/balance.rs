@@ -1,5 +1,14 @@
 //! Who serves a request. Pure.
 
+pub mod candidates;
+mod least_loaded;
 pub mod list;
+pub mod policy;
+mod power_of_two;
+mod random;
+mod round_robin;
 pub mod route;
-pub mod select;
+pub mod turn;
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ mod memo;
 pub mod pool;
 pub mod retry;
 pub mod snapshot;
+pub mod tables;
 pub mod tier;
 
 pub use cluster::Cluster;

@@ -74,6 +74,9 @@ impl Table {
             };
             let decision = route(black_box(&facts), &mut self.rng);
             debug_assert!(matches!(decision, Decision::Forward(_)));
+            if let Decision::Forward(plan) = &decision {
+                plan.commit(&facts);
+            }
             black_box(&decision);
         }
     }

@@ -1,12 +1,14 @@
 //! A request's entry: which endpoints, in which order, or why none.
 
+use super::candidates::Candidates;
 use super::list::List;
-use super::select::{self, Candidates, Turn};
+use super::policy;
+use super::turn::{Pick, Turn};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::Cluster;
 use crate::cluster::pool::Pool;
-use crate::cluster::tier::Tier;
+use crate::cluster::tier::{Rank, Tier};
 use crate::config::WhenAllUnhealthy;
 use crate::gates::standing::{Admit, Standing};
 use crate::gates::view::GatesView;
@@ -37,6 +39,15 @@ pub enum PickReason {
     FailOpen,
 }
 
+impl From<Rank> for PickReason {
+    fn from(rank: Rank) -> Self {
+        match rank {
+            Rank::Primary => PickReason::Primary,
+            Rank::Backup => PickReason::Backup,
+        }
+    }
+}
+
 impl PickReason {
     /// Its name, in the counter of picks.
     pub fn name(self) -> &'static str {
@@ -61,6 +72,22 @@ pub struct Plan {
     /// The only eligible endpoint; the cluster grants more attempts, so it may stand twice, for
     /// resets alone (RT-7, RT-9).
     pub alone: bool,
+    /// The turn that the first takes in its pool.
+    turn: Turn,
+}
+
+impl Plan {
+    /// Takes the turn for good. A decision alone moves nothing: it is committed once, after
+    /// everything else was granted. `facts` are those that it was made of.
+    pub fn commit(&self, facts: &Facts<'_>) {
+        let first = self.list.first();
+        let pool = first.and_then(|first| facts.pool_of(first, self.reason));
+        if let (Some(endpoint), Some(pool)) = (first, pool) {
+            let turn = self.turn;
+            let candidates = facts.candidates(pool, self.reason.admit());
+            policy::commit(&candidates, Pick { endpoint, turn });
+        }
+    }
 }
 
 /// Why a request finds no backend.
@@ -99,27 +126,25 @@ pub enum Decision {
     },
 }
 
-/// Decides: the cookie's backend if it may be picked, else the policy's choice among primaries,
-/// else among backups, else, where the cluster fails open, among the unhealthy.
+/// Decides: the cookie's backend if it may be picked, else the policy's choice in the first tier
+/// that has one, else, where the cluster fails open, among the unhealthy.
 pub fn route(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
     let sticky = facts.sticky.and_then(|value| sticky_endpoint(facts, value));
     let sticky_lost = facts.sticky.is_some() && sticky.is_none();
     if let Some(endpoint) = sticky {
-        return forward(facts, endpoint, PickReason::Sticky, false, rng);
+        let pick = Pick::of(endpoint);
+        return forward(facts, pick, PickReason::Sticky, false, rng);
     }
     let cluster = facts.cluster;
-    for (tier, reason) in [
-        (&cluster.primaries, PickReason::Primary),
-        (&cluster.backups, PickReason::Backup),
-    ] {
-        if let Some(endpoint) = pick_in(facts, tier, Admit::Ready, rng) {
-            return forward(facts, endpoint, reason, sticky_lost, rng);
+    for tier in &cluster.tiers {
+        if let Some(pick) = pick_in(facts, tier, Admit::Ready, rng) {
+            return forward(facts, pick, tier.rank.into(), sticky_lost, rng);
         }
     }
     if cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen
-        && let Some(endpoint) = pick_in(facts, &cluster.all, Admit::FailOpen, rng)
+        && let Some(pick) = pick_in(facts, &cluster.all, Admit::FailOpen, rng)
     {
-        return forward(facts, endpoint, PickReason::FailOpen, sticky_lost, rng);
+        return forward(facts, pick, PickReason::FailOpen, sticky_lost, rng);
     }
     refuse(facts)
 }
@@ -132,38 +157,53 @@ pub fn any_ready(cluster: &Cluster, gates: &GatesView, now: WallTime) -> bool {
         sticky: None,
         now,
     };
-    pools(&cluster.all)
-        .into_iter()
-        .any(|pool| select::any_eligible(&facts.candidates(pool, Admit::Ready)))
+    let mut pools = cluster.all.pools().into_iter();
+    pools.any(|pool| facts.candidates(pool, Admit::Ready).count_eligible() > 0)
 }
 
 impl<'a> Facts<'a> {
-    fn candidates(&self, pool: &'a Pool, admit: Admit) -> Candidates<'a> {
-        let Facts {
-            cluster,
-            gates,
-            now,
-            ..
-        } = *self;
+    /// The candidates of a pool, none of them in a list yet.
+    pub(super) fn candidates(&self, pool: &'a Pool, admit: Admit) -> Candidates<'a> {
         Candidates {
-            cluster,
+            cluster: self.cluster,
             pool,
-            gates,
+            gates: self.gates,
             admit,
             taken: &[],
-            now,
+            pending: Turn::None,
+            now: self.now,
+        }
+    }
+
+    /// The pool from which an endpoint was picked for a reason; a cookie picks from none.
+    fn pool_of(&self, endpoint: u32, reason: PickReason) -> Option<&'a Pool> {
+        let tier = match reason {
+            PickReason::Sticky => return None,
+            PickReason::FailOpen => &self.cluster.all,
+            reason => {
+                let mut tiers = self.cluster.tiers.iter();
+                tiers.find(|tier| PickReason::from(tier.rank) == reason)?
+            }
+        };
+        let weight = self.cluster.endpoint(endpoint)?.weight;
+        Some(tier.pool_of(weight))
+    }
+}
+
+impl PickReason {
+    /// Which standings were admitted.
+    pub(super) fn admit(self) -> Admit {
+        match self {
+            PickReason::FailOpen => Admit::FailOpen,
+            _ => Admit::Ready,
         }
     }
 }
 
-fn pools(tier: &Tier) -> [&Pool; 2] {
-    [&tier.weighted, &tier.weightless]
-}
-
 /// Weight 0 is picked only where nobody with a weight may be (LB-4).
-fn pick_in(facts: &Facts<'_>, tier: &Tier, admit: Admit, rng: &mut SplitMix64) -> Option<u32> {
-    let mut pick = |pool| select::pick(&facts.candidates(pool, admit), Turn::Take, rng);
-    pick(&tier.weighted).or_else(|| pick(&tier.weightless))
+fn pick_in(facts: &Facts<'_>, tier: &Tier, admit: Admit, rng: &mut SplitMix64) -> Option<Pick> {
+    let mut pools = tier.pools().into_iter();
+    pools.find_map(|pool| policy::pick(&facts.candidates(pool, admit), rng))
 }
 
 /// The first endpoint in the registry's order that the cookie names and that can serve; that it is
@@ -172,7 +212,7 @@ fn sticky_endpoint(facts: &Facts<'_>, value: &[u8]) -> Option<u32> {
     let named = facts
         .cluster
         .backends_by_sticky_value(value)
-        .filter(|backend| backend.normal);
+        .filter(|backend| backend.is_normal());
     named
         .map(|backend| backend.endpoint)
         .find(|endpoint| facts.gates.standing(*endpoint, facts.now) == Standing::Ready)
@@ -181,47 +221,51 @@ fn sticky_endpoint(facts: &Facts<'_>, value: &[u8]) -> Option<u32> {
 /// Makes the list: the pick, then the next best of its tier, then of the backups.
 fn forward(
     facts: &Facts<'_>,
-    first: u32,
+    first: Pick,
     reason: PickReason,
     sticky_lost: bool,
     rng: &mut SplitMix64,
 ) -> Decision {
     let cluster = facts.cluster;
-    let attempts = cluster.retry.attempts;
     let mut list = List::default();
-    list.push(first);
+    list.push(first.endpoint);
     let (tiers, admit) = match reason {
-        PickReason::FailOpen => ([Some(&cluster.all), None], Admit::FailOpen),
-        _ => (
-            [Some(&cluster.primaries), Some(&cluster.backups)],
-            Admit::Ready,
-        ),
+        PickReason::FailOpen => (std::slice::from_ref(&cluster.all), Admit::FailOpen),
+        _ => (&cluster.tiers[..], Admit::Ready),
     };
     // Weight 0 stands in a list only when the pick itself has none: it is a drain to many. Even then
     // it follows those of its tier that have weight.
     let weightless = cluster
-        .endpoint(first)
+        .endpoint(first.endpoint)
         .is_some_and(|endpoint| endpoint.weight == 0);
-    for tier in tiers.into_iter().flatten() {
+    let own = facts.pool_of(first.endpoint, reason);
+    let mut extend = |list: &mut List, pool| {
+        let mut candidates = facts.candidates(pool, admit);
+        if own.is_some_and(|own| std::ptr::eq(own, pool)) {
+            candidates.pending = first.turn;
+        }
+        policy::extend(list, &candidates, rng);
+    };
+    for tier in tiers {
         let before = list.len();
-        select::extend(&mut list, &facts.candidates(&tier.weighted, admit), rng);
+        extend(&mut list, &tier.weighted);
         if weightless && list.len() == before {
-            select::extend(&mut list, &facts.candidates(&tier.weightless, admit), rng);
+            extend(&mut list, &tier.weightless);
         }
     }
-    let alone = list.len() == 1 && attempts > 1;
+    let alone = list.len() == 1 && cluster.retry.attempts > 1;
     Decision::Forward(Plan {
         list,
         reason,
         sticky_lost,
         alone,
+        turn: first.turn,
     })
 }
 
 fn refuse(facts: &Facts<'_>) -> Decision {
-    let members = pools(&facts.cluster.all)
-        .into_iter()
-        .flat_map(Pool::members);
+    let members = facts.cluster.all.pools();
+    let members = members.into_iter().flat_map(Pool::members);
     let mut anybody = false;
     let mut unhealthy = false;
     let mut soonest: Option<u64> = None;

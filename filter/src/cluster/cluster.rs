@@ -5,7 +5,7 @@ use super::endpoint::{Backend, Endpoint, lay_out};
 use super::load::Loads;
 use super::memo::Memo;
 use super::retry::RetryHeaders;
-use super::tier::Tier;
+use super::tier::{Rank, Tier};
 use crate::base::time::WallTime;
 use crate::base::{hash, keys};
 use crate::config::{Backoff, ClusterConfig, LoadBalancing, Refusal, Sticky, WhenAllUnhealthy};
@@ -35,11 +35,9 @@ pub struct Cluster {
     pub backends: Vec<Backend>,
     /// Distinct addresses, in the order of their first backend.
     pub endpoints: Vec<Endpoint>,
-    /// Endpoints that take requests and are no backups.
-    pub primaries: Tier,
-    /// Endpoints that take requests and are backups.
-    pub backups: Tier,
-    /// Both, for fail-open.
+    /// Endpoints that take requests, by rank: in this order they are tried.
+    pub tiers: [Tier; 2],
+    /// All that take requests as one, for fail-open.
     pub all: Tier,
     /// (backend key, index), sorted, for gates.
     by_key: Vec<(u64, u32)>,
@@ -65,12 +63,10 @@ impl Cluster {
             None => Vec::new(),
         };
         hash::sort(&mut by_sticky_value);
-        let members = |wanted: &dyn Fn(&Endpoint) -> bool| {
-            Tier::new(
-                &endpoints,
-                |endpoint| endpoint.normal && wanted(endpoint),
-                seed,
-            )
+        let tier = |rank, wanted: &dyn Fn(&Endpoint) -> bool| {
+            let policy = config.load_balancing.policy;
+            let takes = |endpoint: &Endpoint| endpoint.normal && wanted(endpoint);
+            Tier::new(rank, policy, &endpoints, takes, seed)
         };
         Cluster {
             name: config.name.as_str().into(),
@@ -82,9 +78,11 @@ impl Cluster {
             when_all_unhealthy: config.when_all_unhealthy,
             sticky: config.sticky.clone(),
             refusal: config.refusal.clone(),
-            primaries: members(&|endpoint| !endpoint.backup),
-            backups: members(&|endpoint| endpoint.backup),
-            all: members(&|_| true),
+            tiers: [
+                tier(Rank::Primary, &|endpoint| !endpoint.backup),
+                tier(Rank::Backup, &|endpoint| endpoint.backup),
+            ],
+            all: tier(Rank::Primary, &|_| true),
             backends,
             endpoints,
             by_key,

@@ -16,14 +16,21 @@ pub struct Backend {
     pub key: u64,
     /// The endpoint it stands for.
     pub endpoint: u32,
-    /// Takes new requests, as far as the registry is concerned.
-    pub normal: bool,
+    /// Whether it takes new requests, as far as the registry is concerned.
+    pub state: State,
     /// Serves only when no primary can.
     pub backup: bool,
     /// Its share.
     pub weight: u16,
     /// What its sticky cookie says; empty where the cluster is not sticky.
     pub sticky_value: Box<str>,
+}
+
+impl Backend {
+    /// Whether it takes new requests, as far as the registry is concerned.
+    pub fn is_normal(&self) -> bool {
+        self.state == State::Normal
+    }
 }
 
 /// An address of a cluster: one share of the traffic, however many ids it has (LB-18).
@@ -73,7 +80,7 @@ pub(super) fn lay_out(
             id: backend.id.as_str().into(),
             key: hash::backend_key(&backend.id, &address),
             endpoint,
-            normal: backend.state == State::Normal,
+            state: backend.state,
             backup: backend.backup,
             weight: backend.weight,
             sticky_value: sticky_value.unwrap_or_default().into(),
@@ -93,7 +100,7 @@ impl Endpoint {
     /// Takes in one more backend at this address: those that take requests stand for it, primaries
     /// before backups, the heaviest first, the earliest of equals.
     fn take_in(&mut self, backend: &Backend, index: u32) {
-        if !backend.normal {
+        if !backend.is_normal() {
             return;
         }
         let better = !self.normal

@@ -2,10 +2,22 @@
 
 use super::endpoint::Endpoint;
 use super::pool::Pool;
+use crate::config::Policy;
 
-/// One tier of a cluster.
+/// Where a tier stands: the tiers of a cluster are tried in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// Tried first.
+    Primary,
+    /// Tried when no primary can serve (GT-4).
+    Backup,
+}
+
+/// Endpoints of one rank, split by whether they have weight.
 #[derive(Debug)]
 pub struct Tier {
+    /// Its rank.
+    pub rank: Rank,
     /// Those with a weight.
     pub weighted: Pool,
     /// Those of weight 0, picked only when no weighted one can be (LB-4).
@@ -15,7 +27,13 @@ pub struct Tier {
 impl Tier {
     /// The endpoints for which `wanted` holds. `seed` is where round robin starts, so that workers
     /// that start together do not turn together.
-    pub fn new(endpoints: &[Endpoint], wanted: impl Fn(&Endpoint) -> bool, seed: u32) -> Self {
+    pub fn new(
+        rank: Rank,
+        policy: Policy,
+        endpoints: &[Endpoint],
+        wanted: impl Fn(&Endpoint) -> bool,
+        seed: u32,
+    ) -> Self {
         let (mut weighted, mut weightless) = (Vec::new(), Vec::new());
         for (index, endpoint) in (0u32..).zip(endpoints).filter(|(_, e)| wanted(e)) {
             let side = if endpoint.weight > 0 {
@@ -26,8 +44,23 @@ impl Tier {
             side.push((index, endpoint.weight));
         }
         Tier {
-            weighted: Pool::new(&weighted, seed),
-            weightless: Pool::new(&weightless, seed),
+            rank,
+            weighted: Pool::new(policy, &weighted, seed),
+            weightless: Pool::new(policy, &weightless, seed),
+        }
+    }
+
+    /// Both pools, in the order in which they are tried.
+    pub fn pools(&self) -> [&Pool; 2] {
+        [&self.weighted, &self.weightless]
+    }
+
+    /// The pool that holds an endpoint of this weight.
+    pub fn pool_of(&self, weight: u16) -> &Pool {
+        if weight > 0 {
+            &self.weighted
+        } else {
+            &self.weightless
         }
     }
 }

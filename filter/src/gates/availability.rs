@@ -19,7 +19,7 @@ pub fn count_available(cluster: &Cluster, gates: &Gates) -> (u32, u32) {
     let available = cluster
         .backends
         .iter()
-        .filter(|backend| backend.normal && !out.contains(backend.endpoint.into()))
+        .filter(|backend| backend.is_normal() && !out.contains(backend.endpoint.into()))
         .count();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     (number(available), number(cluster.backends.len()))

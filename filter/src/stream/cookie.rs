@@ -68,7 +68,7 @@ pub fn set_cookie(cluster: &Cluster, served: u32, said: Option<&[u8]>) -> Option
     let named_already = said.is_some_and(|said| {
         cluster
             .backends_by_sticky_value(said)
-            .any(|b| b.normal && b.endpoint == served)
+            .any(|b| b.is_normal() && b.endpoint == served)
     });
     if named_already {
         return None;

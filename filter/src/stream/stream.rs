@@ -148,6 +148,7 @@ impl Stream {
             };
             match route(&facts, rng) {
                 Decision::Forward(plan) => {
+                    plan.commit(&facts);
                     self.0 = Stage::pick(arrival, &plan, gates);
                     let fails_open = plan.reason == PickReason::FailOpen;
                     let latch = (fails_open != gates.fail_open).then_some(fails_open);

@@ -180,15 +180,31 @@ impl Drawing {
             .to_string()
     }
 
-    pub fn route(&mut self) -> Decision {
-        let gates = GatesView::new(&self.cluster, &self.gates);
-        let facts = Facts {
+    /// What the gates say.
+    pub fn view(&self) -> GatesView {
+        GatesView::new(&self.cluster, &self.gates)
+    }
+
+    /// What the decision on a request depends on.
+    pub fn facts<'a>(&'a self, gates: &'a GatesView) -> Facts<'a> {
+        Facts {
             cluster: &self.cluster,
-            gates: &gates,
+            gates,
             sticky: self.cookie.map(str::as_bytes),
             now: self.now,
-        };
-        route(&facts, &mut self.rng)
+        }
+    }
+
+    pub fn route(&mut self) -> Decision {
+        let gates = self.view();
+        let mut rng = self.rng.clone();
+        let facts = self.facts(&gates);
+        let decision = route(&facts, &mut rng);
+        if let Decision::Forward(plan) = &decision {
+            plan.commit(&facts);
+        }
+        self.rng = rng;
+        decision
     }
 
     /// A request without a body that comes now.

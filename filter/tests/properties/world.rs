@@ -74,7 +74,11 @@ impl World {
             sticky: self.cookie().map(Vec::as_slice),
             now: NOW,
         };
-        route(&facts, &mut built.rng)
+        let decision = route(&facts, &mut built.rng);
+        if let Decision::Forward(plan) = &decision {
+            plan.commit(&facts);
+        }
+        decision
     }
 
     pub fn cookie(&self) -> Option<&Vec<u8>> {

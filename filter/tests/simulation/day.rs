@@ -359,7 +359,7 @@ impl Day {
         self.now = self.now.plus(1000 * SECOND);
         self.tidy();
         let cluster = self.workers[0].cluster.clone();
-        let able = cluster.backends.iter().any(|backend| backend.normal);
+        let able = cluster.backends.iter().any(|backend| backend.is_normal());
         let gates = Gates::decode(&self.shared.0);
         assert!(
             !gates.fail_open || !able,

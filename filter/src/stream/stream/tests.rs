@@ -34,7 +34,7 @@ fn in_flight(drawing: &Drawing) -> [u32; 3] {
     ["a", "b", "c"].map(|id| drawing.load(id).in_flight())
 }
 
-/// Two backends that fail for a moment, then `c` in the same list: `a b c`.
+/// Every list begins where the last one did, one further: `a b c`, `b c a`, `c a b`.
 fn three() -> Drawing {
     Drawing::new("a b c").policy(crate::config::Policy::RoundRobin)
 }
@@ -50,6 +50,13 @@ fn the_pick_is_charged_until_the_response_and_the_server_from_then_on() {
     assert!(stream.end(None).is_none());
     assert!(stream.end(None).is_none(), "once");
     assert_eq!(in_flight(&drawing), [0, 0, 0]);
+}
+
+#[test]
+fn lb_1_a_stream_takes_the_turn_of_its_pick() {
+    let mut drawing = three();
+    let streams: Vec<(Stream, Step)> = (0..3).map(|_| arrived(&mut drawing)).collect();
+    assert_eq!(in_flight(&drawing), [1, 1, 1], "{}", streams.len());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Rules of the policies, LB-1 to LB-21.
 
+use super::route::{Decision, route};
 use crate::config::{Metric, Policy};
+use crate::gates::view::GatesView;
 use crate::testing::drawing::{Drawing, NOW, SECOND, Shares};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -303,5 +305,35 @@ fn lb_21_workers_that_start_together_do_not_pick_together() {
             picks.iter().any(|pick| *pick != picks[0]),
             "{policy:?}: {picks:?}"
         );
+    }
+}
+
+#[test]
+fn lb_2_the_rest_of_a_list_is_whoever_would_be_picked_next() {
+    let mut drawing = Drawing::new("a:w4 b:w3 c:w1").policy(Policy::RoundRobin);
+    for _ in 0..50 {
+        let list = drawing.list();
+        let first = drawing.key(&list[0]);
+        let mut without_first = drawing.gates.clone();
+        without_first.judge(&[first], |_| false);
+        let gates = GatesView::new(&drawing.cluster, &without_first);
+        let next = route(&drawing.facts(&gates), &mut drawing.rng.clone());
+        let Decision::Forward(plan) = next else {
+            panic!("two are ready");
+        };
+        assert_eq!(drawing.id(plan.list.entries()[0]), list[1]);
+    }
+}
+
+#[test]
+fn a_decision_moves_nothing_until_it_is_committed() {
+    for text in ["a b c", "a:w5 b:w5 c:w2"] {
+        let mut drawing = Drawing::new(text).policy(Policy::RoundRobin);
+        let view = drawing.view();
+        let decide = |drawing: &Drawing| route(&drawing.facts(&view), &mut drawing.rng.clone());
+        let first = decide(&drawing);
+        assert_eq!(decide(&drawing), first);
+        assert_eq!(drawing.route(), first);
+        assert_ne!(decide(&drawing), first, "its turn was taken");
     }
 }

@@ -1,0 +1,33 @@
+//! What a pick moves on in its policy's own bookkeeping, as data: a decision moves nothing, and so
+//! can be asked again.
+
+/// The turn that a pick takes in its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Turn {
+    /// None: the policy keeps no books.
+    #[default]
+    None,
+    /// The next turn begins behind this place.
+    Cursor(u32),
+    /// Every candidate's running weight grows by its weight, and the pick pays their sum.
+    Smooth(i64),
+}
+
+/// An endpoint, and the turn that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pick {
+    /// The endpoint.
+    pub endpoint: u32,
+    /// Its turn.
+    pub turn: Turn,
+}
+
+impl Pick {
+    /// A pick that takes no turn.
+    pub fn of(endpoint: u32) -> Self {
+        Pick {
+            endpoint,
+            turn: Turn::None,
+        }
+    }
+}
