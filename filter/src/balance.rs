@@ -1,6 +1,7 @@
 //! Who serves a request. Pure.
 
 pub mod candidates;
+pub mod explain;
 mod least_loaded;
 pub mod list;
 pub mod policy;
