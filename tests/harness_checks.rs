@@ -3,6 +3,7 @@
 
 mod backends;
 mod clusters;
+mod ends;
 mod envoys;
 mod processes;
 mod sidecars;

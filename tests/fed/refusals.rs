@@ -221,6 +221,7 @@ async fn ad_20_a_module_that_cannot_be_loaded_is_refused_and_the_old_one_serves(
 async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
     let mut scene = Scene::faulty(vec![orders(&[&a], json!({}))]).await?;
+    scene.envoy.expect_traps();
     let mut clients = scene.clients().await?;
     let served = revision(&scene.sidecar).await?;
     // The stories' module shows the filter only half of a configuration with this word in it.

@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use hyper::Method;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::runtime;
+use tokio::time::timeout;
 
 pub use bootstrap::Bootstrap;
 pub use log::Event;
@@ -31,8 +34,11 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// Ticks, polls and flushes are far more frequent.
 const STAT_DEADLINE: Duration = Duration::from_secs(20);
+/// For the last look at its stats; its main thread may be busy.
+const LAST_LOOK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A running Envoy; dropping it kills it.
+/// A running Envoy; dropping it kills it, and panics when a VM of it has died or when it has ended
+/// otherwise than it was asked to.
 #[derive(Debug)]
 pub struct Envoy {
     // Before the ports and the folder: dropped first.
@@ -41,6 +47,23 @@ pub struct Envoy {
     admin: Port,
     workers: u32,
     folder: TempDir,
+    /// Whether [`Envoy::start`] has given it to a story: until then it says itself what is wrong.
+    started: bool,
+    traps_expected: bool,
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        let reloads = self.ensure_no_reload();
+        self.process.kill();
+        if !self.started || thread::panicking() {
+            return;
+        }
+        let whole = reloads.and_then(|()| self.process.ensure_good_end());
+        if let Err(fault) = whole.and_then(|()| self.ensure_no_trap_in_log()) {
+            panic!("{fault:#}");
+        }
+    }
 }
 
 impl Envoy {
@@ -54,28 +77,40 @@ impl Envoy {
         let config = bootstrap.finish(listener.address(), admin.address())?;
         fs::write(folder.path().join("envoy.json"), config)?;
         let process = launch(&folder, workers)?;
-        let envoy = Envoy {
+        let mut envoy = Envoy {
             process,
             listener,
             admin,
             workers,
             folder,
+            started: false,
+            traps_expected: false,
         };
         envoy.ready().await?;
+        envoy.started = true;
         Ok(envoy)
+    }
+
+    /// From now on VMs of it may die: the story lets them, by the module that obeys `x-fault`.
+    pub fn expect_traps(&mut self) {
+        self.traps_expected = true;
     }
 
     /// Kills it and starts it again: same addresses, same bootstrap, same log.
     pub async fn restart(&mut self) -> Result<()> {
+        self.ensure_no_reload()?;
         self.process.kill();
+        self.process.ensure_good_end()?;
         self.process = launch(&self.folder, self.workers)?;
         self.ready().await
     }
 
-    /// Stops it in good order (SIGTERM) and waits for its end.
+    /// Stops it in good order (SIGTERM) and waits for its end; fails unless the exit code is 0.
     pub async fn stop(self) -> Result<()> {
+        self.ensure_no_reload()?;
         self.process.signal(Signal::SIGTERM)?;
-        self.process.exit(STOP_DEADLINE).await.map(|_| ())
+        self.process.exit(STOP_DEADLINE).await?;
+        self.process.ensure_good_end()
     }
 
     /// Where clients connect.
@@ -158,7 +193,11 @@ impl Envoy {
 
     /// Every counter and gauge, by its full name; histograms are left out.
     pub async fn stats(&self) -> Result<BTreeMap<String, u64>> {
-        let text = self.admin_get("/stats").await?;
+        self.stats_at("/stats").await
+    }
+
+    async fn stats_at(&self, path: &str) -> Result<BTreeMap<String, u64>> {
+        let text = self.admin_get(path).await?;
         let number = |line: &str| {
             let (name, value) = line.rsplit_once(": ")?;
             Some((name.to_owned(), value.parse().ok()?))
@@ -261,6 +300,40 @@ impl Envoy {
             response.text()
         );
         Ok(response.text())
+    }
+
+    /// Fails when a VM has died and was started again, or could not be; while it runs.
+    fn ensure_no_reload(&self) -> Result<()> {
+        if self.traps_expected || self.process.ended().is_some() || self.process.is_frozen() {
+            return Ok(());
+        }
+        let look = || -> Result<BTreeMap<String, u64>> {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let stats = async {
+                let stats = self.stats_at("/stats?filter=vm_reload");
+                timeout(LAST_LOOK_DEADLINE, stats).await
+            };
+            runtime.block_on(stats)?
+        };
+        // A thread of its own: whoever drops an Envoy may be inside a runtime.
+        let stats = thread::scope(|scope| scope.spawn(look).join());
+        let mut stats = stats.map_err(|_| anyhow!("the look at the stats panicked"))??;
+        stats.retain(|_, count| *count > 0);
+        ensure!(stats.is_empty(), "a VM died: {stats:?}");
+        Ok(())
+    }
+
+    /// Fails when the log tells of a VM's end; also of one that nothing has started again.
+    fn ensure_no_trap_in_log(&self) -> Result<()> {
+        let mut told = log::traps(&self.process.log());
+        told.extend(self.process.panics());
+        ensure!(
+            self.traps_expected || told.is_empty(),
+            "a VM died: {told:#?}"
+        );
+        Ok(())
     }
 
     async fn ready(&self) -> Result<()> {

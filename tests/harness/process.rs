@@ -27,6 +27,8 @@ pub struct Process {
     name: String,
     pid: Pid,
     child: Mutex<Child>,
+    /// The signal by which this harness has asked it to end.
+    asked: Mutex<Option<Signal>>,
     log: PathBuf,
 }
 
@@ -55,6 +57,7 @@ impl Process {
             name,
             pid,
             child: Mutex::new(child),
+            asked: Mutex::new(None),
             log: errors.to_owned(),
         })
     }
@@ -62,6 +65,13 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
+    }
+
+    /// The lines of its log that tell of a panic in Rust code.
+    pub fn panics(&self) -> Vec<String> {
+        let log = self.log();
+        let told = log.lines().filter(|line| line.contains("panicked at"));
+        told.map(str::to_owned).collect()
     }
 
     /// Everything it has written so far.
@@ -77,8 +87,11 @@ impl Process {
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
-    /// Sends a signal; SIGCONT ends a [`Process::freeze`].
+    /// Sends a signal; SIGCONT ends a [`Process::freeze`], SIGTERM asks for the end.
     pub fn signal(&self, signal: Signal) -> Result<()> {
+        if signal == Signal::SIGTERM {
+            self.ask(signal);
+        }
         signal::kill(self.pid, signal).with_context(|| format!("{signal} to {}", self.name))
     }
 
@@ -96,6 +109,13 @@ impl Process {
             Ok(())
         })
         .await
+    }
+
+    /// Whether a [`Process::freeze`] holds it.
+    pub fn is_frozen(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, state)| state.starts_with('T'))
     }
 
     /// How it ended; `None` while it runs.
@@ -123,8 +143,31 @@ impl Process {
         .await
     }
 
+    /// Fails, with the end of the log, when it has ended unasked, or by a crash or with an error
+    /// when it was asked.
+    pub fn ensure_good_end(&self) -> Result<()> {
+        let Some(status) = self.ended() else {
+            return Ok(());
+        };
+        let asked = *self.asked();
+        let how = match asked {
+            Some(_) if status.success() => return Ok(()),
+            Some(Signal::SIGKILL) if status.signal() == Some(Signal::SIGKILL as i32) => {
+                return Ok(());
+            }
+            Some(_) => "badly",
+            None => "by itself",
+        };
+        bail!(
+            "{} has ended {how} ({status}):\n{}",
+            self.name,
+            self.log_tail()
+        )
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&self) {
+        self.ask(Signal::SIGKILL);
         let mut child = self.child();
         // Both fail only when it has ended already.
         let _ = child.kill();
@@ -151,6 +194,17 @@ impl Process {
         let before = self.cpu()?;
         slowness(period).await;
         Ok(self.cpu()?.saturating_sub(before))
+    }
+
+    /// Notes what its end is to be; one that has ended already was not asked.
+    fn ask(&self, signal: Signal) {
+        if self.ended().is_none() {
+            *self.asked() = Some(signal);
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Signal>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
@@ -188,6 +242,8 @@ fn spawn(command: Command) -> Result<Child> {
 }
 
 fn spawn_here(mut command: Command) -> io::Result<Child> {
+    // A group of its own: Ctrl-C is for whoever started it, who then ends it in good order.
+    command.process_group(0);
     // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
     unsafe {
         command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));

@@ -142,6 +142,7 @@ impl Redis {
         let reply = self.ask_at(port.address(), command).await?;
         other.signal(Signal::SIGTERM)?;
         other.exit(READY_DEADLINE).await?;
+        other.ensure_good_end()?;
         Ok(reply)
     }
 

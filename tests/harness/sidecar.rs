@@ -26,13 +26,15 @@ const READY_DEADLINE: Duration = Duration::from_secs(20);
 const STOP_DEADLINE: Duration = Duration::from_secs(40);
 const SAID_DEADLINE: Duration = Duration::from_secs(20);
 
-/// A running `pointsman serve` over a [`Registry`]; dropping it kills it, and panics when its log
-/// holds a secret.
+/// A running `pointsman serve` over a [`Registry`]; dropping it kills it, and panics when it has
+/// ended otherwise than it was asked to, or when its log tells of a panic or holds a secret.
 #[derive(Debug)]
 pub struct Sidecar {
     // Before the ports and the folder: dropped first.
     process: Process,
     setup: Setup,
+    /// Whether a story was given it: until then its start says itself what is wrong.
+    started: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,9 @@ impl Drop for Sidecar {
         }
         if let Err(leak) = secrets::ensure_none(&self.setup.secrets, &self.process.log()) {
             panic!("the sidecar's log: {leak:#}");
+        }
+        if let (Err(fault), true) = (self.ensure_sound(), self.started) {
+            panic!("{fault:#}");
         }
     }
 }
@@ -90,12 +95,20 @@ impl Sidecar {
             environment,
             folder: tempfile::tempdir()?,
         };
-        let sidecar = Sidecar {
+        let mut sidecar = Sidecar {
             process: setup.launch()?,
             setup,
+            started: false,
         };
         sidecar.ready().await?;
+        sidecar.started = true;
         Ok(sidecar)
+    }
+
+    /// Fails when it has ended otherwise than it was asked to, or when its log tells of a panic.
+    fn ensure_sound(&self) -> Result<()> {
+        self.process.ensure_good_end()?;
+        ensure_no_panic(&self.process)
     }
 
     /// Where Envoy finds xDS and the exchange; the same over restarts.
@@ -121,6 +134,7 @@ impl Sidecar {
     /// Starts again after [`Sidecar::kill`] (or instead of it), on the same addresses.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill();
+        self.ensure_sound()?;
         self.process = self.setup.launch()?;
         self.ready().await
     }
@@ -128,13 +142,8 @@ impl Sidecar {
     /// Stops it in good order (SIGTERM) and waits for its end; fails unless the exit code is 0.
     pub async fn stop(&self) -> Result<()> {
         self.process.signal(Signal::SIGTERM)?;
-        let status = self.process.exit(STOP_DEADLINE).await?;
-        ensure!(
-            status.success(),
-            "{status}; log:\n{}",
-            self.process.log_tail()
-        );
-        Ok(())
+        self.process.exit(STOP_DEADLINE).await?;
+        self.process.ensure_good_end()
     }
 
     /// Hangs it: it keeps its connections and says nothing more.
@@ -315,6 +324,12 @@ impl Setup {
     }
 }
 
+fn ensure_no_panic(process: &Process) -> Result<()> {
+    let panics = process.panics();
+    ensure!(panics.is_empty(), "the sidecar panicked: {panics:#?}");
+    Ok(())
+}
+
 /// What a command of an operator came to.
 #[derive(Debug)]
 pub struct Ended {
@@ -339,6 +354,7 @@ pub async fn operate(sidecar: &Sidecar, arguments: &[&str], input: &str) -> Resu
     let input = fs::File::open(&from)?.into();
     let process = Process::start_with(command, input, &output, &errors)?;
     let status = process.exit(STOP_DEADLINE).await?;
+    ensure_no_panic(&process)?;
     Ok(Ended {
         code: status.code().context("ended by a signal")?,
         out: fs::read_to_string(&output)?,
@@ -362,6 +378,7 @@ pub async fn run(
         .envs(environment.iter().copied());
     let process = Process::start(command, &folder.join("run.log"))?;
     let status = process.exit(STOP_DEADLINE).await?;
+    ensure_no_panic(&process)?;
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let given: Vec<(String, String)> = environment.iter().map(owned).collect();
     secrets::ensure_none(&secrets::of(&given), &process.log())?;

@@ -1,4 +1,4 @@
-//! Envoy's log, as far as it is made for machines: the filter's `event=` lines.
+//! Envoy's log, as far as it is made for machines: the filter's `event=` lines, and the ends of VMs.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +26,14 @@ impl Event {
 /// The events in a log, in their order.
 pub(super) fn events(log: &str) -> Vec<Event> {
     log.lines().filter_map(event).collect()
+}
+
+/// The lines that tell of a call into a VM that trapped: `Function: … failed: Uncaught …`.
+pub(super) fn traps(log: &str) -> Vec<String> {
+    let told = log
+        .lines()
+        .filter(|line| line.contains(" failed: Uncaught "));
+    told.map(str::to_owned).collect()
 }
 
 fn event(line: &str) -> Option<Event> {
