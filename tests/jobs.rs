@@ -365,9 +365,11 @@ async fn rm_4_in_demo_mode_jobs_are_in_memory() -> Result<()> {
     let queue = json!({"status": "disabled", "backend": "memory", "queue_depth": 0});
     assert_eq!(health["queue"], queue);
     // One warning for each part that is in memory.
-    let warnings = sidecar.process().log();
-    let warnings = warnings.lines().filter(|line| line.contains("DEMO_MODE"));
-    assert_eq!(warnings.count(), 2);
+    let warnings = sidecar.wait_for_events("demo_mode", 2).await?;
+    ensure!(
+        warnings.iter().all(|line| line["level"] == "WARN"),
+        "{warnings:?}"
+    );
     // What waits is gone with the process.
     let later =
         json!({"id": "y", "act": "drain", "cluster": "orders", "backend": "two", "in": "1h"});

@@ -2,7 +2,15 @@
 
 // proptest's randomness does not build for wasm32.
 #![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
+
+#[path = "parsers/fields.rs"]
+mod fields;
 
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::load::LoadReport;
@@ -28,17 +36,19 @@ fn a_full_document() -> Value {
             "sticky": {"cookie": "P", "httpOnly": true, "secure": true, "sameSite": "None"},
             "healthCheck": {
                 "http": {"path": "/healthz", "method": "GET", "host": "a",
-                    "expectedStatuses": ["200-299"], "headers": [], "body": ""},
+                    "expectedStatuses": ["200-299"], "body": "",
+                    "headers": [{"name": "x-a", "value": "1"}]},
                 "port": 8, "interval": "10s", "timeout": "5s",
                 "healthyThreshold": 3, "unhealthyThreshold": 3},
             "retry": {"attempts": 3, "on": ["ConnectFailure", "Reset", 503], "perTryTimeout": "1s"},
             "backoff": {"base": "1s", "max": "63s", "maxTries": 6},
             "tls": {"sni": "a", "caFile": "/ca.pem"},
+            "refusal": {"body": "away", "contentType": "text/plain"},
             "backends": [
                 {"id": "a", "address": "10.0.0.1:80", "weight": 5, "backup": true,
                     "stickyId": "s", "state": "Draining"},
                 {"address": "[2001:db8::1]:80"}]
-        }]
+        }, {"name": "plain", "healthCheck": {"tcp": {}}}]
     })
 }
 
@@ -131,9 +141,13 @@ prop_compose! {
 }
 
 #[test]
-fn the_full_document_is_valid() {
+fn the_full_document_is_valid_and_has_every_field_of_the_parser() {
     check_container(&a_full_document()).unwrap();
     FilterConfig::read(&a_full_document()).unwrap();
+    assert_eq!(
+        fields::of_document(&a_full_document()),
+        fields::of_the_parser()
+    );
 }
 
 proptest! {

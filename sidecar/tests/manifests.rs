@@ -1,6 +1,10 @@
 //! The manifests of `envoy/kubernetes`: every field is one that Kubernetes knows, and the files fit
 //! together.
 
+#[path = "../../filter/tests/parsers/fields.rs"]
+#[allow(dead_code, reason = "the filter's own test needs more of it")]
+mod fields;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -221,5 +225,34 @@ fn nobody_has_more_than_needed() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// The paths of a schema's properties, as [`fields`] writes them.
+fn properties(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
+    let list = &schema["items"];
+    if list.is_object() {
+        properties(list, &format!("{path}[]"), into);
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}").trim_start_matches('.').to_owned();
+        properties(schema, &path, into);
+        into.insert(path);
+    }
+}
+
+#[test]
+fn the_definition_has_every_field_of_the_parser_and_no_other() -> Result<()> {
+    let [definition] = objects("crd.yaml")?.try_into().ok().context("one object")?;
+    let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec");
+    let mut known = BTreeSet::new();
+    properties(schema.context("no schema of spec")?, "", &mut known);
+    // Services stand beside the document: the sidecar makes backends of them.
+    known.retain(|path| !path.starts_with("backendsFrom"));
+    let parsed = fields::of_the_parser();
+    let parsed = parsed
+        .iter()
+        .filter_map(|path| path.strip_prefix("clusters[]."));
+    assert_eq!(known, parsed.map(str::to_owned).collect());
     Ok(())
 }

@@ -59,8 +59,9 @@ impl Tally {
         self.backends.get(backend).copied().unwrap_or_default()
     }
 
-    /// Fails, with the first failures in words, when any request failed.
+    /// Fails, with the first failures in words, when any request failed or none was sent.
     pub fn ensure_clean(&self) -> Result<()> {
+        ensure!(self.sent() > 0, "not one request was sent");
         ensure!(
             self.failed() == 0,
             "{} of {} failed: {:#?} {:?}",

@@ -1,5 +1,8 @@
 //! Documents through the admin API: they become traffic, and nobody's write is lost.
 
+use std::sync::Arc;
+
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -67,10 +70,14 @@ async fn a_write_on_an_old_etag_is_412() -> Result<()> {
     Ok(())
 }
 
-/// Adds one to the weight of the only backend, and tries again when somebody else was faster.
-async fn increment(sidecar: &Sidecar) -> Result<usize> {
+/// Adds one to the weight of the only backend, and tries again when somebody else was faster;
+/// says how often. The first time it writes when all of them have read.
+async fn increment(sidecar: &Sidecar, all_have_read: &Barrier) -> Result<usize> {
     for conflicts in 0..200 {
         let read = sidecar.get(ORDERS).await?;
+        if conflicts == 0 {
+            all_have_read.wait().await;
+        }
         let condition = etag(&read)?;
         let mut document = read.json()?;
         let weight = document["backends"][0]["weight"]
@@ -99,14 +106,15 @@ async fn of_many_writers_no_write_is_lost() -> Result<()> {
         let mut document = registry::cluster("orders", &[&one], json!({}));
         document["backends"][0]["weight"] = json!(1);
         let (sidecar, _store) = start_sidecar(home, document, &[]).await?;
-        let sidecar = std::sync::Arc::new(sidecar);
+        let shared = Arc::new((sidecar, Barrier::new(usize::try_from(WRITERS)?)));
         let mut writers = JoinSet::new();
         for _ in 0..WRITERS {
-            let sidecar = std::sync::Arc::clone(&sidecar);
+            let shared = Arc::clone(&shared);
             writers.spawn(async move {
+                let (sidecar, all_have_read) = &*shared;
                 let mut conflicts = 0;
                 for _ in 0..EACH {
-                    conflicts += increment(&sidecar).await?;
+                    conflicts += increment(sidecar, all_have_read).await?;
                 }
                 anyhow::Ok(conflicts)
             });
@@ -115,7 +123,7 @@ async fn of_many_writers_no_write_is_lost() -> Result<()> {
         while let Some(ended) = writers.join_next().await {
             conflicts += ended??;
         }
-        let document = sidecar.get(ORDERS).await?.json()?;
+        let document = shared.0.get(ORDERS).await?.json()?;
         let writes = WRITERS * EACH;
         println!("{home:?}: {writes} writes of {WRITERS} writers, {conflicts} conflicts");
         assert_eq!(
@@ -123,6 +131,8 @@ async fn of_many_writers_no_write_is_lost() -> Result<()> {
             json!(1 + writes),
             "{home:?}"
         );
+        // Of those that read the same, one was in time.
+        ensure!(conflicts >= usize::try_from((WRITERS - 1) * EACH)?);
     }
     Ok(())
 }

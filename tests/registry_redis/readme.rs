@@ -74,24 +74,3 @@ async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<(
     })
     .await
 }
-
-#[test]
-fn every_variable_of_the_example_is_in_the_readme() -> Result<()> {
-    let root = artefacts::root();
-    let readme = std::fs::read_to_string(root.join("README.md"))?;
-    let example = std::fs::read_to_string(root.join(".env.example"))?;
-    let name = |line: &str| {
-        let (name, _) = line.trim_start_matches('#').split_once('=')?;
-        let upper = |b: u8| b.is_ascii_uppercase() || b == b'_';
-        (!name.is_empty() && name.bytes().all(upper)).then(|| name.to_owned())
-    };
-    let names: Vec<String> = example.lines().filter_map(name).collect();
-    ensure!(names.len() >= 15, "{names:?}");
-    for name in names {
-        ensure!(
-            readme.contains(&format!("`{name}`")),
-            "{name} is not in the README"
-        );
-    }
-    Ok(())
-}

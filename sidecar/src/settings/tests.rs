@@ -2,6 +2,10 @@
 
 mod registry;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use super::*;
 
 fn parse(given: &[(&str, &str)]) -> Result<Settings, SettingsErrors> {
@@ -206,4 +210,55 @@ fn what_is_not_utf8_is_refused() {
         .unwrap()
         .0;
     assert_eq!(errors[0], "POINTSMAN_DEMO_FILE: must be UTF-8");
+}
+
+/// Every variable that is asked for, whatever keeps the registry.
+fn asked_for() -> BTreeSet<String> {
+    let asked = RefCell::new(BTreeSet::new());
+    for (name, value) in [
+        ("DEMO_MODE", "true"),
+        ("POINTSMAN_REGISTRY", "redis"),
+        ("POINTSMAN_REGISTRY", "kubernetes"),
+        ("MX_METADATA_BACKEND", "redis"),
+    ] {
+        let variable = |wanted: &str| {
+            asked.borrow_mut().insert(wanted.to_owned());
+            (wanted == name).then(|| OsString::from(value))
+        };
+        // Incomplete settings: what counts is what was asked for.
+        let _ = Settings::parse(|_| None, variable, None);
+    }
+    asked.into_inner()
+}
+
+fn of_the_project(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn is_variable(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+}
+
+#[test]
+fn the_readme_and_the_example_name_every_variable_that_is_read_and_no_other() {
+    // Read by libraries: the log's filter, the authorities of Redis' certificate.
+    let mut read = asked_for();
+    read.extend(["RUST_LOG", "SSL_CERT_FILE"].map(str::to_owned));
+
+    let readme = of_the_project("README.md");
+    let (_, section) = readme.split_once("\n## Settings of the sidecar\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let named = rows.flat_map(|row| row.split('`').filter(|text| is_variable(text)));
+    assert_eq!(named.map(str::to_owned).collect::<BTreeSet<_>>(), read);
+
+    let example = of_the_project(".env.example");
+    let lines = example.lines().filter_map(|line| {
+        let (name, _) = line.trim_start_matches('#').split_once('=')?;
+        is_variable(name).then(|| name.to_owned())
+    });
+    // The other commands' own.
+    read.insert("POINTSMAN_ADMIN_ADDRESS".to_owned());
+    assert_eq!(lines.collect::<BTreeSet<_>>(), read);
 }

@@ -1,8 +1,12 @@
 use std::net::SocketAddr;
 
+use pointsman_filter::config::State;
+
 use super::*;
 use crate::model::event::Recovery;
 use crate::model::outcome::Obstacle;
+use crate::model::overrides::Override;
+use crate::model::size::Size;
 
 fn clusters(names: &[(&str, bool)]) -> BTreeMap<Arc<str>, bool> {
     names
@@ -46,32 +50,32 @@ fn series_of_a_cluster_come_at_zero_and_go_with_it() {
     );
 }
 
-#[test]
-fn every_event_is_counted_under_a_name_that_stood_at_zero_before() {
-    let metrics = Metrics::default();
+/// One of each, in the order of [`Event::NAMES`].
+fn every_event() -> [Event; 14] {
     let (cluster, backend): (Arc<str>, Arc<str>) = (Arc::from("orders"), Arc::from("a"));
     let address: SocketAddr = "10.0.0.1:80".parse().expect("an address");
-    let (cluster_b, backend_b) = (Arc::clone(&cluster), Arc::clone(&backend));
-    let events = [
+    let (name, id) = ("orders".to_owned(), "a".to_owned());
+    let size = Size::default();
+    [
         Event::BackendUnhealthy {
-            cluster,
-            backend,
+            cluster: Arc::clone(&cluster),
+            backend: Arc::clone(&backend),
             address,
             reason: Failure::Refused,
         },
         Event::BackendHealthy {
-            cluster: cluster_b,
-            backend: backend_b,
+            cluster: Arc::clone(&cluster),
+            backend,
             address,
             reason: Recovery::ProbesPass,
         },
         Event::ClusterHalfHealthy {
-            cluster: Arc::from("orders"),
+            cluster: Arc::clone(&cluster),
             healthy: 1,
             total: 2,
         },
         Event::ProbesObstructed {
-            cluster: Arc::from("orders"),
+            cluster,
             obstacle: Obstacle::CaFile,
         },
         Event::ConfigRefused {
@@ -79,7 +83,48 @@ fn every_event_is_counted_under_a_name_that_stood_at_zero_before() {
             revision: 1,
             reason: "bad".to_owned(),
         },
-    ];
+        Event::RegistryLost {
+            reason: "refused".to_owned(),
+        },
+        Event::RegistryRestored,
+        Event::RegistryGuardHeld {
+            served: size,
+            found: size,
+        },
+        Event::RegistryGuardReleased { confirmed: true },
+        Event::OverrideSet {
+            cluster: name.clone(),
+            backend: id.clone(),
+            entry: Override {
+                state: State::Draining,
+                reason: String::new(),
+                actor: String::new(),
+                expires_at: None,
+            },
+        },
+        Event::OverrideCleared {
+            cluster: name.clone(),
+            backend: id.clone(),
+        },
+        Event::OverrideExpired {
+            cluster: name,
+            backend: id,
+        },
+        Event::JobDone {
+            job: "release-1".to_owned(),
+        },
+        Event::JobFailed {
+            job: "release-1".to_owned(),
+            reason: "refused".to_owned(),
+        },
+    ]
+}
+
+#[test]
+fn every_event_is_counted_under_a_name_that_stood_at_zero_before() {
+    let metrics = Metrics::default();
+    let events = every_event();
+    assert_eq!(events.each_ref().map(Event::name), Event::NAMES);
     for event in events {
         let line = |count: u8| {
             format!(
