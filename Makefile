@@ -50,12 +50,14 @@ noop-module: tools-wasm
 	@mkdir -p $(DIST)
 	@install -C -m 644 $(TARGET)/$(WASM)/wasm/noop_module.wasm $(DIST)/noop.wasm
 
-check: tools-wasm ## formatting and lints, native and wasm
+check: tools-wasm ## formatting and lints, native and wasm, licences, shell and Python
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p pointsman-filter -p test-modules -p noop-module --target $(WASM) -- -D warnings
 	cargo clippy -p pointsman-filter --no-default-features --tests --target $(WASM) -- -D warnings
+	@$(PYTHON) tests/tools/lints.py
 
+# REQUIRE=docker,kubernetes lets what needs them fail where it would be skipped.
 test: ## check and every test below, then a summary of what ran on what
 	@$(PYTHON) tests/tools/run_tests.py check test-tools test-unit test-wasm \
 		test-e2e test-compose

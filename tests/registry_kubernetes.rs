@@ -155,7 +155,8 @@ async fn condition(
 async fn takes_endpoints(kubernetes: &Kubernetes, story: &str) -> Result<bool> {
     let takes = kubernetes.takes_local_endpoints().await?;
     if !takes {
-        report::skipped(story, "the API server takes no endpoint that is 127.0.0.1");
+        let reason = "the API server takes no endpoint that is 127.0.0.1";
+        report::skipped(report::KUBERNETES, story, reason)?;
     }
     Ok(takes)
 }

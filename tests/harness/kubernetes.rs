@@ -80,7 +80,7 @@ impl Kubernetes {
     pub async fn start_bare(story: &str, must: &str) -> Result<Option<Self>> {
         if artefacts::kubeconfig()?.is_some() {
             let reason = format!("not with KUBECONFIG: it must {must}");
-            report::skipped(story, &reason);
+            report::skipped(report::KUBERNETES, story, &reason)?;
             return Ok(None);
         }
         Self::launch(story, &["pointsman"]).await
@@ -89,7 +89,7 @@ impl Kubernetes {
     async fn launch(story: &str, roles: &[&str]) -> Result<Option<Self>> {
         let Some(programs) = artefacts::kubernetes() else {
             let reason = "no API server: `python3 tests/tools/fetch.py kubernetes` says why";
-            report::skipped(story, reason);
+            report::skipped(report::KUBERNETES, story, reason)?;
             return Ok(None);
         };
         let own = Own::launch(programs, roles)?;

@@ -33,7 +33,7 @@ class Load:
 
     def __init__(self, project: Project, place=inside) -> None:
         start, targets = place(project)
-        self._edges = dict(zip(targets, EDGES))
+        self._edges = dict(zip(targets, EDGES, strict=True))
         self._latest: dict[str, dict[str, int]] = {edge: {} for edge in EDGES}
         self._process = subprocess.Popen(
             [*start, str(SCRIPT), "4", str(PER_SECOND), *targets],

@@ -9,6 +9,7 @@ import unittest
 import unittest.mock
 
 import compiled
+import compose_stories
 import sid
 import stand_ins
 from compose import Unmet
@@ -80,6 +81,33 @@ class NamesTest(unittest.TestCase):
         with unittest.mock.patch.object(stand_ins.docker, "image_id", return_value="sha256:1"):
             images.provide(*stand_ins.MAKERS)
         self.assertEqual(images.made, [])
+
+    def test_names_that_a_build_takes_over_mean_again_what_they_meant(self):
+        images = stand_ins.Images()
+        before = {"pointsman": "sha256:of-the-user", "pointsman-module": None}
+        with unittest.mock.patch.object(stand_ins.docker, "image_id", before.get):
+            images.keep(*before)
+        with unittest.mock.patch.object(stand_ins.docker, "run") as run, \
+                unittest.mock.patch.object(stand_ins.docker, "remove_image") as remove:
+            images.remove()
+        run.assert_called_once_with("docker", "tag", "sha256:of-the-user", "pointsman")
+        remove.assert_called_once_with("pointsman-module")
+
+
+class SizesTest(unittest.TestCase):
+    def sizes(self, **more: float):
+        kept = {name: 100.0 for entry in compose_stories.SIZES for name in entry[:2] if name}
+        kept |= {compose_stories.SIDECAR: 120.3, compose_stories.MODULE: 0.3, "pointsman-envoy": 100.4}
+        return unittest.mock.patch.object(compose_stories, "size_mb", (kept | more).get)
+
+    def test_what_an_image_adds_counts_and_not_what_it_stands_on(self):
+        with self.sizes():
+            self.assertIn("pointsman 20.3 MB upon debian:bookworm-slim", compose_stories.expect_small())
+
+    def test_each_image_has_its_limit(self):
+        for name, size in (("pointsman", 126.0), ("pointsman-module", 0.6), ("pointsman-envoy", 101.0)):
+            with self.sizes(**{name: size}), self.assertRaisesRegex(Unmet, f"^{name} adds"):
+                compose_stories.expect_small()
 
 
 class CompiledTest(unittest.TestCase):

@@ -41,8 +41,8 @@ def run(*args: str, env: dict[str, str] | None = None, source=None, folder=None,
     given = {"input": source} if isinstance(source, str) else {"stdin": source or subprocess.DEVNULL}
     try:
         done = subprocess.run(
-            args, **given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            errors="replace", timeout=limit_s, cwd=folder, env={**os.environ, **(env or {})},
+            args, **given, capture_output=True, text=True, errors="replace",
+            timeout=limit_s, cwd=folder, env={**os.environ, **(env or {})},
         )
     except OSError as error:
         raise DockerError(f"{args[0]} does not run: {error.strerror}") from error

@@ -71,10 +71,13 @@ class Results:
         self.failed += 1
         self.failures.append(why)
 
-    def end(self, exit_code: int) -> None:
-        """The step's end: failing without a failed test (a compiler error) counts as one."""
+    def end(self, exit_code: int, has_tests: bool = True) -> None:
+        """The step's end: failing without a failed test (a compiler error) counts as one, and so
+        does a step of tests that ran none."""
         if exit_code != 0 and self.failed == 0:
             self.fail(f"ended with code {exit_code}, see its output above")
+        if has_tests and self.passed + self.failed + self.skipped == 0:
+            self.fail("not one test ran")
 
     def _add(self, passed: int, failed: int, skipped: int) -> None:
         self.passed += passed

@@ -1,10 +1,14 @@
 """The summary of `make test` is only worth reading if it counts rightly."""
 
+import contextlib
+import io
 import os
 import unittest
 import unittest.mock
 
+import compose_stories
 import run_tests
+import toolbox
 from results import Results
 from run_tests import Step, summary
 
@@ -54,6 +58,20 @@ class CargoTest(unittest.TestCase):
     def test_an_exit_code_without_a_failed_test_is_a_failure(self):
         results = read("error: could not compile `pointsman`\n", exit_code=2)
         self.assertEqual(counts(results), (0, 1, 0))
+
+    def test_a_step_that_ran_no_test_is_a_failure(self):
+        results = read("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured;\n")
+        self.assertEqual((counts(results), results.failures), ((0, 1, 0), ["not one test ran"]))
+        self.assertEqual(counts(read("")), (0, 1, 0))
+
+    def test_skips_alone_are_no_failure(self):
+        results = read("test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured;\n")
+        self.assertEqual(counts(results), (0, 0, 1))
+
+    def test_lints_need_no_tests(self):
+        results = Results()
+        results.end(0, has_tests=False)
+        self.assertEqual(counts(results), (0, 0, 0))
 
     def test_notes_each_component_once(self):
         results = read("runs on Node 20.20.2\nruns on Node 20.20.2\n")
@@ -114,12 +132,38 @@ class RunningAStep(unittest.TestCase):
         self.assertEqual((code, results.failures), (0, ["left a process running"]))
 
 
+class Required(unittest.TestCase):
+    def with_require(self, value: str):
+        return unittest.mock.patch.dict(os.environ, REQUIRE=value)
+
+    def test_names_parts(self):
+        for value, parts in (("", set()), ("docker", {"docker"}),
+                             ("kubernetes,docker", {"docker", "kubernetes"})):
+            with self.with_require(value):
+                self.assertEqual(toolbox.required(), parts)
+
+    def test_an_unknown_part_is_refused_before_anything_runs(self):
+        with self.with_require("dokcer"), unittest.mock.patch.object(run_tests, "run") as run:
+            with unittest.mock.patch.object(run_tests.sys, "stderr"):
+                self.assertEqual(run_tests.main(["test-unit"]), 2)
+            run.assert_not_called()
+
+    def test_stories_without_an_engine_are_skipped_or_fail(self):
+        for value, expected in (("", (0, 1, 0)), ("docker", (1, 0, 1))):
+            report = compose_stories.Report()
+            with self.with_require(value), contextlib.redirect_stdout(io.StringIO()) as out:
+                report.skip("compose", "there is no engine")
+                code = report.end()
+            self.assertEqual((report.failed, report.ignored, code), expected)
+            self.assertIn("there is no engine", out.getvalue())
+
+
 class Summary(unittest.TestCase):
     def test_ends_with_the_totals_and_says_what_was_skipped(self):
         skipped = read(
             StoriesReport.TOTALS, report="component\tEnvoy 1.40.0\nskipped\tcompose\tno Docker\n"
         )
-        text = summary([Step("check", read(""), 3), Step("test-e2e", skipped, 60)])
+        text = summary([Step("check", Results(), 3), Step("test-e2e", skipped, 60)])
         self.assertEqual(text.splitlines()[-1], "4 passed, 0 failed, 1 skipped")
         self.assertIn("skipped: e2e: compose: no Docker", text)
         self.assertIn("on Envoy 1.40.0", text)

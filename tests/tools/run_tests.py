@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Runs make targets one after the other and sums up what their tests did.
 
-    python3 tests/tools/run_tests.py check test-unit...
+    [REQUIRE=docker,kubernetes] python3 tests/tools/run_tests.py check test-unit...
 
 The last line is `N passed, N failed, N skipped`; the exit code is 0 only if nothing failed.
-A failed target does not stop the following ones.
+A failed target does not stop the following ones. What needs a part that REQUIRE names fails where
+it would be skipped.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import threading
 import time
 import typing
 
+import toolbox
 from results import Results
 
 # Far above what a step takes on two cores; a hung one must not hang CI.
@@ -42,8 +44,13 @@ class Step:
         return self.target.removeprefix("test-")
 
     def has_tests(self) -> bool:
-        """Whether the target is there to run tests (`check` is not)."""
-        return self.target.startswith("test-")
+        """Whether the target is there to run tests."""
+        return has_tests(self.target)
+
+
+def has_tests(target: str) -> bool:
+    """Whether a target is there to run tests (`check` is not)."""
+    return target.startswith("test-")
 
 
 def run(target: str) -> Step:
@@ -60,7 +67,7 @@ def run(target: str) -> Step:
         code = _tee(["make", "--no-print-directory", target], env, results)
         for line in report.read_text(encoding="utf-8", errors="replace").splitlines():
             results.report(line)
-    results.end(code)
+    results.end(code, has_tests(target))
     return Step(target, results, time.monotonic() - started)
 
 
@@ -130,6 +137,11 @@ def main(targets: list[str]) -> int:
     """Runs the targets; see the top of the file."""
     # A cancelled CI run must take its Envoys along, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        toolbox.required()
+    except toolbox.FetchError as error:
+        print(error, file=sys.stderr)
+        return 2
     steps = []
     try:
         for target in targets:

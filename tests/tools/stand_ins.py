@@ -64,6 +64,11 @@ class Images:
         docker.run("docker", "tag", image, name)
         self._lent.append(image)
 
+    def keep(self, *names: str) -> None:
+        """Notes what these names mean here, so that `restore` undoes what a build makes of them."""
+        for name in names:
+            self._before.setdefault(name, docker.image_id(name))
+
     def restore(self) -> None:
         """Moves every name back, and takes away the images that they were moved to."""
         for name, image in self._before.items():

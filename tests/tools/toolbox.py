@@ -6,6 +6,8 @@ import os
 import pathlib
 import sys
 
+# What a machine may lack, so that tests are skipped.
+PARTS = ("docker", "kubernetes")
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -21,6 +23,15 @@ def folder() -> pathlib.Path:
     except OSError as error:
         raise FetchError(f"cannot create the tools folder {path}: {error.strerror}") from error
     return path
+
+
+def required() -> set[str]:
+    """The parts that REQUIRE names: no test that needs one of them may be skipped."""
+    words = set(os.environ.get("REQUIRE", "").replace(",", " ").split())
+    unknown = words - set(PARTS)
+    if unknown:
+        raise FetchError(f"REQUIRE names {', '.join(sorted(unknown))}, and knows {', '.join(PARTS)}")
+    return words
 
 
 def say(line: str) -> None:
