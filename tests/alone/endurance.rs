@@ -16,7 +16,9 @@ use crate::scene::{
 #[tokio::test]
 async fn ten_thousand_gets_survive_the_death_of_a_backend() -> Result<()> {
     let [a, b, c] = backends(["a", "b", "c"])?;
-    let document = cluster(CLUSTER, &[&a, &b, &c], json!({}));
+    // However long the machine takes for the requests meanwhile, it is tried again soon.
+    let backoff = json!({"backoff": {"base": "1s", "max": "3s"}});
+    let document = cluster(CLUSTER, &[&a, &b, &c], backoff);
     let envoy = Envoy::start(bootstrap(&document)?.concurrency(2).exact_balance()?).await?;
     let load = Load::new(envoy.address(), u64::MAX)
         .connections(8)
