@@ -79,9 +79,10 @@ test-wasm: tools-wasm ## test the routing core on wasm32 under Node
 # What judges durations runs last and alone: no other story may slow it down.
 test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API server; ENVOY=/path takes another
 	@envoy=$$($(FETCH) envoy) && redis=$$($(DEBIAN) --unpack redis-server) && \
-	promtool=$$($(DEBIAN) --unpack prometheus:promtool) || exit 1; \
+	promtool=$$($(DEBIAN) --unpack prometheus:promtool) && \
+	prometheus=$$($(DEBIAN) --unpack prometheus) || exit 1; \
 	[ -n "$$KUBECONFIG" ] || kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
-	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool"; \
+	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool" PROMETHEUS="$$prometheus"; \
 	export KUBERNETES="$$kubernetes" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
 	set -x; $(TESTS) --test e2e -- --skip alone:: && failed=0 || failed=1; \
 	$(TESTS) --test e2e -- alone:: --test-threads=1 && exit $$failed

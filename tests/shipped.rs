@@ -114,7 +114,7 @@ async fn filter_stats_have_the_labels_of_the_shipped_recipe() -> Result<()> {
                 .lines()
                 .filter(|line| line.starts_with("pointsman_"))
                 .collect();
-            let label = format!("cluster=\"{name}\"");
+            let label = format!("pointsman_cluster=\"{name}\"");
             let labelled = ours
                 .iter()
                 .any(|line| line.contains(&label) && line.contains("reason=\""));

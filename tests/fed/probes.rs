@@ -158,7 +158,7 @@ async fn hc_6_12_only_failures_in_a_row_take_a_backend_out() -> Result<()> {
     ] {
         let told = sidecar.wait_for_events(event, 1).await?;
         let series = format!(
-            "pointsman_verdict_changes_total{{cluster=\"{CLUSTER}\",verdict=\"{verdict}\"}}"
+            "pointsman_verdict_changes_total{{pointsman_cluster=\"{CLUSTER}\",verdict=\"{verdict}\"}}"
         );
         wait_for_metric(&sidecar, &series, 1).await?;
         let address = a.address().to_string();
@@ -224,14 +224,14 @@ async fn hc_10_a_drained_backend_is_not_probed_and_keeps_its_verdict() -> Result
 async fn hc_13_results_are_counted_and_nobody_healthy_is_a_zero() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
     let (mut registry, sidecar) = probing(&[&a, &b], check(50, 2)).await?;
-    let healthy = format!("pointsman_healthy_backends{{cluster=\"{CLUSTER}\"}}");
+    let healthy = format!("pointsman_healthy_backends{{pointsman_cluster=\"{CLUSTER}\"}}");
     wait_for_metric(&sidecar, &healthy, 2).await?;
     for backend in [&a, &b] {
         backend.set_health(Behaviour::status(500));
     }
     wait_for_metric(&sidecar, &healthy, 0).await?;
     let of = |name: &str, label: &str| {
-        format!("pointsman_{name}_total{{cluster=\"{CLUSTER}\",{label}}}")
+        format!("pointsman_{name}_total{{pointsman_cluster=\"{CLUSTER}\",{label}}}")
     };
     let (failed, status) = (
         of("probes", "result=\"fail\""),

@@ -237,7 +237,7 @@ fn parse_line(line: &str) -> bool {
         let Some((key, value)) = label.split_once('=') else {
             return false;
         };
-        key.chars().all(|c| c.is_ascii_lowercase())
+        key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
             && value.len() >= 2
             && value.starts_with('"')
             && value.ends_with('"')

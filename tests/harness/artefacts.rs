@@ -1,5 +1,5 @@
 //! Where the things under test are: the Envoy binary, the module, the sidecar, the bootstraps, and
-//! the redis-server and the promtool they are tested with.
+//! the redis-server, the prometheus and the promtool they are tested with.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,14 @@ pub fn promtool() -> Result<PathBuf> {
     existing(
         unpacked("PROMTOOL", "promtool"),
         "run `make test-e2e`, which unpacks it, or set PROMTOOL to a promtool",
+    )
+}
+
+/// Prometheus: `$PROMETHEUS`, else the one that `make` unpacks.
+pub fn prometheus() -> Result<PathBuf> {
+    existing(
+        unpacked("PROMETHEUS", "prometheus"),
+        "run `make test-e2e`, which unpacks it, or set PROMETHEUS to a prometheus",
     )
 }
 

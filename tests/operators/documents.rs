@@ -222,9 +222,10 @@ async fn ad_15_series_start_at_0_and_go_with_their_backend() -> Result<()> {
         .await?;
     assert_eq!(put.status, 201, "{}", put.text());
     let health = |backend: &str| {
-        format!("pointsman_backend_healthy{{cluster=\"fresh\",backend=\"{backend}\"")
+        format!("pointsman_backend_healthy{{pointsman_cluster=\"fresh\",backend=\"{backend}\"")
     };
-    let zero = "pointsman_verdict_changes_total{cluster=\"fresh\",verdict=\"unhealthy\"} 0";
+    let zero =
+        "pointsman_verdict_changes_total{pointsman_cluster=\"fresh\",verdict=\"unhealthy\"} 0";
     let metrics = eventually(SOON, "the series of the new cluster", async || {
         let metrics = sidecar.metrics().await?;
         ensure!(
@@ -249,7 +250,12 @@ async fn ad_15_series_start_at_0_and_go_with_their_backend() -> Result<()> {
         .ask(Method::DELETE, "/v1/clusters/fresh", &[], &Value::Null)
         .await?;
     eventually(SOON, "every series of the cluster to go", async || {
-        ensure!(!sidecar.metrics().await?.contains("cluster=\"fresh\""));
+        ensure!(
+            !sidecar
+                .metrics()
+                .await?
+                .contains("pointsman_cluster=\"fresh\"")
+        );
         Ok(())
     })
     .await

@@ -63,7 +63,7 @@ impl Gauges {
         let health = self.health.borrow();
         let series = |value: fn(&ClusterView<'_>) -> usize| {
             let clusters = health.clusters();
-            clusters.map(move |it| ([("cluster", it.name.as_ref())], value(&it)))
+            clusters.map(move |it| ([("pointsman_cluster", it.name.as_ref())], value(&it)))
         };
         let help = "Backends that take requests";
         gauge(encoder, "backends", help, series(|it| it.total))?;
@@ -78,7 +78,7 @@ impl Gauges {
         let health = self.health.borrow();
         let series = health.backends().map(|backend| {
             let labels = [
-                ("cluster", backend.cluster.to_string()),
+                ("pointsman_cluster", backend.cluster.to_string()),
                 ("backend", backend.id.to_string()),
                 ("address", backend.address.to_string()),
             ];

@@ -110,18 +110,19 @@ async fn hc_12_a_backend_that_dies_and_comes_back_is_seen_and_counted_once() {
     let address = listener.local_addr().expect("its address");
     let mut stage = Stage::start(vec![cluster(address)]);
     stage.unhealthy(0).await;
-    assert!(
-        stage.has(r#"pointsman_verdict_changes_total{cluster="orders",verdict="unhealthy"} 0"#)
-    );
-    assert!(stage.has(r#"pointsman_healthy_backends{cluster="orders"} 1"#));
+    assert!(stage.has(
+        r#"pointsman_verdict_changes_total{pointsman_cluster="orders",verdict="unhealthy"} 0"#
+    ));
+    assert!(stage.has(r#"pointsman_healthy_backends{pointsman_cluster="orders"} 1"#));
     drop(listener);
     stage.unhealthy(1).await;
-    assert!(stage.has(r#"pointsman_healthy_backends{cluster="orders"} 0"#));
+    assert!(stage.has(r#"pointsman_healthy_backends{pointsman_cluster="orders"} 0"#));
     let _listener = TcpListener::bind(address).await.expect("the same address");
     stage.unhealthy(0).await;
     for verdict in ["healthy", "unhealthy"] {
-        let line =
-            format!(r#"pointsman_verdict_changes_total{{cluster="orders",verdict="{verdict}"}} 1"#);
+        let line = format!(
+            r#"pointsman_verdict_changes_total{{pointsman_cluster="orders",verdict="{verdict}"}} 1"#
+        );
         assert!(stage.has(&line), "{line}");
     }
     stage.end().await;
@@ -142,7 +143,7 @@ async fn hc_15_without_the_check_all_is_healthy_at_once_and_the_series_of_probes
         .remove("healthCheck");
     stage.registry.send_replace(published(vec![unchecked], 2));
     stage.unhealthy(0).await;
-    assert!(stage.has(r#"pointsman_healthy_backends{cluster="orders"} 1"#));
+    assert!(stage.has(r#"pointsman_healthy_backends{pointsman_cluster="orders"} 1"#));
     stage.registry.send_replace(published(vec![], 3));
     let gone = |health: &Health| health.verdicts().version().revision == 3;
     drop(

@@ -1,6 +1,7 @@
 //! What is counted, under which names, and the one match from event to counter.
 //!
-//! Labels are names from the registry and closed sets of labels. Series of a cluster appear at
+//! Labels are names from the registry and closed sets of labels; clusters are `pointsman_cluster`,
+//! for many a Prometheus gives its targets a `cluster` of their own. Series of a cluster appear at
 //! zero with it and vanish with it. Gauges are read from the stages when somebody asks.
 
 use std::collections::BTreeMap;
@@ -50,19 +51,19 @@ struct ByEvent {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
-    cluster: Arc<str>,
+    pointsman_cluster: Arc<str>,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
-    cluster: Arc<str>,
+    pointsman_cluster: Arc<str>,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByVerdict {
-    cluster: Arc<str>,
+    pointsman_cluster: Arc<str>,
     verdict: &'static str,
 }
 
@@ -153,10 +154,9 @@ impl Metrics {
             | Event::JobDone { .. }
             | Event::JobFailed { .. } => return,
         };
-        let cluster = Arc::clone(cluster);
         self.counters
             .transitions
-            .get_or_create(&ByVerdict { cluster, verdict })
+            .get_or_create(&verdict_of(cluster, verdict))
             .inc();
     }
 
@@ -173,16 +173,15 @@ impl Metrics {
             Outcome::Failed(_) => RESULTS[1],
             Outcome::Unknown(_) => RESULTS[2],
         };
-        let cluster = Arc::clone(cluster);
         self.counters
             .probes
-            .get_or_create(&result_of(&cluster, result))
+            .get_or_create(&result_of(cluster, result))
             .inc();
         if let Outcome::Failed(failure) = outcome {
             let reason = failure.label();
             self.counters
                 .probe_failures
-                .get_or_create(&ByReason { cluster, reason })
+                .get_or_create(&reason_of(cluster, reason))
                 .inc();
         }
     }
@@ -221,10 +220,9 @@ impl Metrics {
                 None => {
                     self.remove_probes(cluster);
                     for verdict in VERDICTS {
-                        let cluster = Arc::clone(cluster);
                         self.counters
                             .transitions
-                            .remove(&ByVerdict { cluster, verdict });
+                            .remove(&verdict_of(cluster, verdict));
                     }
                 }
                 Some(false) if *probed => self.remove_probes(cluster),
@@ -233,11 +231,10 @@ impl Metrics {
         }
         for (cluster, probed) in &clusters {
             for verdict in VERDICTS {
-                let cluster = Arc::clone(cluster);
                 drop(
                     self.counters
                         .transitions
-                        .get_or_create(&ByVerdict { cluster, verdict }),
+                        .get_or_create(&verdict_of(cluster, verdict)),
                 );
             }
             for result in RESULTS.iter().filter(|_| *probed) {
@@ -256,17 +253,35 @@ impl Metrics {
             self.counters.probes.remove(&result_of(cluster, result));
         }
         for reason in Failure::LABELS {
-            let cluster = Arc::clone(cluster);
             self.counters
                 .probe_failures
-                .remove(&ByReason { cluster, reason });
+                .remove(&reason_of(cluster, reason));
         }
     }
 }
 
 fn result_of(cluster: &Arc<str>, result: &'static str) -> ByResult {
-    let cluster = Arc::clone(cluster);
-    ByResult { cluster, result }
+    let pointsman_cluster = Arc::clone(cluster);
+    ByResult {
+        pointsman_cluster,
+        result,
+    }
+}
+
+fn reason_of(cluster: &Arc<str>, reason: &'static str) -> ByReason {
+    let pointsman_cluster = Arc::clone(cluster);
+    ByReason {
+        pointsman_cluster,
+        reason,
+    }
+}
+
+fn verdict_of(cluster: &Arc<str>, verdict: &'static str) -> ByVerdict {
+    let pointsman_cluster = Arc::clone(cluster);
+    ByVerdict {
+        pointsman_cluster,
+        verdict,
+    }
 }
 
 #[cfg(test)]

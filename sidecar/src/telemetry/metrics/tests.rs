@@ -25,27 +25,27 @@ fn series_of_a_cluster_come_at_zero_and_go_with_it() {
     metrics.keep_clusters(clusters(&[("orders", true), ("plain", false)]));
     let before = text(&metrics);
     for line in [
-        r#"pointsman_probes_total{cluster="orders",result="fail"} 0"#,
-        r#"pointsman_verdict_changes_total{cluster="plain",verdict="healthy"} 0"#,
+        r#"pointsman_probes_total{pointsman_cluster="orders",result="fail"} 0"#,
+        r#"pointsman_verdict_changes_total{pointsman_cluster="plain",verdict="healthy"} 0"#,
     ] {
         assert!(before.contains(line), "{before}");
     }
     assert!(
-        !before.contains(r#"probes_total{cluster="plain""#),
+        !before.contains(r#"probes_total{pointsman_cluster="plain""#),
         "{before}"
     );
     let orders: Arc<str> = Arc::from("orders");
     metrics.probe(&orders, Outcome::Failed(Failure::Status(503)));
     metrics.missed_rounds(&orders, 2);
-    let line = r#"pointsman_probe_failures_total{cluster="orders",reason="status"} 1"#;
+    let line = r#"pointsman_probe_failures_total{pointsman_cluster="orders",reason="status"} 1"#;
     assert!(text(&metrics).contains(line));
-    let line = r#"pointsman_probes_total{cluster="orders",result="unknown"} 2"#;
+    let line = r#"pointsman_probes_total{pointsman_cluster="orders",result="unknown"} 2"#;
     assert!(text(&metrics).contains(line));
     metrics.keep_clusters(clusters(&[("plain", false)]));
     assert!(!text(&metrics).contains("orders"));
     metrics.keep_clusters(clusters(&[("orders", true)]));
     assert!(
-        text(&metrics).contains(r#"{cluster="orders",result="fail"} 0"#),
+        text(&metrics).contains(r#"{pointsman_cluster="orders",result="fail"} 0"#),
         "from zero again"
     );
 }
