@@ -1,55 +1,23 @@
-//! The other bootstraps of `envoy/`, and what containers run beside them.
+//! A sidecar on another host, and what containers run beside Envoy and sidecar.
 
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use harness::process::Process;
 use harness::sidecar::run;
 use harness::{
     Behaviour, Bootstrap, Envoy, Registry, Sidecar, Upstream, artefacts, eventually, registry,
     throughout,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn shipped(name: &str) -> Result<Value> {
-    let text = std::fs::read_to_string(artefacts::bootstrap(name)?)?;
-    serde_saphyr::from_str(&text).with_context(|| name.to_owned())
-}
-
-#[test]
-fn the_other_bootstraps_differ_only_in_how_the_sidecar_is_reached() -> Result<()> {
-    let usual = shipped("envoy.yaml")?;
-    for name in ["remote.yaml", "kubernetes/envoy.yaml"] {
-        let other = shipped(name)?;
-        for part in [
-            "/static_resources/listeners/0",
-            "/dynamic_resources",
-            "/stats_config",
-        ] {
-            let expected = usual.pointer(part);
-            ensure!(expected.is_some(), "{part}");
-            assert_eq!(other.pointer(part), expected, "{name}: {part}");
-        }
-    }
-    let sidecar = "/static_resources/clusters/0";
-    let kubernetes = shipped("kubernetes/envoy.yaml")?;
-    assert_eq!(kubernetes.pointer(sidecar), usual.pointer(sidecar));
-    Ok(())
-}
-
-/// The bootstrap for a sidecar elsewhere, with this token, and without the listener of pages, whose
-/// port is fixed.
+/// The bootstrap for a sidecar elsewhere, with this token.
 fn remote(sidecar: &Sidecar, token: &str) -> Result<Bootstrap> {
     let bootstrap = Bootstrap::remote(sidecar.xds_address())?;
     Ok(bootstrap.edit(|root| {
-        root["node"] = json!({"id": "edge-1", "cluster": "edge"});
-        root["static_resources"]["listeners"]
-            .as_array_mut()
-            .into_iter()
-            .for_each(|listeners| listeners.truncate(1));
         let secret = json!({"inline_string": token});
         root["static_resources"]["secrets"][0]["generic_secret"]["secret"] = secret;
     }))

@@ -3,6 +3,7 @@
 mod alone;
 mod attempts;
 mod backoffs;
+mod bootstraps;
 mod cli;
 mod conformance;
 mod deploy;

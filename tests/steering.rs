@@ -172,6 +172,7 @@ async fn without_the_early_mutation_an_internal_client_would_steer() -> Result<(
         "x-envoy-upstream-rq-per-try-timeout-ms",
         "x-envoy-upstream-rq-timeout-ms",
         "x-envoy-upstream-stream-duration-ms",
+        "x-envoy-expected-rq-timeout-ms",
         "x-envoy-upstream-alt-stat-name",
     ];
     assert_eq!(true_ones, wanted);

@@ -1,5 +1,4 @@
-//! The manifests of `envoy/kubernetes`: every field is one that Kubernetes knows, and the files fit
-//! together.
+//! The manifests of `envoy/`: every field is one that Kubernetes knows, and the files fit together.
 
 #[path = "../../filter/tests/parsers/fields.rs"]
 #[allow(dead_code, reason = "the filter's own test needs more of it")]
@@ -11,14 +10,22 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// What is applied by itself, and not with the kustomization.
+const APART: [&str; 3] = [
+    "kubernetes/crd.yaml",
+    "kubernetes/podmonitor.yaml",
+    "kubernetes/samples.yaml",
+];
+
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../envoy/kubernetes")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../envoy")
 }
 
 fn text(file: &str) -> Result<String> {
@@ -64,17 +71,16 @@ fn no_field_is_lost_on_kubernetes_types() -> Result<()> {
                 "Service" => understood::<Service>(&object)?,
                 "PodDisruptionBudget" => understood::<PodDisruptionBudget>(&object)?,
                 "ServiceAccount" => understood::<ServiceAccount>(&object)?,
+                "NetworkPolicy" => understood::<NetworkPolicy>(&object)?,
                 "Role" => understood::<Role>(&object)?,
                 "RoleBinding" => understood::<RoleBinding>(&object)?,
-                // The API server judges these.
-                "CustomResourceDefinition" | "BackendCluster" => object.clone(),
                 other => bail!("{file}: nobody checks a {other}"),
             };
             assert_eq!(seen, object, "{file}: {kind}");
             kinds.insert(kind.to_owned());
         }
     }
-    ensure!(kinds.len() == 8, "{kinds:?}");
+    ensure!(kinds.len() == 7, "{kinds:?}");
     Ok(())
 }
 
@@ -83,65 +89,175 @@ fn the_files_fit_together() -> Result<()> {
     let kustomization = kustomization()?;
     let generator = &kustomization["configMapGenerator"][0];
     let mut named: BTreeSet<&str> = words(&kustomization["resources"]).into_iter().collect();
-    named.extend(words(&generator["files"]));
-    named.insert("kustomization.yaml");
-    for entry in std::fs::read_dir(folder())? {
+    let files = words(&generator["files"]);
+    named.extend(&files);
+    named.extend(APART);
+    for entry in std::fs::read_dir(folder().join("kubernetes"))? {
         let entry = entry?;
         let name = entry.file_name();
-        let name = name.to_str().context("a name that is no text")?;
-        ensure!(
-            entry.file_type()?.is_dir() || named.contains(name),
-            "nobody uses {name}"
-        );
+        let name = format!("kubernetes/{}", name.to_str().context("no text")?);
+        let used = entry.file_type()?.is_dir() || named.contains(name.as_str());
+        ensure!(used, "nobody uses {name}");
+    }
+    let readme = text("README.md")?;
+    for file in APART {
+        let command = format!("apply -f envoy/{file}");
+        ensure!(readme.contains(&command), "nobody applies {file}");
     }
 
-    let deployment = &objects("deployment.yaml")?[0];
+    let deployment = &objects("kubernetes/deployment.yaml")?[0];
     let pod = &deployment["spec"]["template"];
     let envoy = &pod["spec"]["containers"][0];
     let volumes = pod["spec"]["volumes"].as_array().context("volumes")?;
     let bootstrap = volumes.iter().find(|it| it["name"] == "bootstrap");
-    assert_eq!(
-        bootstrap.context("bootstrap")?["configMap"]["name"],
-        generator["name"]
-    );
-    for (path, file) in [
-        (envoy["args"][1].as_str(), "envoy.yaml"),
-        (
-            envoy["lifecycle"]["preStop"]["exec"]["command"][1].as_str(),
-            "drain.sh",
-        ),
-    ] {
-        assert_eq!(path, Some(format!("/etc/pointsman/{file}").as_str()));
-        ensure!(words(&generator["files"]).contains(&file), "{file}");
-    }
-    let ports = envoy["ports"].as_array().context("ports")?;
-    let has_port = |name: &Value| ports.iter().any(|port| port["name"] == *name);
-    let [service, budget] = &objects("service.yaml")?[..] else {
-        bail!("service.yaml has other objects");
+    let bootstrap = &bootstrap.context("bootstrap")?["configMap"]["name"];
+    assert_eq!(bootstrap, &generator["name"]);
+    let mounted = |path: &str| {
+        files
+            .iter()
+            .any(|it| path.ends_with(it.rsplit('/').next().unwrap_or(it)))
     };
-    for name in [
-        &envoy["readinessProbe"]["httpGet"]["port"],
-        &envoy["livenessProbe"]["tcpSocket"]["port"],
-        &service["spec"]["ports"][0]["targetPort"],
-    ] {
-        ensure!(has_port(name), "no port {name}");
+    let arguments = words(&envoy["args"]);
+    let hook = words(&envoy["lifecycle"]["preStop"]["exec"]["command"]);
+    for path in [arguments[1], hook[1]] {
+        ensure!(
+            path.starts_with("/etc/pointsman/") && mounted(path),
+            "{path}"
+        );
     }
+    // The way to the sidecar goes by the environment: there is no shell to read a file.
+    let way = &envoy["env"][0]["valueFrom"]["configMapKeyRef"];
+    assert_eq!(arguments[2..4], ["--config-yaml", "$(SIDECAR)"]);
+    assert_eq!(
+        (&way["name"], &envoy["env"][0]["name"]),
+        (bootstrap, &"SIDECAR".into())
+    );
+    ensure!(mounted(way["key"].as_str().unwrap_or_default()), "{way}");
+    ensure!(
+        arguments.contains(&"--concurrency"),
+        "a worker for each core of the node"
+    );
+    let account = &objects("kubernetes/rbac.yaml")?[0]["metadata"]["name"];
+    assert_eq!(&pod["spec"]["serviceAccountName"], account);
+    Ok(())
+}
+
+/// Service, budget, policy and monitor mean these pods, and ports that they have.
+#[test]
+fn everybody_means_the_same_pods_and_ports() -> Result<()> {
+    let deployment = &objects("kubernetes/deployment.yaml")?[0];
+    let pod = &deployment["spec"]["template"];
+    let envoy = &pod["spec"]["containers"][0];
+    let sidecar = &pod["spec"]["initContainers"][1];
+    let lists = [&envoy["ports"], &sidecar["ports"]].map(|list| list.as_array());
+    let ports: BTreeSet<&str> = lists
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|port| port["name"].as_str())
+        .collect();
+    let only = |file: &str| -> Result<Value> {
+        let mut objects = objects(file)?;
+        ensure!(objects.len() == 1, "{file}");
+        objects.pop().context("no object")
+    };
+    let (service, budget) = (
+        only("kubernetes/service.yaml")?,
+        only("kubernetes/disruption.yaml")?,
+    );
+    let (policy, monitor) = (
+        only("kubernetes/network.yaml")?,
+        only("kubernetes/podmonitor.yaml")?,
+    );
     let labels = &pod["metadata"]["labels"];
     for selector in [
         &service["spec"]["selector"],
         &budget["spec"]["selector"]["matchLabels"],
+        &policy["spec"]["podSelector"]["matchLabels"],
+        &monitor["spec"]["selector"]["matchLabels"],
         &deployment["spec"]["selector"]["matchLabels"],
     ] {
         assert_eq!(selector, labels);
     }
-    let account = &objects("rbac.yaml")?[0]["metadata"]["name"];
-    assert_eq!(&pod["spec"]["serviceAccountName"], account);
+    let mut asked = BTreeSet::new();
+    asked.extend(service["spec"]["ports"][0]["targetPort"].as_str());
+    for probe in ["startupProbe", "readinessProbe"] {
+        asked.extend(envoy[probe]["httpGet"]["port"].as_str());
+    }
+    asked.extend(envoy["livenessProbe"]["tcpSocket"]["port"].as_str());
+    for rule in policy["spec"]["ingress"].as_array().context("ingress")? {
+        let ports = rule["ports"].as_array().context("ports")?;
+        asked.extend(ports.iter().filter_map(|port| port["port"].as_str()));
+    }
+    let endpoints = monitor["spec"]["podMetricsEndpoints"]
+        .as_array()
+        .context("endpoints")?;
+    let mut jobs = BTreeSet::new();
+    for endpoint in endpoints {
+        asked.extend(endpoint["port"].as_str());
+        jobs.extend(endpoint["relabelings"][0]["replacement"].as_str());
+    }
+    assert_eq!(
+        asked, ports,
+        "every port is used, and every port that is used is there"
+    );
+    let rules = text("monitoring/prometheus.yaml")?;
+    for job in &jobs {
+        ensure!(rules.contains(&format!("job_name: {job}")), "{job}");
+    }
+    assert_eq!(jobs.len(), 2);
+    // The scraper shows what the sidecar asks for, and README makes it.
+    let credentials = &endpoints[1]["authorization"]["credentials"];
+    let env = sidecar["env"].as_array().context("env")?;
+    let token = env.iter().find(|it| it["name"] == "POINTSMAN_ADMIN_TOKEN");
+    assert_eq!(
+        credentials,
+        &token.context("no token")?["valueFrom"]["secretKeyRef"]
+    );
+    let made = format!(
+        "create secret generic {} --from-literal={}=",
+        credentials["name"].as_str().unwrap_or_default(),
+        credentials["key"].as_str().unwrap_or_default()
+    );
+    ensure!(text("README.md")?.contains(&made), "{made}");
+    Ok(())
+}
+
+/// Envoy, which clients talk to, holds no key to the cluster.
+#[test]
+fn the_sidecar_alone_has_the_accounts_token() -> Result<()> {
+    let pod = &objects("kubernetes/deployment.yaml")?[0]["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(
+        objects("kubernetes/rbac.yaml")?[0]["automountServiceAccountToken"],
+        false
+    );
+    let volumes = pod["volumes"].as_array().context("volumes")?;
+    let holds = |it: &&Value| it.to_string().contains("serviceAccountToken");
+    let holding: Vec<&Value> = volumes.iter().filter(holds).collect();
+    ensure!(holding.len() == 1, "{holding:?}");
+    let sources = holding[0]["projected"]["sources"].to_string();
+    for file in ["token", "ca.crt", "namespace"] {
+        ensure!(
+            sources.contains(&format!("\"path\":\"{file}\"")),
+            "{sources}"
+        );
+    }
+    let containers = ["initContainers", "containers"].map(|list| pod[list].as_array());
+    for container in containers.into_iter().flatten().flatten() {
+        let mounts = container["volumeMounts"].as_array().context("mounts")?;
+        let mount = mounts.iter().find(|it| it["name"] == holding[0]["name"]);
+        let place = mount.map(|it| it["mountPath"].as_str().unwrap_or_default());
+        let expected = (container["name"] == "sidecar")
+            .then_some("/var/run/secrets/kubernetes.io/serviceaccount");
+        assert_eq!(place, expected, "{}", container["name"]);
+    }
     Ok(())
 }
 
 #[test]
 fn the_pod_starts_and_ends_as_it_must() -> Result<()> {
-    let deployment = &objects("deployment.yaml")?[0];
+    let deployment = &objects("kubernetes/deployment.yaml")?[0];
     let pod = &deployment["spec"]["template"]["spec"];
     let envoy = &pod["containers"][0];
     let (module, sidecar) = (&pod["initContainers"][0], &pod["initContainers"][1]);
@@ -183,7 +299,7 @@ fn the_pod_starts_and_ends_as_it_must() -> Result<()> {
     );
 
     // Envoy's drain, then the sidecar's own end (its default).
-    let drain = text("drain.sh")?;
+    let drain = text("kubernetes/drain.sh")?;
     let (_, drain) = drain
         .split_once("DRAIN_MAX_SECONDS:-")
         .context("no maximum")?;
@@ -197,7 +313,7 @@ fn the_pod_starts_and_ends_as_it_must() -> Result<()> {
 
 #[test]
 fn nobody_has_more_than_needed() -> Result<()> {
-    let deployment = &objects("deployment.yaml")?[0];
+    let deployment = &objects("kubernetes/deployment.yaml")?[0];
     let pod = &deployment["spec"]["template"]["spec"];
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     let all = ["containers", "initContainers"].map(|list| pod[list].as_array());
@@ -212,7 +328,7 @@ fn nobody_has_more_than_needed() -> Result<()> {
             "{name}"
         );
     }
-    for object in objects("rbac.yaml")? {
+    for object in objects("kubernetes/rbac.yaml")? {
         let kind = object["kind"].as_str().unwrap_or("");
         ensure!(
             !kind.starts_with("Cluster"),
@@ -243,7 +359,10 @@ fn properties(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
 
 #[test]
 fn the_definition_has_every_field_of_the_parser_and_no_other() -> Result<()> {
-    let [definition] = objects("crd.yaml")?.try_into().ok().context("one object")?;
+    let [definition] = objects("kubernetes/crd.yaml")?
+        .try_into()
+        .ok()
+        .context("one object")?;
     let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec");
     let mut known = BTreeSet::new();
     properties(schema.context("no schema of spec")?, "", &mut known);

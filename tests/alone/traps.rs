@@ -163,13 +163,15 @@ async fn gt_12_in_flight_counts_begin_at_0_again() -> Result<()> {
     for client in &mut clients {
         assert_eq!(fault(client, "trap").await?, 503);
     }
+    // Their streams end where the answer meets the dead VM.
+    a.set(Behaviour::Ok);
     let lost = held
         .answers()
         .await?
         .iter()
         .filter(|answer| answer.status == 503)
         .count();
-    a.set(Behaviour::Ok);
+    assert_eq!(lost, each[0]);
     for client in &mut clients {
         until_served(client, Instant::now()).await?;
     }

@@ -22,32 +22,48 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// `envoy/envoy.yaml`, its sidecar being at `xds`.
+    /// `envoy/envoy.yaml` with `envoy/sidecar.yaml`, its sidecar being at `xds`.
     pub fn ads(xds: SocketAddr) -> Result<Self> {
-        Self::shipped("envoy.yaml")?.endpoints("pointsman_sidecar", &[xds])
+        Self::shipped(&["sidecar.yaml", "envoy.yaml"])?.endpoints("pointsman_sidecar", &[xds])
     }
 
-    /// `envoy/remote.yaml`, its sidecar being at `xds`.
+    /// `envoy/envoy.yaml` with `envoy/remote.yaml`, its sidecar being at `xds`.
     pub fn remote(xds: SocketAddr) -> Result<Self> {
-        Self::shipped("remote.yaml")?.endpoints("pointsman_sidecar", &[xds])
+        Self::shipped(&["remote.yaml", "envoy.yaml"])?.endpoints("pointsman_sidecar", &[xds])
     }
 
     /// `envoy/static.yaml`, the filter's inline configuration being `container`.
     pub fn fixed(container: &Value) -> Result<Self> {
-        let mut bootstrap = Self::shipped("static.yaml")?;
+        let mut bootstrap = Self::shipped(&["static.yaml"])?;
         let filter = bootstrap.filter_mut(FILTER)?;
         let value = filter.pointer_mut("/typed_config/config/configuration/value");
         *value.context("the filter has no inline configuration")? = container.to_string().into();
         Ok(bootstrap)
     }
 
-    fn shipped(name: &str) -> Result<Self> {
-        let text = fs::read_to_string(artefacts::bootstrap(name)?)?;
-        let root = serde_saphyr::from_str(&text).with_context(|| format!("envoy/{name}"))?;
-        Ok(Bootstrap {
+    /// These files, merged as Envoy merges them. Without what stories have no use for: the listener of
+    /// pages, whose port is fixed, and the access log, for their log is for events.
+    fn shipped(names: &[&str]) -> Result<Self> {
+        let mut root = json!({});
+        for name in names {
+            let text = fs::read_to_string(artefacts::bootstrap(name)?)?;
+            let file = serde_saphyr::from_str(&text).with_context(|| format!("envoy/{name}"))?;
+            merge(&mut root, file);
+        }
+        let mut bootstrap = Bootstrap {
             root,
             concurrency: 1,
-        })
+        };
+        let listeners = bootstrap.root.pointer_mut("/static_resources/listeners");
+        listeners
+            .and_then(Value::as_array_mut)
+            .context("no listeners")?
+            .retain(|listener| listener["name"] != "pages");
+        bootstrap
+            .manager_mut()?
+            .as_object_mut()
+            .map(|manager| manager.remove("access_log"));
+        Ok(bootstrap)
     }
 
     /// So many workers; 1 unless told.
@@ -193,6 +209,19 @@ fn endpoint(address: &SocketAddr) -> Value {
 fn socket_address(address: &SocketAddr) -> Value {
     let (ip, port) = (address.ip().to_string(), address.port());
     json!({"socket_address": {"address": ip, "port_value": port}})
+}
+
+/// As Envoy does with `--config-yaml`: lists grow, single values are replaced.
+fn merge(into: &mut Value, more: Value) {
+    match (into, more) {
+        (Value::Object(fields), Value::Object(more)) => {
+            for (name, value) in more {
+                merge(fields.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(items), Value::Array(more)) => items.extend(more),
+        (into, more) => *into = more,
+    }
 }
 
 fn replace_text(value: &mut Value, old: &str, new: &str) {
