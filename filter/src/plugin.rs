@@ -20,7 +20,7 @@ pub use root::root;
 #[allow(unsafe_code)] // The macro exports the function that the host calls first.
 mod entry {
     proxy_wasm::main! {{
-        proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
+        super::host::start_log();
         proxy_wasm::set_root_context(super::root);
     }}
 }

@@ -66,7 +66,7 @@ pub fn refuse(vm: &Vm, arrival: &Arrival, reason: RefusalReason, retry_after_ns:
     if let Some(seconds) = &seconds {
         headers.push(("retry-after", seconds));
     }
-    host::answer(503, headers, body.as_bytes());
+    host::answer(503, &headers, body.as_bytes());
 }
 
 fn body(cluster: &str, reason: RefusalReason) -> String {
