@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help build wasm binary test-modules check tools-wasm test test-tools test-unit test-wasm \
-	test-e2e test-compose test-fresh images compose-demo noop-module demo bench clean
+	test-vm test-e2e test-compose test-fresh images compose-demo noop-module demo bench clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := target/dist
@@ -59,7 +59,7 @@ check: tools-wasm ## formatting and lints, native and wasm, licences, shell and 
 
 # REQUIRE=docker,kubernetes lets what needs them fail where it would be skipped.
 test: ## check and every test below, then a summary of what ran on what
-	@$(PYTHON) tests/tools/run_tests.py check test-tools test-unit test-wasm \
+	@$(PYTHON) tests/tools/run_tests.py check test-tools test-unit test-wasm test-vm \
 		test-e2e test-compose
 
 test-tools: ## test the scripts of tests/tools, and the linker of the module
@@ -74,6 +74,9 @@ test-unit: ## test the crates on this machine
 test-wasm: tools-wasm ## test the routing core on wasm32 under Node
 	@$(FETCH) node wasm-bindgen >/dev/null
 	cargo test -p pointsman-filter --no-default-features --target $(WASM) --lib --tests --no-fail-fast
+
+test-vm: wasm ## test the module in an interpreter: its host calls
+	@export POINTSMAN_DIST="$(CURDIR)/$(DIST)"; $(TESTS) --test vm
 
 # Without an API server its stories are skipped, and the summary says why; with KUBECONFIG they run there.
 # What judges durations runs last and alone: no other story may slow it down.

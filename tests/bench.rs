@@ -5,7 +5,7 @@
 //! of a figure.
 //!
 //! In reading order: [`bench::cpu`] compares the [`bench::contender`]s under a [`bench::load`],
-//! [`bench::counts`] counts in an interpreter ([`bench::vm`]) what no machine disturbs,
+//! [`bench::counts`] counts in an interpreter ([`harness::vm`]) what no machine disturbs,
 //! [`bench::core`] times the routing core alone, [`bench::delivery`] and [`bench::verdict`] follow
 //! news to the workers and [`bench::memory`] what Envoy keeps of it, [`bench::failover`] kills a
 //! backend; [`bench::targets`] and [`bench::report`] say what it came to.
@@ -30,7 +30,6 @@ mod bench {
     pub mod samples;
     pub mod targets;
     pub mod verdict;
-    pub mod vm;
 }
 
 use std::env;

@@ -6,7 +6,8 @@
 //!
 //! In reading order: [`wait`], [`port`], [`process`], [`upstream`] (backends), [`tls`], [`registry`]
 //! (the demo file), [`redis`], [`kubernetes`], [`sidecar`], [`envoy`], then the clients [`client`], [`load`], [`raw`],
-//! [`websocket`] and [`grpc`]; [`artefacts`] finds what was built, [`report`] says what ran.
+//! [`websocket`] and [`grpc`]; [`vm`] runs the module
+//! in an interpreter; [`artefacts`] finds what was built, [`report`] says what ran.
 
 /// The files of the folder `harness/`: a crate's root would look for its modules beside itself.
 mod harness {
@@ -25,6 +26,7 @@ mod harness {
     pub mod sidecar;
     pub mod tls;
     pub mod upstream;
+    pub mod vm;
     pub mod wait;
     pub mod websocket;
 }

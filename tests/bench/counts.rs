@@ -3,14 +3,15 @@
 use std::fs;
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use harness::artefacts;
+use harness::vm::stream::{Ending, Request};
+use harness::vm::{Program, Vm};
 use serde_json::{Map, Value, json};
 
 use crate::contender::{CLUSTER, Case, Extra, Kind};
 use crate::cpu;
 use crate::profile::Profile;
-use crate::vm::Vm;
 
 /// Sizes of registries whose VM is weighed.
 const SIZES: [u32; 4] = [3, 100, 1000, 10_000];
@@ -51,17 +52,26 @@ fn count(case: Case) -> Result<Option<(Value, u64)>> {
     let mut vm = start(case)?;
     let bytes = vm.memory()?;
     let cookie = format!("POINTSMAN={CLUSTER}-0");
-    let headers = match case.kind {
-        Kind::Pointsman(_, Extra::Sticky) => vec![("cookie", cookie.as_str())],
+    let mut request = Request::get(CLUSTER);
+    match case.kind {
+        Kind::Pointsman(_, Extra::Sticky) => request.headers = vec![("cookie", &cookie)],
         Kind::Pointsman(_, Extra::Gated) => {
-            vm.refused_request(CLUSTER)?;
-            Vec::new()
+            vm.serve(&Request {
+                ending: Ending::ConnectFailed(0),
+                ..request.clone()
+            })?;
+            ensure!(vm.host().shared_bytes() > 0, "no back-off was opened");
         }
-        _ => Vec::new(),
-    };
+        _ => {}
+    }
     // The first request of a VM does more, once.
-    vm.good_request(CLUSTER, &headers)?;
-    Ok(Some((vm.good_request(CLUSTER, &headers)?, bytes)))
+    vm.serve(&request)?;
+    let calls = vm.serve(&request)?;
+    let calls = json!({
+        "total": calls.total(),
+        "request": calls.request, "response": calls.response, "end": calls.end,
+    });
+    Ok(Some((calls, bytes)))
 }
 
 fn start(case: Case) -> Result<Vm> {
@@ -72,5 +82,5 @@ fn start(case: Case) -> Result<Vm> {
         Kind::Noop => artefacts::built("noop.wasm")?,
         _ => artefacts::module()?,
     };
-    Vm::start(&module, &container.to_string())
+    Program::load(&module)?.configured(&container.to_string())
 }

@@ -1,0 +1,7 @@
+//! The shipped module in an interpreter: what it asks of its host, what it costs, how large it is,
+//! and that no host makes it trap. Nothing here depends on the machine.
+
+/// The files of the folder `vm/`.
+mod vm {
+    mod calls;
+}

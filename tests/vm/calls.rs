@@ -1,0 +1,258 @@
+//! Every host call of every kind of request, in order. A call costs up to a microsecond, more than a
+//! whole decision does: one more or less is a deliberate edit of a list here.
+//!
+//! Of a key in shared data the lists say format and kind: `1/g` are a cluster's gates.
+
+use anyhow::{Context, Result, ensure};
+use harness::artefacts;
+use harness::vm::stream::{self, Calls, Ending, Request};
+use harness::vm::{Program, ROOT, Vm};
+use serde_json::{Value, json};
+
+const CLUSTER: &str = "orders";
+
+/// What every pick asks for, up to its list.
+const PICK: [&str; 5] = [
+    "get_property xds.cluster_name",
+    "get_shared_data 1/g",
+    "get_header_map_value request :method",
+    "get_current_time_nanoseconds",
+    "replace_header_map_value request x-gateway-destination-endpoint",
+];
+/// The retries behind a list of several.
+const RETRIES: [&str; 2] = [
+    "replace_header_map_value request x-envoy-max-retries",
+    "replace_header_map_value request x-envoy-retry-on",
+];
+/// What a good answer of the first entry asks for.
+const ANSWERED: [&str; 2] = [
+    "get_property upstream.address",
+    "get_header_map_value response :status",
+];
+/// What opens a back-off.
+const BACK_OFF: [&str; 5] = [
+    "get_current_time_nanoseconds",
+    "get_shared_data 1/g",
+    "set_shared_data 1/g",
+    "log event=backoff_opened",
+    "increment_metric pointsman_events_total;c=orders;r=backoff_opened",
+];
+
+/// A VM that has served a request; its one cluster has three backends, and these fields besides.
+fn vm(fields: Value) -> Result<Vm> {
+    let backend = |i: u32| json!({"id": format!("b{i}"), "address": format!("10.0.0.{i}:80")});
+    let mut cluster = json!({
+        "name": CLUSTER, "backends": (1..=3).map(backend).collect::<Vec<Value>>(),
+    });
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        cluster[name] = value.clone();
+    }
+    let exchange = json!({"cluster": "pointsman_sidecar", "verdictTtl": "30s"});
+    let container = json!({"schema": 1, "exchange": exchange, "clusters": [cluster]});
+    let mut vm = Program::load(&artefacts::module()?)?.configured(&container.to_string())?;
+    vm.serve(&get())?;
+    Ok(vm)
+}
+
+fn get() -> Request<'static> {
+    Request::get(CLUSTER)
+}
+
+/// The calls of a request, without those that define its metrics: once in a VM's life.
+fn calls(vm: &mut Vm, request: &Request<'_>) -> Result<Calls> {
+    let mut calls = vm.serve(request)?;
+    for phase in [&mut calls.request, &mut calls.response, &mut calls.end] {
+        phase.retain(|call| !call.starts_with("define_metric "));
+    }
+    let offences = std::mem::take(&mut vm.host().offences);
+    ensure!(offences.is_empty(), "{offences:?}");
+    Ok(calls)
+}
+
+fn check(calls: &Calls, request: &[&[&str]], response: &[&[&str]], end: &[&[&str]]) {
+    assert_eq!(calls.request, request.concat(), "at the request");
+    assert_eq!(calls.response, response.concat(), "at the response");
+    assert_eq!(calls.end, end.concat(), "at the end");
+}
+
+#[test]
+fn a_good_request() -> Result<()> {
+    let good = calls(&mut vm(json!({}))?, &get())?;
+    check(&good, &[&PICK, &RETRIES], &[&ANSWERED], &[]);
+    assert_eq!(good.total(), 9);
+    Ok(())
+}
+
+#[test]
+fn a_request_of_a_cluster_that_nobody_configured() -> Result<()> {
+    let unknown = calls(&mut vm(json!({}))?, &Request::get("users"))?;
+    check(&unknown, &[&["get_property xds.cluster_name"]], &[], &[]);
+    Ok(())
+}
+
+#[test]
+fn a_sticky_client_without_a_cookie_gets_one() -> Result<()> {
+    let new = calls(&mut vm(json!({"sticky": {"cookie": "P"}}))?, &get())?;
+    let (cluster, pick) = PICK.split_at(1);
+    let cookie = ["get_property request.headers.cookie"];
+    let set_cookie = ["add_header_map_value response set-cookie"];
+    check(
+        &new,
+        &[cluster, &cookie, pick, &RETRIES],
+        &[&ANSWERED, &set_cookie],
+        &[],
+    );
+    Ok(())
+}
+
+#[test]
+fn a_sticky_client_comes_back() -> Result<()> {
+    let mut vm = vm(json!({"sticky": {"cookie": "P"}}))?;
+    let (cluster, pick) = PICK.split_at(1);
+    let read = "get_property request.headers.cookie";
+    let alone = Request {
+        headers: vec![("cookie", "P=b2")],
+        ..get()
+    };
+    let cookie = [read, "remove_header_map_value request cookie"];
+    let counted = ["increment_metric pointsman_picks_total;c=orders;r=sticky"];
+    let known = calls(&mut vm, &alone)?;
+    check(
+        &known,
+        &[cluster, &cookie, pick, &RETRIES, &counted],
+        &[&ANSWERED],
+        &[],
+    );
+
+    let beside_others = Request {
+        headers: vec![("cookie", "a=b; P=b2")],
+        ..get()
+    };
+    let cookie = [read, "replace_header_map_value request cookie"];
+    let known = calls(&mut vm, &beside_others)?;
+    check(
+        &known,
+        &[cluster, &cookie, pick, &RETRIES, &counted],
+        &[&ANSWERED],
+        &[],
+    );
+    Ok(())
+}
+
+#[test]
+fn a_request_beside_a_back_off() -> Result<()> {
+    let mut vm = vm(json!({"backoff": {"base": "1h", "max": "1h"}}))?;
+    vm.serve(&Request {
+        ending: Ending::ConnectFailed(0),
+        ..get()
+    })?;
+    ensure!(vm.host().shared_bytes() > 0, "nothing is gated");
+    let gated = calls(&mut vm, &get())?;
+    check(&gated, &[&PICK, &RETRIES], &[&ANSWERED], &[]);
+    ensure!(
+        stream::list(vm.host()).len() == 2,
+        "{:?}",
+        stream::list(vm.host())
+    );
+    Ok(())
+}
+
+#[test]
+fn a_request_of_a_checked_cluster() -> Result<()> {
+    let mut vm = vm(json!({}))?;
+    vm.tick(ROOT)?;
+    let post = vm.host().posts.pop().context("no post on the tick")?;
+    let key = pointsman_filter::base::hash::backend_key("b1", "10.0.0.1:80");
+    let answer = json!({
+        "version": {"epoch": "0000000000000001", "counter": 1, "revision": "0000000000000000"},
+        "full": true,
+        "clusters": [{"name": CLUSTER, "unhealthy": [format!("{key:016x}")], "healthy": []}],
+    });
+    let ours = "application/vnd.pointsman.exchange+json";
+    let headers = [(":status", "200"), ("content-type", ours)];
+    vm.post_answered(ROOT, post.token, &headers, answer.to_string().as_bytes())?;
+    let checked = calls(&mut vm, &get())?;
+    check(&checked, &[&PICK, &RETRIES], &[&ANSWERED], &[]);
+    ensure!(
+        stream::list(vm.host()).len() == 2,
+        "{:?}",
+        stream::list(vm.host())
+    );
+    Ok(())
+}
+
+#[test]
+fn a_request_that_is_refused() -> Result<()> {
+    let mut vm = vm(json!({"backends": [{"id": "b1", "address": "10.0.0.1:80"}]}))?;
+    vm.serve(&Request {
+        ending: Ending::ConnectFailed(1),
+        ..get()
+    })?;
+    let refused = calls(&mut vm, &get())?;
+    let answer = [
+        "increment_metric pointsman_refusals_total;c=orders;r=all_backing_off",
+        "get_header_map_value request x-request-id",
+        "send_local_response 503",
+    ];
+    check(&refused, &[&PICK[..4], &answer], &[], &[]);
+    Ok(())
+}
+
+#[test]
+fn a_request_with_a_body() -> Result<()> {
+    let post = Request {
+        has_body: true,
+        ..get()
+    };
+    let untimed = calls(&mut vm(json!({}))?, &post)?;
+    check(&untimed, &[&PICK, &RETRIES], &[&ANSWERED], &[]);
+
+    let time = ["get_current_time_nanoseconds"];
+    let mut timed = vm(json!({"loadBalancing": {"metric": "Latency"}}))?;
+    check(
+        &calls(&mut timed, &post)?,
+        &[&PICK, &RETRIES, &time],
+        &[&ANSWERED, &time],
+        &[],
+    );
+    Ok(())
+}
+
+#[test]
+fn a_request_that_fails_over() -> Result<()> {
+    let over = calls(
+        &mut vm(json!({}))?,
+        &Request {
+            ending: Ending::Served(1),
+            ..get()
+        },
+    )?;
+    let learnt = [
+        "get_property upstream.request_attempt_count",
+        "increment_metric pointsman_failed_attempts_total;c=orders;r=connect",
+    ];
+    check(
+        &over,
+        &[&PICK, &RETRIES],
+        &[&ANSWERED, &learnt, &BACK_OFF],
+        &[],
+    );
+    Ok(())
+}
+
+#[test]
+fn a_client_that_goes_away() -> Result<()> {
+    let gone = calls(
+        &mut vm(json!({}))?,
+        &Request {
+            ending: Ending::Gone,
+            ..get()
+        },
+    )?;
+    let asked = [
+        "get_property upstream.address",
+        "get_property upstream.request_attempt_count",
+    ];
+    check(&gone, &[&PICK, &RETRIES], &[], &[&asked]);
+    Ok(())
+}
