@@ -3,5 +3,6 @@
 
 /// The files of the folder `vm/`.
 mod vm {
+    mod budget;
     mod calls;
 }

@@ -1,5 +1,6 @@
 //! What the figures ought to be, and whether they are.
 
+use harness::artefacts::MODULE_BYTES_MAX;
 use serde_json::{Value, json};
 
 use crate::profile::Profile;
@@ -132,7 +133,7 @@ const TARGETS: &[Target] = &[
     Target {
         id: "wasm.bytes",
         path: "/wasm/bytes",
-        limit: Limit::AtMost(300_000.0),
+        limit: Limit::AtMost(MODULE_BYTES_MAX as f64),
         reason: "",
     },
 ];
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn a_target_is_met_missed_or_unknown() {
         let report = json!({
-            "wasm": {"bytes": 300_001},
+            "wasm": {"bytes": MODULE_BYTES_MAX + 1},
             "cpu": {
                 "lua": {"toNative": {"median": 1.2}},
                 "pointsman.PowerOfTwo.3": {"toNative": {"median": 1.1}},

@@ -83,6 +83,10 @@ pub fn envoy_version() -> Result<String> {
     Ok(VERSION.get_or_init(|| version.to_owned()).clone())
 }
 
+/// Most bytes of the filter's module: workers compile it at every start, and every proxy downloads
+/// it.
+pub const MODULE_BYTES_MAX: u64 = 400_000;
+
 /// The filter, `pointsman.wasm`.
 pub fn module() -> Result<PathBuf> {
     built("pointsman.wasm")
