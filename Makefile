@@ -70,7 +70,7 @@ test-wasm: tools-wasm ## test the routing core on wasm32 under Node
 	@$(FETCH) node wasm-bindgen >/dev/null
 	cargo test -p pointsman-filter --no-default-features --target $(WASM) --lib --tests --no-fail-fast
 
-test-vm: wasm ## test the module in an interpreter: host calls and costs
+test-vm: wasm ## test the module in an interpreter: host calls, costs, a hostile host
 	@export POINTSMAN_DIST="$(CURDIR)/$(DIST)" RECORD="$(RECORD)"; $(TESTS) --test vm
 
 # Without an API server its stories are skipped, and the summary says why; with KUBECONFIG they run there.

@@ -5,4 +5,5 @@
 mod vm {
     mod budget;
     mod calls;
+    mod hostile;
 }
