@@ -5,5 +5,6 @@
 mod vm {
     mod budget;
     mod calls;
+    mod growth;
     mod hostile;
 }

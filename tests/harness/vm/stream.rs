@@ -89,8 +89,13 @@ impl Vm {
 
     /// Serves a request from its arrival to its end. One that the module answers itself ends there.
     pub fn serve(&mut self, request: &Request<'_>) -> Result<Calls> {
+        self.serve_under(ROOT, request)
+    }
+
+    /// The same under another root.
+    pub fn serve_under(&mut self, root: i32, request: &Request<'_>) -> Result<Calls> {
         self.host().take_calls();
-        self.create_stream(STREAM, ROOT)?;
+        self.create_stream(STREAM, root)?;
         let goes_on = self.arrive(STREAM, request)?;
         if request.has_body && goes_on {
             self.request_body(STREAM, 100, false)?;
