@@ -1,9 +1,10 @@
 //! The shipped module in an interpreter, with a made-up host: every call of the module is seen, every
 //! answer can be another, and nothing depends on the machine.
 //!
-//! [`host`] is what the host knows and answers, [`function`] what a module can call, [`memory`] how
+//! [`host`] is what the host knows, `answer` what it answers, [`function`] what a module can call, [`memory`] how
 //! bytes cross over, [`stream`] the life of one request.
 
+mod answer;
 pub mod function;
 pub mod host;
 mod memory;
@@ -56,7 +57,7 @@ impl Program {
                     // The SDK imports more than is ever called.
                     let function = function.context("this host does not know it");
                     let status = function
-                        .and_then(|function| host::answer(&mut caller, function, arguments))
+                        .and_then(|function| answer::answer(&mut caller, function, arguments))
                         .map_err(|error| wasmi::Error::new(format!("{name}: {error:#}")))?;
                     if let Some(result) = results.first_mut() {
                         *result = Val::I32(status.cast_signed());

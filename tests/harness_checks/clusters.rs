@@ -1,9 +1,13 @@
 //! A cluster that is not the stories' own is left as it was found.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use harness::Kubernetes;
+use harness::{Kubernetes, eventually};
 use hyper::Method;
 use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(20);
 
 /// The status and the number of objects of a list.
 async fn list(kubernetes: &Kubernetes, path: &str) -> Result<(u16, usize)> {
@@ -40,8 +44,13 @@ async fn a_foreign_cluster_is_left_as_it_was_found() -> Result<()> {
     assert_eq!(list(&found, &slices).await?, (200, 0));
     assert_eq!(list(&found, &others).await?, (200, 1));
     drop(second);
+    eventually(SOON, "the kind to be gone", async || {
+        let seen = list(&found, &others).await?;
+        ensure!(seen == (404, 0), "{seen:?}");
+        Ok(())
+    })
+    .await?;
     // What was there before is still there.
-    assert_eq!(list(&found, &others).await?, (404, 0));
     assert_eq!(list(&found, &slices).await?, (200, 0));
     Ok(())
 }

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use wasmi::{Caller, Val};
 
 use super::function::Function;
-use super::memory::{hand_over, read, read_text, write};
 
 /// The host's word for: done.
 pub const OK: u32 = 0;
@@ -23,12 +21,12 @@ const NOW_NS: u64 = 1_800_000_000_000_000_000;
 const CALLS_MAX: usize = 20_000;
 
 /// The host's numbers of header maps.
-const REQUEST_HEADERS: i32 = 0;
-const RESPONSE_HEADERS: i32 = 2;
-const POST_HEADERS: i32 = 6;
+pub(super) const REQUEST_HEADERS: i32 = 0;
+pub(super) const RESPONSE_HEADERS: i32 = 2;
+pub(super) const POST_HEADERS: i32 = 6;
 /// The host's numbers of buffers.
-const POST_BODY: i32 = 4;
-const CONFIGURATION: i32 = 7;
+pub(super) const POST_BODY: i32 = 4;
+pub(super) const CONFIGURATION: i32 = 7;
 
 /// Header or property values by name.
 pub type Values = BTreeMap<String, Vec<u8>>;
@@ -108,7 +106,7 @@ pub struct Host {
     pub offences: Vec<String>,
     /// Comes between.
     pub interference: Option<Box<dyn Interference>>,
-    phase: Phase,
+    pub(super) phase: Phase,
     calls_in_phase: usize,
     versions: u32,
     tokens: u32,
@@ -180,7 +178,7 @@ impl Host {
         self.calls_in_phase = 0;
     }
 
-    fn note(&mut self, function: Function, subject: &str) -> Result<()> {
+    pub(super) fn note(&mut self, function: Function, subject: &str) -> Result<()> {
         self.calls_in_phase += 1;
         if self.calls_in_phase > CALLS_MAX {
             bail!("more than {CALLS_MAX} calls in one callback");
@@ -197,14 +195,14 @@ impl Host {
         Ok(())
     }
 
-    fn offence(&mut self, what: impl Into<String>) -> u32 {
+    pub(super) fn offence(&mut self, what: impl Into<String>) -> u32 {
         let what: String = what.into();
         self.offences.push(format!("{:?}: {what}", self.phase));
         BAD_ARGUMENT
     }
 
     /// A map of headers; `None` while there is none.
-    fn headers(&mut self, map: i32) -> Option<&mut Values> {
+    pub(super) fn headers(&mut self, map: i32) -> Option<&mut Values> {
         match (map, self.phase) {
             (REQUEST_HEADERS, Phase::RequestHeaders) => Some(&mut self.request_headers),
             (RESPONSE_HEADERS, Phase::ResponseHeaders) => Some(&mut self.response_headers),
@@ -215,7 +213,13 @@ impl Host {
         }
     }
 
-    fn set_header(&mut self, map: i32, name: &str, value: Option<Vec<u8>>, adds: bool) -> u32 {
+    pub(super) fn set_header(
+        &mut self,
+        map: i32,
+        name: &str,
+        value: Option<Vec<u8>>,
+        adds: bool,
+    ) -> u32 {
         let fits = |byte: &u8| !matches!(byte, b'\r' | b'\n' | b'\0');
         if !name.bytes().all(|byte| fits(&byte)) || !value.iter().flatten().all(fits) {
             return self.offence(format!("the header {name:?} is set to {value:?}"));
@@ -237,7 +241,7 @@ impl Host {
         OK
     }
 
-    fn set_shared(&mut self, key: &str, value: Vec<u8>, asked: u32) -> u32 {
+    pub(super) fn set_shared(&mut self, key: &str, value: Vec<u8>, asked: u32) -> u32 {
         // On a key that is not there every version fits.
         let version = self.shared.get(key).map(|(_, version)| *version);
         if version.is_some_and(|version| asked != 0 && asked != version) {
@@ -247,7 +251,7 @@ impl Host {
         OK
     }
 
-    fn change_metric(&mut self, id: i32, change: impl FnOnce(u64) -> u64) -> u32 {
+    pub(super) fn change_metric(&mut self, id: i32, change: impl FnOnce(u64) -> u64) -> u32 {
         let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(1));
         match index.and_then(|index| self.metrics.get_mut(index)) {
             Some((_, value)) => {
@@ -261,7 +265,7 @@ impl Host {
         }
     }
 
-    fn answer_locally(&mut self, status: u32) -> u32 {
+    pub(super) fn answer_locally(&mut self, status: u32) -> u32 {
         if self.phase != Phase::RequestHeaders || self.local_answer.is_some() {
             return self.offence("a local answer");
         }
@@ -269,7 +273,7 @@ impl Host {
         OK
     }
 
-    fn post(&mut self, body: Vec<u8>) -> Option<u32> {
+    pub(super) fn post(&mut self, body: Vec<u8>) -> Option<u32> {
         if !matches!(self.phase, Phase::Tick | Phase::PostAnswered { .. }) {
             self.offence("a post");
             return None;
@@ -279,197 +283,4 @@ impl Host {
         self.posts.push(Post { token, body });
         Some(token)
     }
-}
-
-/// Answers one call of the module.
-pub fn answer(caller: &mut Caller<'_, Host>, function: Function, given: &[Val]) -> Result<u32> {
-    let subject = subject(caller, function, given)?;
-    let host = caller.data_mut();
-    host.note(function, &subject)?;
-    if let Some(mut interference) = host.interference.take() {
-        let status = interference.before(function, &subject, host);
-        host.interference = Some(interference);
-        if let Some(status) = status {
-            return Ok(status);
-        }
-    }
-    let argument = |index: usize| given.get(index).and_then(Val::i32).unwrap_or(0);
-    let number = |index: usize| given.get(index).and_then(Val::i64).unwrap_or(0);
-    match function {
-        Function::Log => {
-            let line = read_text(caller, argument(1), argument(2))?;
-            caller.data_mut().log.push((argument(0), line));
-            Ok(OK)
-        }
-        Function::Time => {
-            let now_ns = caller.data().now_ns;
-            write(caller, argument(0), &now_ns.to_le_bytes())?;
-            Ok(OK)
-        }
-        Function::TickPeriod | Function::EffectiveContext => Ok(OK),
-        Function::Buffer => {
-            let host = caller.data_mut();
-            let bytes = match (argument(0), host.phase) {
-                (CONFIGURATION, Phase::Configure) => host.configuration.clone(),
-                (POST_BODY, Phase::PostAnswered { has_headers: true }) => host.post_body.clone(),
-                _ => {
-                    host.offence(subject);
-                    return Ok(NOT_FOUND);
-                }
-            };
-            let most = argument(2).cast_unsigned() as usize;
-            let bytes = bytes.get(..most.min(bytes.len())).unwrap_or(&[]);
-            hand_over(caller, bytes, argument(3), argument(4))?;
-            Ok(OK)
-        }
-        Function::Property => match caller.data().properties.get(&subject).cloned() {
-            Some(value) => {
-                hand_over(caller, &value, argument(2), argument(3))?;
-                Ok(OK)
-            }
-            None => Ok(NOT_FOUND),
-        },
-        Function::Headers | Function::Header => get_header(caller, function, &argument),
-        Function::ReplaceHeader | Function::AddHeader => {
-            let name = read_text(caller, argument(1), argument(2))?;
-            let value = Some(read(caller, argument(3), argument(4))?);
-            let adds = function == Function::AddHeader;
-            Ok(caller
-                .data_mut()
-                .set_header(argument(0), &name, value, adds))
-        }
-        Function::RemoveHeader => {
-            let name = read_text(caller, argument(1), argument(2))?;
-            Ok(caller
-                .data_mut()
-                .set_header(argument(0), &name, None, false))
-        }
-        Function::Shared => {
-            let Some((value, version)) = caller.data().shared.get(&subject).cloned() else {
-                return Ok(NOT_FOUND);
-            };
-            write(caller, argument(4), &version.to_le_bytes())?;
-            hand_over(caller, &value, argument(2), argument(3))?;
-            Ok(OK)
-        }
-        Function::SetShared => {
-            let value = read(caller, argument(2), argument(3))?;
-            let asked = argument(4).cast_unsigned();
-            Ok(caller.data_mut().set_shared(&subject, value, asked))
-        }
-        Function::DefineMetric => {
-            let metrics = &mut caller.data_mut().metrics;
-            metrics.push((subject, 0));
-            let id = u32::try_from(metrics.len())?;
-            write(caller, argument(3), &id.to_le_bytes())?;
-            Ok(OK)
-        }
-        Function::IncrementMetric => {
-            let offset = u64::try_from(number(1)).unwrap_or(0);
-            let host = caller.data_mut();
-            if offset == 0 {
-                return Ok(host.offence(format!("{subject} goes up by {}", number(1))));
-            }
-            Ok(host.change_metric(argument(0), |value| value.wrapping_add(offset)))
-        }
-        Function::RecordMetric => {
-            let value = number(1).cast_unsigned();
-            Ok(caller.data_mut().change_metric(argument(0), |_| value))
-        }
-        Function::Answer => Ok(caller
-            .data_mut()
-            .answer_locally(argument(0).cast_unsigned())),
-        Function::Post => {
-            let body = read(caller, argument(4), argument(5))?;
-            let Some(token) = caller.data_mut().post(body) else {
-                return Ok(BAD_ARGUMENT);
-            };
-            write(caller, argument(9), &token.to_le_bytes())?;
-            Ok(OK)
-        }
-    }
-}
-
-fn get_header(
-    caller: &mut Caller<'_, Host>,
-    function: Function,
-    argument: &impl Fn(usize) -> i32,
-) -> Result<u32> {
-    let map = argument(0);
-    let Some(headers) = caller.data_mut().headers(map) else {
-        return Ok(caller.data_mut().offence(format!("headers {map} are read")));
-    };
-    if function == Function::Headers {
-        let bytes = pairs(headers)?;
-        hand_over(caller, &bytes, argument(1), argument(2))?;
-        return Ok(OK);
-    }
-    let headers = headers.clone();
-    let name = read_text(caller, argument(1), argument(2))?;
-    match headers.get(&name) {
-        Some(value) => {
-            hand_over(caller, value, argument(3), argument(4))?;
-            Ok(OK)
-        }
-        None => Ok(NOT_FOUND),
-    }
-}
-
-/// What a call is about.
-fn subject(caller: &mut Caller<'_, Host>, function: Function, given: &[Val]) -> Result<String> {
-    let argument = |index: usize| given.get(index).and_then(Val::i32).unwrap_or(0);
-    let text =
-        |caller: &Caller<'_, Host>, at: usize| read_text(caller, argument(at), argument(at + 1));
-    Ok(match function {
-        Function::Time | Function::TickPeriod | Function::EffectiveContext => String::new(),
-        Function::Log => {
-            let line = text(caller, 1)?;
-            line.split(' ').next().unwrap_or("").to_owned()
-        }
-        Function::Buffer => match argument(0) {
-            CONFIGURATION => "configuration".to_owned(),
-            POST_BODY => "body of a post's answer".to_owned(),
-            other => format!("buffer {other}"),
-        },
-        Function::Property => text(caller, 0)?.replace('\0', "."),
-        Function::Headers => map_name(argument(0)),
-        Function::Header
-        | Function::ReplaceHeader
-        | Function::RemoveHeader
-        | Function::AddHeader => format!("{} {}", map_name(argument(0)), text(caller, 1)?),
-        Function::Shared | Function::SetShared | Function::Post => text(caller, 0)?,
-        Function::DefineMetric => text(caller, 1)?,
-        Function::IncrementMetric | Function::RecordMetric => {
-            let index = usize::try_from(argument(0)).unwrap_or(0).wrapping_sub(1);
-            let metric = caller.data().metrics.get(index);
-            metric.map_or_else(|| "unknown".to_owned(), |(name, _)| name.clone())
-        }
-        Function::Answer => argument(0).to_string(),
-    })
-}
-
-fn map_name(map: i32) -> String {
-    match map {
-        REQUEST_HEADERS => "request".to_owned(),
-        RESPONSE_HEADERS => "response".to_owned(),
-        POST_HEADERS => "post's answer".to_owned(),
-        other => format!("map {other}"),
-    }
-}
-
-/// A map as the host writes it: how many, the sizes of each name and value, then each with a NUL.
-fn pairs(headers: &Values) -> Result<Vec<u8>> {
-    let mut bytes = u32::try_from(headers.len())?.to_le_bytes().to_vec();
-    for (name, value) in headers {
-        for size in [name.len(), value.len()] {
-            bytes.extend(u32::try_from(size)?.to_le_bytes());
-        }
-    }
-    for (name, value) in headers {
-        for text in [name.as_bytes(), value] {
-            bytes.extend(text);
-            bytes.push(0);
-        }
-    }
-    Ok(bytes)
 }
