@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help build wasm binary test-modules check tools-wasm test test-tools test-unit test-wasm \
-	test-vm test-e2e test-compose test-fresh images compose-demo noop-module demo bench clean
+	test-vm test-e2e test-matrix test-compose test-fresh images compose-demo noop-module demo bench clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := target/dist
@@ -82,8 +82,18 @@ test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API s
 	[ -n "$$KUBECONFIG" ] || kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
 	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool" PROMETHEUS="$$prometheus"; \
 	export KUBERNETES="$$kubernetes" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
-	set -x; $(TESTS) --test e2e -- --skip alone:: && failed=0 || failed=1; \
-	$(TESTS) --test e2e -- alone:: --test-threads=1 && exit $$failed
+	set -x; $(TESTS) --test e2e -- $(STORIES) --skip alone:: && failed=0 || failed=1; \
+	$(TESTS) --test e2e -- $(or $(ALONE),alone::) --test-threads=1 && exit $$failed
+
+# What depends on Envoy; not part of `make test`.
+ROUTING := attempts:: backoffs:: bootstraps:: exchange:: failover:: fed:: hostile:: policies:: \
+	steering:: sticky:: streams:: tiers:: workers::
+test-matrix: ## run the routing stories on Envoy 1.37, 1.39 and 1.40, one after the other
+	@failed=; for release in envoy-1.37 envoy-1.39 envoy; do \
+		envoy=$$($(FETCH) $$release) || exit 1; \
+		ENVOY="$$envoy" $(MAKE) --no-print-directory test-e2e STORIES="$(ROUTING)" \
+			ALONE="alone::route_policies alone::traps" || failed="$$failed $$release"; \
+	done; echo "test-matrix: failed on:$${failed:- none}"; [ -z "$$failed" ]
 
 test-compose: ## run the images and envoy/docker-compose.yaml on this machine's Docker engine
 	@$(PYTHON) tests/tools/compose_stories.py

@@ -5,5 +5,6 @@ mod endurance;
 mod exchange;
 mod flips;
 mod restarts;
+mod route_policies;
 mod slow_backends;
 mod traps;

@@ -23,12 +23,9 @@ fn eager() -> Value {
 pub fn h2(bootstrap: Bootstrap) -> Bootstrap {
     let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     bootstrap.edit(|root| {
-        root["static_resources"]["clusters"][0]["typed_extension_protocol_options"] = json!({
-            options: {
-                "@type": format!("type.googleapis.com/{options}"),
-                "explicit_http_config": {"http2_protocol_options": {}},
-            },
-        });
+        let cluster = &mut root["static_resources"]["clusters"][0];
+        cluster["typed_extension_protocol_options"][options]["explicit_http_config"] =
+            json!({"http2_protocol_options": {}});
     })
 }
 

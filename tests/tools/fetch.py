@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Fetches what building and testing needs and prints the path of each on stdout.
 
-    python3 tests/tools/fetch.py envoy|kubernetes|node|wasm-bindgen|wasm-target...
+    python3 tests/tools/fetch.py envoy|envoy-1.37|envoy-1.39|kubernetes|node|wasm-bindgen|wasm-target...
 
 Everything goes into the project's ignored folder .tools (or POINTSMAN_TOOLS) and is fetched once.
 """
 
 import argparse
+import functools
 import sys
 
 import envoy
@@ -17,6 +18,7 @@ from toolbox import FetchError, say
 
 TOOLS = {
     "envoy": envoy.fetch,
+    **{f"envoy-{minor}": functools.partial(envoy.fetch_older, minor) for minor in envoy.OLDER},
     "kubernetes": kubernetes.fetch,
     "node": node.fetch,
     "wasm-bindgen": rust.wasm_bindgen,

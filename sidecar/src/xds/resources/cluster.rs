@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::override_host::v3 as lb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
@@ -11,7 +12,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::envoy::r#type::metadata::v3 as metadata;
 use envoy_types::pb::envoy::r#type::v3::Percent;
-use envoy_types::pb::google::protobuf::{Any, Duration};
+use envoy_types::pb::google::protobuf::{Any, Duration, UInt32Value};
 use envoy_types::util::pack_any;
 use pointsman_filter::config::{ClusterConfig, Tls};
 
@@ -126,27 +127,45 @@ fn circuit_breakers() -> cds::CircuitBreakers {
     }
 }
 
-/// HTTP/1.1 is Envoy's default and needs no word.
+/// The protocol, and a retry policy that is the same for every cluster.
 fn protocol(http2: bool) -> HashMap<String, Any> {
     use http::http_protocol_options as options;
-    if !http2 {
-        return HashMap::new();
-    }
+    use options::explicit_http_config::ProtocolConfig;
+    let protocol = match http2 {
+        true => ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()),
+        false => ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default()),
+    };
     let explicit = options::ExplicitHttpConfig {
-        protocol_config: Some(
-            options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
-                core::Http2ProtocolOptions::default(),
-            ),
-        ),
+        protocol_config: Some(protocol),
     };
     let message = http::HttpProtocolOptions {
         upstream_protocol_options: Some(options::UpstreamProtocolOptions::ExplicitHttpConfig(
             explicit,
         )),
+        retry_policy: Some(only_the_filter_retries()),
         ..Default::default()
     };
     let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     HashMap::from([(name.to_owned(), pack_any(message))])
+}
+
+/// Replaces the route's policy as a whole, so that a route has no say in retries: how often and on
+/// what comes with each request, in the filter's headers. What is left to say here is how long Envoy
+/// waits between two attempts. Envoy reads this field since 1.37.
+fn only_the_filter_retries() -> route::RetryPolicy {
+    let milliseconds = |number| Duration {
+        seconds: 0,
+        nanos: number * 1_000_000,
+    };
+    route::RetryPolicy {
+        retry_on: String::new(),
+        num_retries: Some(UInt32Value { value: 0 }),
+        retry_back_off: Some(route::retry_policy::RetryBackOff {
+            base_interval: Some(milliseconds(2)),
+            max_interval: Some(milliseconds(20)),
+        }),
+        ..Default::default()
+    }
 }
 
 fn secured(config: &Tls, http2: bool) -> core::TransportSocket {

@@ -4,9 +4,10 @@ use envoy_types::pb::envoy::config::core::v3::{HealthStatus, TypedExtensionConfi
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy;
 use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
-use envoy_types::pb::google::protobuf::StringValue;
+use envoy_types::pb::google::protobuf::{Any, Duration, StringValue};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -116,7 +117,6 @@ fn a_cluster_that_only_has_a_name_is_whole() {
     assert_eq!(message.name, "a");
     assert!(message.ignore_health_on_host_removal);
     assert!(message.transport_socket.is_none());
-    assert!(message.typed_extension_protocol_options.is_empty());
     let thresholds = &message.circuit_breakers.unwrap().thresholds;
     assert_eq!(thresholds.len(), 2, "routes of either priority");
     let floor = |t: &envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds| {
@@ -124,6 +124,38 @@ fn a_cluster_that_only_has_a_name_is_whole() {
     };
     assert!(thresholds.iter().all(|t| floor(t) >= 100_000));
     assert!(text.contains("envoy.load_balancing_policies.override_host"));
+}
+
+/// Whatever the document says of retries, and whichever protocol its backends speak.
+#[test]
+fn every_cluster_has_the_same_retry_policy_which_voids_the_routes() {
+    let options = |value: Value| {
+        let message = cluster::cluster(&document(value));
+        let options: Vec<&Any> = message.typed_extension_protocol_options.values().collect();
+        let [options] = options[..] else {
+            panic!("{options:?}")
+        };
+        HttpProtocolOptions::decode(&options.value[..]).unwrap()
+    };
+    let plain = options(json!({"name": "a"}));
+    let policy = plain.retry_policy.clone().unwrap();
+    assert_eq!(
+        (policy.retry_on.as_str(), policy.num_retries.unwrap().value),
+        ("", 0)
+    );
+    let wait = policy.retry_back_off.unwrap();
+    let milliseconds = |wait: Option<Duration>| wait.unwrap().nanos / 1_000_000;
+    let (base, max) = (wait.base_interval, wait.max_interval);
+    assert_eq!((milliseconds(base), milliseconds(max)), (2, 20));
+
+    let attempts = options(json!({"name": "a", "retry": {"attempts": 7, "on": ["ServerError"]}}));
+    assert_eq!(attempts, plain, "retries never move a cluster");
+    let h2 = options(json!({"name": "a", "http2": true}));
+    assert_eq!(h2.retry_policy, plain.retry_policy);
+    assert_ne!(
+        h2.upstream_protocol_options,
+        plain.upstream_protocol_options
+    );
 }
 
 #[test]
