@@ -91,23 +91,25 @@ impl<'a> Candidates<'a> {
         Candidates { taken, ..*self }
     }
 
-    /// An endpoint by chance: places are drawn until one may be picked, for a while. Then all are
-    /// looked at once: the k-th that may be picked replaces the choice with its share of all so far.
+    /// An endpoint by chance, but for `beside`, which was drawn before: places are drawn until one
+    /// may be picked, for a while. Then all are looked at once: the k-th that may be picked replaces
+    /// the choice with its share of all so far.
     pub fn draw(
         &self,
+        beside: Option<u32>,
         rng: &mut SplitMix64,
         place: impl Fn(&mut SplitMix64) -> u32,
         share: impl Fn(u32) -> u32,
     ) -> Option<u32> {
         for _ in 0..DRAWS_MAX {
             let endpoint = self.pool.at(place(rng))?;
-            if self.is_eligible(endpoint) {
+            if Some(endpoint) != beside && self.is_eligible(endpoint) {
                 return Some(endpoint);
             }
         }
         let mut chosen = None;
         let mut sum: u64 = 0;
-        for endpoint in self.eligible() {
+        for endpoint in self.eligible().filter(|e| Some(*e) != beside) {
             let share = u64::from(share(endpoint));
             sum = sum.saturating_add(share);
             if rng.between(1, sum) <= share {

@@ -13,6 +13,13 @@ pub struct List {
 }
 
 impl List {
+    /// A list of one.
+    pub fn of(endpoint: u32) -> Self {
+        let mut list = List::default();
+        list.push(endpoint);
+        list
+    }
+
     /// The entries in order.
     pub fn entries(&self) -> &[u32] {
         self.entries

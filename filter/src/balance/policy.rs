@@ -44,10 +44,7 @@ pub fn extend(list: &mut List, candidates: &Candidates<'_>, rng: &mut SplitMix64
         return;
     }
     if matches!(candidates.pool.table(), Table::PowerOfTwo) {
-        let taken = *list;
-        if power_of_two::extend(list, &candidates.without(taken.entries()), rng) {
-            return;
-        }
+        return power_of_two::extend(list, candidates, rng);
     }
     while list.len() < attempts {
         let taken = *list;

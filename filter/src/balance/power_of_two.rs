@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use super::candidates::{Candidates, compare};
-use super::list::{LIST_MAX, List};
+use super::list::List;
 use super::turn::Pick;
 use crate::base::random::SplitMix64;
 
@@ -20,23 +20,32 @@ pub fn pick(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
     Some(Pick::of(better(candidates, pair, rng)))
 }
 
-/// Adds the next best of a small pool until the list is as long as the cluster has attempts;
-/// `false` for a larger pool. Its eligible ones are looked up once for all.
-pub fn extend(list: &mut List, candidates: &Candidates<'_>, rng: &mut SplitMix64) -> bool {
-    let Some(mut small) = SmallPool::of(candidates) else {
-        return false;
-    };
-    while list.len() < candidates.cluster.retry.attempts
-        && let Some(pair) = small.two_distinct(rng)
-    {
-        let next = better(candidates, pair, rng);
-        small.remove(next);
-        list.push(next);
+/// Adds the next best until the list is as long as the cluster has attempts. Those of a small pool
+/// that may be picked are looked up once for all.
+pub fn extend(list: &mut List, candidates: &Candidates<'_>, rng: &mut SplitMix64) {
+    let attempts = candidates.cluster.retry.attempts;
+    let taken = *list;
+    if let Some(mut small) = SmallPool::of(&candidates.without(taken.entries())) {
+        while list.len() < attempts
+            && let Some(pair) = small.two_distinct(rng)
+        {
+            let next = better(candidates, pair, rng);
+            small.remove(next);
+            list.push(next);
+        }
+        return;
     }
-    true
+    while list.len() < attempts {
+        let taken = *list;
+        let Some(pair) = two_drawn(&candidates.without(taken.entries()), rng) else {
+            return;
+        };
+        list.push(better(candidates, pair, rng));
+    }
 }
 
 /// The better of two; the only one of one.
+#[inline]
 fn better(candidates: &Candidates<'_>, (first, second): Pair, rng: &mut SplitMix64) -> u32 {
     let Some(second) = second else {
         return first;
@@ -60,22 +69,17 @@ fn two_distinct(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pai
         let (first, second) = two_below(len, rng);
         return Some((candidates.pool.at(first)?, candidates.pool.at(second)));
     }
-    if let Some(small) = SmallPool::of(candidates) {
-        return small.two_distinct(rng);
+    match SmallPool::of(candidates) {
+        Some(small) => small.two_distinct(rng),
+        None => two_drawn(candidates, rng),
     }
-    let first = evenly(candidates, rng)?;
-    let mut taken = [first; LIST_MAX];
-    let end = candidates.taken.len().min(LIST_MAX.saturating_sub(1));
-    if let (Some(into), Some(from)) = (taken.get_mut(..end), candidates.taken.get(..end)) {
-        into.copy_from_slice(from);
-    }
-    let taken = taken.get(..end.saturating_add(1)).unwrap_or_default();
-    Some((first, evenly(&candidates.without(taken), rng)))
 }
 
-fn evenly(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<u32> {
+fn two_drawn(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pair> {
     let len = candidates.pool.len();
-    candidates.draw(rng, |rng| rng.below(len), |_| 1)
+    let mut draw = |beside| candidates.draw(beside, rng, |rng| rng.below(len), |_| 1);
+    let first = draw(None)?;
+    Some((first, draw(Some(first))))
 }
 
 /// Those of a small pool that may be picked.

@@ -10,5 +10,5 @@ pub fn pick(aliases: &Aliases, candidates: &Candidates<'_>, rng: &mut SplitMix64
     let len = candidates.pool.len();
     let place = |rng: &mut SplitMix64| aliases.draw(len, rng);
     let weight = |endpoint| candidates.weight(endpoint);
-    candidates.draw(rng, place, weight).map(Pick::of)
+    candidates.draw(None, rng, place, weight).map(Pick::of)
 }

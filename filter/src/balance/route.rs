@@ -80,6 +80,10 @@ impl Plan {
     /// Takes the turn for good. A decision alone moves nothing: it is committed once, after
     /// everything else was granted. `facts` are those that it was made of.
     pub fn commit(&self, facts: &Facts<'_>) {
+        // Most policies keep no books.
+        if self.turn == Turn::None {
+            return;
+        }
         let first = self.list.first();
         let pool = first.and_then(|first| facts.pool_of(first, self.reason));
         if let (Some(endpoint), Some(pool)) = (first, pool) {
@@ -226,9 +230,29 @@ fn forward(
     sticky_lost: bool,
     rng: &mut SplitMix64,
 ) -> Decision {
+    let mut list = List::of(first.endpoint);
+    let retries = facts.cluster.retry.attempts > 1;
+    if retries {
+        add_retries(&mut list, facts, first, reason, rng);
+    }
+    Decision::Forward(Plan {
+        alone: retries && list.len() == 1,
+        list,
+        reason,
+        sticky_lost,
+        turn: first.turn,
+    })
+}
+
+/// Adds whom the request is sent to when the first fails.
+fn add_retries(
+    list: &mut List,
+    facts: &Facts<'_>,
+    first: Pick,
+    reason: PickReason,
+    rng: &mut SplitMix64,
+) {
     let cluster = facts.cluster;
-    let mut list = List::default();
-    list.push(first.endpoint);
     let (tiers, admit) = match reason {
         PickReason::FailOpen => (std::slice::from_ref(&cluster.all), Admit::FailOpen),
         _ => (&cluster.tiers[..], Admit::Ready),
@@ -238,7 +262,11 @@ fn forward(
     let weightless = cluster
         .endpoint(first.endpoint)
         .is_some_and(|endpoint| endpoint.weight == 0);
-    let own = facts.pool_of(first.endpoint, reason);
+    // Where the first takes a turn, its own pool is looked at as it will be then.
+    let own = match first.turn {
+        Turn::None => None,
+        _ => facts.pool_of(first.endpoint, reason),
+    };
     let mut extend = |list: &mut List, pool| {
         let mut candidates = facts.candidates(pool, admit);
         if own.is_some_and(|own| std::ptr::eq(own, pool)) {
@@ -248,19 +276,14 @@ fn forward(
     };
     for tier in tiers {
         let before = list.len();
-        extend(&mut list, &tier.weighted);
+        extend(list, &tier.weighted);
         if weightless && list.len() == before {
-            extend(&mut list, &tier.weightless);
+            extend(list, &tier.weightless);
+        }
+        if list.len() >= cluster.retry.attempts {
+            break;
         }
     }
-    let alone = list.len() == 1 && cluster.retry.attempts > 1;
-    Decision::Forward(Plan {
-        list,
-        reason,
-        sticky_lost,
-        alone,
-        turn: first.turn,
-    })
 }
 
 fn refuse(facts: &Facts<'_>) -> Decision {
