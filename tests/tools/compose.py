@@ -1,9 +1,8 @@
-"""Docker Compose, old and new, over envoy/docker-compose.yaml; and what runs by it."""
+"""Docker Compose over envoy/docker-compose.yaml, and what runs by it."""
 
 import dataclasses
 import json
 import re
-import shutil
 import subprocess
 import time
 import typing
@@ -26,29 +25,22 @@ DEADLINE_S = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """One Compose: the words that call it, its version, and the builder that it uses."""
+    """The words that call it, and its version."""
 
     command: tuple[str, ...]
     version: str
-    builder: str
 
-    @property
-    def major(self) -> str:
-        """`1` or `2`."""
-        return self.version.partition(".")[0]
-
-
-def old() -> Compose:
-    """Compose 1, a program of its own; it builds by the engine's own builder."""
-    found = shutil.which("docker-compose")
-    version = _version((found,)) if found else None
-    if not found or not version or not version.startswith("1."):
-        raise FetchError("there is no docker-compose 1.x here (Debian 12 has one)")
-    return Compose((found,), version, "the engine's own builder")
+    def build(self, image: str, target: str) -> None:
+        """Builds one target of our Dockerfile: Compose has BuildKit also where `docker build` has not."""
+        service = {"image": image, "build": {
+            "context": str(PROJECT), "dockerfile": "envoy/Dockerfile", "target": target,
+        }}
+        file = json.dumps({"name": image, "services": {target: service}})
+        docker.run(*self.command, "--file", "-", "build", source=file)
 
 
-def new() -> Compose:
-    """Compose 2 or later: this machine's plugin, else Debian sid's; it builds by BuildKit."""
+def find() -> Compose:
+    """This machine's plugin, else Debian sid's."""
     command: tuple[str, ...] = ("docker", "compose")
     version = _version(command)
     if not version:
@@ -56,7 +48,7 @@ def new() -> Compose:
         version = _version(command)
     if not version:
         raise FetchError(f"{command[0]} does not say its version")
-    return Compose(command, version, "BuildKit")
+    return Compose(command, version)
 
 
 def _version(command: tuple[str, ...]) -> str | None:
@@ -74,14 +66,11 @@ class Project:
     def __init__(self, compose: Compose, name: str) -> None:
         self.compose = compose
         self.name = name
-        # Compose 1 asks the docker command to build, which would take BuildKit where it has it.
-        buildkit = "0" if compose.major == "1" else "1"
-        self.env = {"DOCKER_BUILDKIT": buildkit, "COMPOSE_DOCKER_CLI_BUILD": "1"}
 
     def call(self, *args: str) -> str:
         """Runs a command of Compose to its end."""
         start = [*self.compose.command, "--project-name", self.name, "--file", str(FILE)]
-        return docker.run(*start, *args, env=self.env)
+        return docker.run(*start, *args)
 
     def up(self, *args: str) -> None:
         """Builds and starts everything, and waits until it is well."""
@@ -95,8 +84,7 @@ class Project:
 
     def container(self, service: str) -> str:
         """The id of a service's container, also of one that has ended."""
-        found = self.call("ps", "--all", "--quiet", service).splitlines() \
-            if self.compose.major != "1" else self.call("ps", "--quiet", service).splitlines()
+        found = self.call("ps", "--all", "--quiet", service).splitlines()
         if len(found) != 1:
             raise DockerError(f"{service} has {len(found)} containers")
         return found[0]

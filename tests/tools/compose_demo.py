@@ -179,11 +179,7 @@ def main() -> int:
         if os.environ.get("STAND_INS"):
             compiled.lend(images)
             images.provide(stand_ins.ENVOY, stand_ins.REDIS)
-        try:
-            tool = compose.new()
-        except FetchError:
-            tool = compose.old()
-        project = Project(tool, NAME)
+        project = Project(compose.find(), NAME)
         tell(project)
         print("\nAll as it should be: not one request failed.")
     except (Unmet, DockerError, FetchError) as error:

@@ -3,9 +3,9 @@
 
     [REQUIRE=docker] python3 tests/tools/compose_stories.py
 
-With Compose 1 and the engine's own builder, then with Compose 2 and BuildKit. Public images that
-the engine lacks are replaced by stand-ins (stand_ins.py). Everything that was made is taken away
-at the end. Prints one line per story, in the words of `cargo test`, and what was counted.
+Public images that the engine lacks are replaced by stand-ins (stand_ins.py). Everything that was
+made is taken away at the end. Prints one line per story, in the words of `cargo test`, and what was
+counted.
 """
 
 import json
@@ -28,8 +28,6 @@ from toolbox import PROJECT, FetchError, say
 BACKENDS = ("orders-1", "orders-2", "orders-3")
 SIDECAR = "pointsman"
 IMAGES = (SIDECAR, "pointsman-envoy")
-BUILD_STAGE = "pointsman-build-stage"
-BUILD_LABEL = "dev.pointsman.stage=build"
 MODULE = "pointsman-module"
 OVERRIDES = "pointsman:override:orders"
 # Each image, what it stands on, and how much it may add: a program of 20 MB with its module and
@@ -42,11 +40,10 @@ SIZES = (
 
 
 class Stories:
-    """What is told of one Compose; each method is one story, and builds on those before it."""
+    """What is told of the file; each method is one story, and builds on those before it."""
 
     def __init__(self, tool: Compose) -> None:
-        self.tool = tool
-        self.project = Project(tool, f"pointsman-test-{os.getpid()}-{tool.major}")
+        self.project = Project(tool, f"pointsman-test-{os.getpid()}")
 
     def starts_from_a_clean_clone(self) -> str:
         """`up --build` is all; the seed has written the registry, both Envoys have it."""
@@ -54,11 +51,7 @@ class Stories:
         self.project.up()
         took_s = time.monotonic() - started
         self.expect_served()
-        # Only the engine's own builder makes an image for every step, each upon the one before.
-        parent = docker.run("docker", "image", "inspect", "--format", "{{.Parent}}", SIDECAR)
-        builder = "the engine's own builder" if parent.startswith("sha256:") else "BuildKit"
-        expect(builder == self.tool.builder, f"built by {builder}, not by {self.tool.builder}")
-        return f"up in {took_s:.0f} s, built by {builder}"
+        return f"up in {took_s:.0f} s"
 
     def expect_served(self) -> None:
         """Both Envoys are connected and run the newest revision on every worker."""
@@ -250,14 +243,13 @@ def expect_code(path: str, wanted: int) -> None:
     expect(code == wanted, f"{path}: {code} {text}")
 
 
-def images_are_small_and_need_no_user() -> str:
+def images_are_small_and_need_no_user(tool: Compose) -> str:
     """Any uid, a read-only root, a healthcheck of its own; the module's image is one layer."""
     docker.run("docker", "run", "--rm", "--read-only", "--user", "4711:0", "--cap-drop", "ALL",
                "pointsman", "--version")
     check = docker.run("docker", "inspect", "--format", "{{.Config.Healthcheck.Test}}", "pointsman")
     expect(check == "[CMD pointsman health]", check)
-    docker.run("docker", "build", "--file", str(PROJECT / "envoy/Dockerfile"), "--target",
-               "module", "--tag", MODULE, str(PROJECT), env={"DOCKER_BUILDKIT": "0"})
+    tool.build(MODULE, "module")
     layers = docker.run("docker", "inspect", "--format", "{{len .RootFS.Layers}}", MODULE)
     expect(layers == "1", f"{layers} layers")
     container = docker.run("docker", "create", MODULE, "none")
@@ -326,7 +318,7 @@ class Report:
 
 
 def tell_all(report: Report, tool: Compose) -> None:
-    """Every story with one Compose; when it does not start, none of the others can be told."""
+    """Every story; when the services do not start, none of the others can be told."""
     print(f"runs on Docker Compose {tool.version}", flush=True)
     stories = Stories(tool)
     names = [name for name, kind in vars(Stories).items()
@@ -334,22 +326,13 @@ def tell_all(report: Report, tool: Compose) -> None:
     try:
         for name in names:
             story = getattr(stories, name)
-            well = report.tell(f"compose_{tool.major}::{name}", story, stories.project)
+            well = report.tell(f"compose::{name}", story, stories.project)
             if not well and name == names[0]:
                 break
     finally:
         stories.project.down()
-
-
-def compile_only_once(images: stand_ins.Images) -> None:
-    """Lets the second builder's Rust image hold what the first has compiled.
-
-    The builders share no cache, and a second compilation of the same source would show nothing.
-    """
-    if stand_ins.is_stand_in(stand_ins.RUST):
-        docker.run("docker", "build", "--file", str(PROJECT / "envoy/Dockerfile"), "--target",
-                   "build", "--tag", BUILD_STAGE, str(PROJECT), env={"DOCKER_BUILDKIT": "0"})
-        images.move(stand_ins.RUST, BUILD_STAGE)
+    report.tell("compose::images_are_small_and_need_no_user",
+                lambda: images_are_small_and_need_no_user(tool), None)
 
 
 def main() -> int:
@@ -369,26 +352,12 @@ def main() -> int:
     try:
         compiled.lend(images)
         images.provide(stand_ins.ENVOY, stand_ins.REDIS)
-        first = True
-        for find in (compose.old, compose.new):
-            try:
-                tool = find()
-            except FetchError as error:
-                report.skip(f"compose_{find.__name__}", str(error))
-                continue
-            tell_all(report, tool)
-            if first:
-                report.tell("images_are_small_and_need_no_user",
-                            images_are_small_and_need_no_user, None)
-                compile_only_once(images)
-            first = False
+        tell_all(report, compose.find())
     except (DockerError, FetchError) as error:
         report.failed += 1
         print(f"  {error}\ntest compose ... FAILED", flush=True)
     finally:
         say("taking away what was made")
-        docker.remove_image(BUILD_STAGE)
-        docker.run("docker", "image", "prune", "--force", "--filter", f"label={BUILD_LABEL}")
         images.remove()
         for image in docker.nameless() - nameless:
             docker.remove_image(image)
