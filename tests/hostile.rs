@@ -9,7 +9,7 @@ use crate::scene::{CLUSTER, answered_by, backends};
 
 /// Sticky and by round robin: as much of the filter as possible looks at a request.
 fn settings() -> Value {
-    json!({"loadBalancing": {"policy": "RoundRobin"}, "sticky": {}})
+    json!({"loadBalancing": {"policy": "RoundRobin"}, "sticky": {"cookie": "POINTSMAN"}})
 }
 
 async fn envoy_of(document: &Value) -> Result<Envoy> {

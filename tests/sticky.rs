@@ -1,15 +1,20 @@
 //! A client stays with its backend by a cookie that the backend never sees.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::{Context, Result, ensure};
 use harness::client::{Response, get};
 use harness::registry::{backend, backup, cluster};
-use harness::{Client, Envoy, Upstream, eventually, raw};
+use harness::{Bootstrap, Client, Envoy, Upstream, eventually, raw};
 use serde_json::{Value, json};
 
 use crate::scene::{CLUSTER, DEADLINE, answered_by, backends, serve, shares, wait_for_figure};
 
 /// In turns, so that only a cookie can keep a client in one place.
-fn sticky(settings: Value) -> Value {
+fn sticky(mut settings: Value) -> Value {
+    if settings["cookie"].is_null() {
+        settings["cookie"] = "POINTSMAN".into();
+    }
     json!({
         "loadBalancing": {"policy": "RoundRobin"},
         "backoff": {"base": "30s", "max": "30s"},
@@ -66,6 +71,52 @@ async fn st_1_st_2_the_cookie_is_set_once_and_followed() -> Result<()> {
     wait_for_figure(&envoy, "picks_total", "sticky", 300).await
 }
 
+/// ST-1: two clusters behind one host, to which a browser sends both cookies: without names of their own
+/// each would overwrite the other's, and be set anew with every request.
+#[tokio::test]
+async fn st_1_two_sticky_clusters_behind_one_host_keep_their_cookies_apart() -> Result<()> {
+    let [a, b, c, d] = backends(["a", "b", "c", "d"])?;
+    let mut documents = [
+        cluster(CLUSTER, &[&a, &b], json!({})),
+        cluster("carts", &[&c, &d], json!({})),
+    ];
+    for document in &mut documents {
+        document["sticky"] = json!({});
+    }
+    let bootstrap = Bootstrap::fixed(&json!({"schema": 1, "clusters": documents}))?
+        .endpoints(CLUSTER, &[a.address(), b.address()])?
+        .endpoints("carts", &[c.address(), d.address()])?
+        .route("/carts", "carts")?;
+    let envoy = Envoy::start(bootstrap).await?;
+    let mut client = envoy.client();
+    let mut jar: BTreeMap<String, String> = BTreeMap::new();
+    let mut servers = BTreeSet::new();
+    for nth in 0..60 {
+        let mut request = get(["/", "/carts"][nth % 2]);
+        let cookies: Vec<String> = jar
+            .iter()
+            .map(|(name, it)| format!("{name}={it}"))
+            .collect();
+        if !cookies.is_empty() {
+            let cookies = cookies.join("; ").parse()?;
+            request.headers_mut().insert("cookie", cookies);
+        }
+        let response = client.send(request).await?;
+        servers.extend(response.backend().map(str::to_owned));
+        if let Some((name, value, _)) = set_cookie(&response) {
+            ensure!(nth < 2, "request {nth} got one more cookie, {name}");
+            jar.insert(name, value);
+        }
+    }
+    println!("ST-1: 60 GETs to two clusters: {jar:?} by {servers:?}");
+    assert_eq!((jar.len(), servers.len()), (2, 2));
+    ensure!(
+        jar.keys()
+            .all(|name| name.starts_with("POINTSMAN-") && name.len() == 16)
+    );
+    Ok(())
+}
+
 /// ST-3: the cookie's backend refuses the connection: another answers, and says that it did.
 #[tokio::test]
 async fn st_3_a_dead_backend_hands_its_clients_over() -> Result<()> {
@@ -106,6 +157,8 @@ async fn st_4_the_backend_sees_all_cookies_but_ours() -> Result<()> {
         ("POINTSMAN=a", None),
         ("x=1; POINTSMAN=a; y=\"2 3\"", Some("x=1; y=\"2 3\"")),
         ("POINTSMAN=a; z=%20;POINTSMAN=b", Some("z=%20")),
+        ("x=1;POINTSMAN=a;y=2", Some("x=1;y=2")),
+        ("q=\"x;POINTSMAN=a\"", Some("q=\"x;POINTSMAN=a\"")),
         (
             "XPOINTSMAN=a; pointsman=b",
             Some("XPOINTSMAN=a; pointsman=b"),

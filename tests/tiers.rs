@@ -252,7 +252,7 @@ async fn ensure_told_once(envoy: &Envoy, name: &str) -> Result<()> {
 async fn gt_1_drained_and_cordoned_backends_get_no_request() -> Result<()> {
     let [a, b, c] = backends(["a", "b", "c"])?;
     let mut settings = patient();
-    settings["sticky"] = json!({});
+    settings["sticky"] = json!({"cookie": "POINTSMAN"});
     let mut document = cluster(CLUSTER, &[&a, &b, &c], settings);
     document["backends"][1]["state"] = "Draining".into();
     document["backends"][2]["state"] = "Cordoned".into();

@@ -92,7 +92,7 @@ proptest! {
         let ready = |backup: bool| {
             known.values().any(|k| k.backup == backup && k.standing == Standing::Ready)
         };
-        let named = world.cookie().and_then(|value| world.config.backends.iter().find(|b| {
+        let named = world.cookies().iter().find_map(|value| world.config.backends.iter().find(|b| {
             let says = b.sticky_value().as_bytes() == value;
             says && b.state == State::Normal && world.standing(b) == Standing::Ready
         }));
@@ -108,7 +108,7 @@ proptest! {
                 };
                 prop_assert_eq!(plan.reason, reason);
                 prop_assert!(reason != PickReason::FailOpen || fails_open);
-                prop_assert_eq!(plan.sticky_lost, world.cookie().is_some() && named.is_none());
+                prop_assert_eq!(plan.sticky_lost, !world.cookies().is_empty() && named.is_none());
                 let first = built.cluster.endpoint(plan.list.first().unwrap()).unwrap();
                 if let Some(named) = named {
                     prop_assert_eq!(&*first.address, named.address.to_string());
@@ -215,7 +215,7 @@ proptest! {
         config.load_balancing.policy = Policy::RoundRobin;
         let places = weights.iter().enumerate();
         config.backends = places.map(|(i, w)| world::backend(i, i as u8 + 1, *w)).collect();
-        let world = World { config, gates: vec![], loads: vec![], cookie: None, seed: 0 };
+        let world = World { config, gates: vec![], loads: vec![], cookies: vec![], seed: 0 };
         let mut built = world.build();
         let mut picked = vec![0u16; weights.len()];
         for _ in 0..weights.iter().sum::<u16>() {

@@ -69,7 +69,7 @@ impl Table {
             let facts = Facts {
                 cluster: &self.cluster,
                 gates: &self.gates,
-                sticky: None,
+                cookies: &[],
                 now: NOW,
             };
             let decision = route(black_box(&facts), &mut self.rng);

@@ -20,8 +20,8 @@ pub struct Facts<'a> {
     pub cluster: &'a Cluster,
     /// What is held against its endpoints.
     pub gates: &'a GatesView,
-    /// What the client's sticky cookie says, in a sticky cluster.
-    pub sticky: Option<&'a [u8]>,
+    /// What the client's sticky cookies say, in a sticky cluster.
+    pub cookies: &'a [Vec<u8>],
     /// Wall clock.
     pub now: WallTime,
 }
@@ -133,8 +133,11 @@ pub enum Decision {
 /// Decides: the cookie's backend if it may be picked, else the policy's choice in the first tier
 /// that has one, else, where the cluster fails open, among the unhealthy.
 pub fn route(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
-    let sticky = facts.sticky.and_then(|value| sticky_endpoint(facts, value));
-    let sticky_lost = facts.sticky.is_some() && sticky.is_none();
+    let cookies = facts.cookies.iter();
+    let sticky = cookies
+        .clone()
+        .find_map(|value| sticky_endpoint(facts, value));
+    let sticky_lost = !facts.cookies.is_empty() && sticky.is_none();
     if let Some(endpoint) = sticky {
         let pick = Pick::of(endpoint);
         return forward(facts, pick, PickReason::Sticky, false, rng);
@@ -158,7 +161,7 @@ pub fn any_ready(cluster: &Cluster, gates: &GatesView, now: WallTime) -> bool {
     let facts = Facts {
         cluster,
         gates,
-        sticky: None,
+        cookies: &[],
         now,
     };
     let mut pools = cluster.all.pools().into_iter();

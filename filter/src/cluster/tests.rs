@@ -191,11 +191,11 @@ fn lookups_find_what_is_there_and_nothing_else() {
 fn st_1_the_cookie_is_set_only_when_it_says_something_new() {
     let drawing = Drawing::new("a b:says=x c@b:says=y d:draining").cookie("-");
     let set = |served: &str, said: Option<&'static str>| {
-        crate::stream::cookie::set_cookie(
-            &drawing.cluster,
-            drawing.endpoint(served),
-            said.map(str::as_bytes),
-        )
+        let cookies: Vec<Vec<u8>> = said
+            .map(|said| said.as_bytes().to_vec())
+            .into_iter()
+            .collect();
+        crate::stream::cookie::set_cookie(&drawing.cluster, drawing.endpoint(served), &cookies)
     };
     assert_eq!(
         set("a", None).unwrap(),
@@ -216,7 +216,7 @@ fn st_1_the_cookie_is_set_only_when_it_says_something_new() {
     );
     let plain = Drawing::new("a");
     assert_eq!(
-        crate::stream::cookie::set_cookie(&plain.cluster, 0, None),
+        crate::stream::cookie::set_cookie(&plain.cluster, 0, &[]),
         None,
         "ST-6"
     );
@@ -230,7 +230,7 @@ fn st_5_the_value_never_shows_an_address() {
     });
     let value = &drawing.cluster.backends[0].sticky_value;
     assert_eq!(value.len(), 8);
-    let line = crate::stream::cookie::set_cookie(&drawing.cluster, 0, None).unwrap();
+    let line = crate::stream::cookie::set_cookie(&drawing.cluster, 0, &[]).unwrap();
     assert!(line.starts_with(&format!("P={value}; ")) && !line.contains("10.0.0"));
 }
 

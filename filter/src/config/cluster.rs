@@ -129,7 +129,9 @@ impl ClusterConfig {
             name: name.unwrap_or("").to_owned(),
             load_balancing: part(&object, "loadBalancing", report, LoadBalancing::read)
                 .unwrap_or_default(),
-            sticky: part(&object, "sticky", report, Sticky::read),
+            sticky: part(&object, "sticky", report, |value, path, report| {
+                Sticky::read(value, name.unwrap_or(""), path, report)
+            }),
             health_check: part(&object, "healthCheck", report, HealthCheck::read),
             retry: part(&object, "retry", report, Retry::read).unwrap_or_default(),
             backoff: part(&object, "backoff", report, Backoff::read).unwrap_or_default(),

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::reader::{Object, Path, Report};
+use crate::base::hash;
 
 const COOKIE_NAME_MAX: usize = 64;
 const REFUSAL_BODY_MAX: usize = 4096;
@@ -110,13 +111,18 @@ pub struct Sticky {
 }
 
 impl Sticky {
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+    /// `cluster` is the name of the cluster that it is of.
+    pub(super) fn read(
+        value: &Value,
+        cluster: &str,
+        path: &Path<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
         let known = &["cookie", "httpOnly", "secure", "sameSite"];
         let object = Object::of(value, path, known, report)?;
-        let cookie = object
-            .text("cookie", COOKIE_NAME_MAX, report)
-            .unwrap_or("POINTSMAN");
-        if !is_token(cookie) {
+        let cookie = object.text("cookie", COOKIE_NAME_MAX, report);
+        let cookie = cookie.map_or_else(|| default_cookie(cluster), str::to_owned);
+        if !is_token(&cookie) {
             report.error(
                 &object.at("cookie"),
                 "must be a cookie's name: letters, digits, - and _",
@@ -131,7 +137,7 @@ impl Sticky {
             );
         }
         Some(Sticky {
-            cookie: cookie.to_owned(),
+            cookie,
             http_only: object.flag("httpOnly", true, report),
             secure,
             same_site,
@@ -149,6 +155,12 @@ impl Sticky {
     pub fn same_site_name(&self) -> &'static str {
         name_of(SAME_SITES, self.same_site)
     }
+}
+
+/// A cluster's own: of one name for all, clusters behind one host would overwrite each other's.
+fn default_cookie(cluster: &str) -> String {
+    let hash = hash::hex(hash::text_key(cluster.as_bytes()));
+    format!("POINTSMAN-{}", hash.get(..6).unwrap_or_default())
 }
 
 /// What happens when nothing is left for reasons of health.

@@ -16,23 +16,24 @@ const RETRY_LIMIT_EXCEEDED: u64 = 0x8000;
 pub fn arrival(snapshot: &Snapshot, whole: bool) -> Option<Arrival> {
     let name = host::property("xds\0cluster_name")?;
     let cluster = snapshot.cluster(&name)?;
-    let cookie = cluster
+    let cookies = cluster
         .sticky
         .as_ref()
-        .and_then(|sticky| take_cookie(&sticky.cookie));
+        .and_then(|sticky| take_cookies(&sticky.cookie))
+        .unwrap_or_default();
     let (gates, gates_version) = host::shared(&cluster.gates_key);
     Some(Arrival {
         gates,
         gates_version,
         cluster: cluster.clone(),
-        cookie,
+        cookies,
         method: host::request_header(":method").unwrap_or_default(),
         whole,
         now: host::now(),
     })
 }
 
-fn take_cookie(name: &str) -> Option<Vec<u8>> {
+fn take_cookies(name: &str) -> Option<Vec<Vec<u8>>> {
     // A client may send cookies on several lines over HTTP/1.1. They come with commas between, which
     // a cookie may hold as well.
     let mut header = host::property("request\0headers\0cookie")?;
@@ -42,7 +43,7 @@ fn take_cookie(name: &str) -> Option<Vec<u8>> {
     let cookies = cookie::take_out(&header, name)?;
     let others = Some(cookies.others.as_slice()).filter(|others| !others.is_empty());
     host::set_request_header("cookie", others);
-    Some(cookies.value.to_vec())
+    Some(cookies.values.into_iter().map(<[u8]>::to_vec).collect())
 }
 
 /// Reads how a stream went so far; `None` where no response is awaited. Where the first of the list

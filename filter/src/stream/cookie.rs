@@ -3,12 +3,16 @@
 use crate::cluster::Cluster;
 use crate::config::Sticky;
 
-/// A request's cookies, with the sticky one taken out.
+/// How many sticky cookies of a request are asked who they name. A client has one; two stem from a cookie
+/// of the same name for another path or domain.
+const ASKED_MAX: usize = 4;
+
+/// A request's cookies, with the sticky ones taken out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cookies<'a> {
-    /// What the sticky cookie said; the last one wins where it is repeated.
-    pub value: &'a [u8],
-    /// The other cookies as they stood (ST-4); empty when there is none.
+    /// What the sticky cookies say, in their order, the first four.
+    pub values: Vec<&'a [u8]>,
+    /// Every other byte as it stood (ST-4); empty when no other cookie is there.
     pub others: Vec<u8>,
 }
 
@@ -27,30 +31,80 @@ pub fn cookie_lines(map: &[u8]) -> Option<Vec<u8>> {
         if nth & 1 == 0 {
             is_cookie = text == b"cookie";
         } else if is_cookie {
+            if !header.is_empty() {
+                header.extend_from_slice(b"; ");
+            }
             header.extend_from_slice(text);
-            header.push(b';');
         }
     }
     Some(header)
 }
 
-/// Takes the sticky cookie out of a `cookie` header; `None` when it is not there. Header values are
-/// bytes: nothing here assumes UTF-8.
+/// Takes the sticky cookies out of a `cookie` header, each with one separator; `None` when there is
+/// none. Header values are bytes: nothing here assumes UTF-8.
 pub fn take_out<'a>(header: &'a [u8], name: &str) -> Option<Cookies<'a>> {
-    let mut value = None;
+    let mut values = Vec::new();
     let mut others = Vec::with_capacity(header.len());
-    for pair in header.split(|byte| *byte == b';') {
-        let trimmed = pair.trim_ascii();
-        if let Some(said) = value_of(trimmed, name) {
-            value = Some(said);
-        } else if !trimmed.is_empty() {
-            if !others.is_empty() {
-                others.extend_from_slice(b"; ");
+    let mut found = false;
+    // The separator behind the first parts goes with them, else the one before a part.
+    let mut is_first = true;
+    let mut rest = Some(header);
+    while let Some(text) = rest {
+        let (part, after) = first_part(text);
+        rest = after;
+        if let Some(value) = value_of(part.trim_ascii(), name) {
+            found = true;
+            if values.len() < ASKED_MAX {
+                values.push(value);
             }
-            others.extend_from_slice(trimmed);
+        } else if is_first {
+            // What stood behind our own pair's separator belongs to the separator.
+            let part = if found { part.trim_ascii_start() } else { part };
+            others.extend_from_slice(part);
+            is_first = false;
+        } else {
+            others.push(b';');
+            others.extend_from_slice(part);
         }
     }
-    value.map(|value| Cookies { value, others })
+    found.then_some(Cookies { values, others })
+}
+
+/// The header up to its first `;`, and what is behind it. One in a quoted value is a part of that;
+/// a quote that is never closed is a byte like any other.
+fn first_part(header: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut at = 0;
+    while let Some(byte) = header.get(at) {
+        match byte {
+            b';' => {
+                let behind = header.get(at.saturating_add(1)..);
+                return (header.get(..at).unwrap_or_default(), behind);
+            }
+            b'"' => at = end_of_quote(header, at).unwrap_or(at),
+            _ => {}
+        }
+        at = at.saturating_add(1);
+    }
+    (header, None)
+}
+
+/// Where a value ends that is quoted from its first byte on.
+fn end_of_quote(header: &[u8], start: usize) -> Option<usize> {
+    let begins_value = start
+        .checked_sub(1)
+        .is_some_and(|before| header.get(before) == Some(&b'='));
+    if !begins_value {
+        return None;
+    }
+    let mut at = start.saturating_add(1);
+    loop {
+        match header.get(at)? {
+            b'"' => return Some(at),
+            // The next byte is escaped.
+            b'\\' => at = at.saturating_add(2),
+            _ => at = at.saturating_add(1),
+        }
+    }
 }
 
 fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
@@ -61,13 +115,13 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     Some(quoted.unwrap_or(value))
 }
 
-/// The `Set-Cookie` line that names the backend that served; `None` when the client has said so
-/// itself (ST-1), or the cluster is not sticky (ST-6).
-pub fn set_cookie(cluster: &Cluster, served: u32, said: Option<&[u8]>) -> Option<String> {
+/// The `Set-Cookie` line that names the backend that served; `None` when a cookie of the client names
+/// it already (ST-1), or the cluster is not sticky (ST-6).
+pub fn set_cookie(cluster: &Cluster, served: u32, cookies: &[Vec<u8>]) -> Option<String> {
     let sticky = cluster.sticky.as_ref()?;
-    let named_already = said.is_some_and(|said| {
+    let named_already = cookies.iter().any(|value| {
         cluster
-            .backends_by_sticky_value(said)
+            .backends_by_sticky_value(value)
             .any(|b| b.is_normal() && b.endpoint == served)
     });
     if named_already {
@@ -99,30 +153,56 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn taken(header: &str) -> Option<(String, String)> {
-        let cookies = take_out(header.as_bytes(), "P")?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Some((text(cookies.value), text(&cookies.others)))
-    }
-
-    fn expect(header: &str, value: &str, others: &str) {
-        assert_eq!(
-            taken(header),
-            Some((value.to_owned(), others.to_owned())),
-            "{header}"
-        );
+    fn expect(header: &str, values: &[&str], others: &str) {
+        let cookies = take_out(header.as_bytes(), "P").expect(header);
+        let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+        assert_eq!(cookies.values, values, "{header}");
+        assert_eq!(cookies.others, others.as_bytes(), "{header}");
     }
 
     #[test]
-    fn st_4_the_cookie_is_taken_out_and_the_others_stay() {
-        expect("P=a", "a", "");
-        expect("x=1; P=a; y=2", "a", "x=1; y=2");
-        expect("P=a;P=b", "b", "");
-        expect("x=1;P=;", "", "x=1");
-        expect("P=\"q\"; y=\"a b\"", "q", "y=\"a b\"");
+    fn st_4_our_pair_and_one_separator_go_and_every_other_byte_stays() {
+        expect("P=a", &["a"], "");
+        expect("x=1; P=a; y=2", &["a"], "x=1; y=2");
+        expect("x=1;P=a;y=2", &["a"], "x=1;y=2");
+        expect("P=a; y=2", &["a"], "y=2");
+        expect("P=a;y=2;", &["a"], "y=2;");
+        expect("x=1;  P=a ;  y=2", &["a"], "x=1;  y=2");
+        expect(" x=1 ; P=a", &["a"], " x=1 ");
+        expect("x=1;P=;", &[""], "x=1;");
+        expect("x;;P=a;;y", &["a"], "x;;;y");
+        expect("P=\"q\"; y=\"a b\"", &["q"], "y=\"a b\"");
         for header in ["", "x=1", "PP=a", "p=a", "xP=a", "P"] {
-            assert_eq!(taken(header), None, "{header}");
+            assert_eq!(take_out(header.as_bytes(), "P"), None, "{header}");
         }
+    }
+
+    #[test]
+    fn a_look_alike_inside_a_quoted_value_neither_steers_nor_goes() {
+        for header in [
+            r#"q="x;P=1""#,
+            r#"q="x;P=1"; y=2"#,
+            r#"q="a\";P=1""#,
+            r#"q="a\\\";P=1;"; y"#,
+        ] {
+            assert_eq!(take_out(header.as_bytes(), "P"), None, "{header}");
+        }
+        expect(
+            r#"q="x;P=1"; P=a; z="P=2""#,
+            &["a"],
+            r#"q="x;P=1"; z="P=2""#,
+        );
+        expect(r#"q="a\\"; P=a"#, &["a"], r#"q="a\\""#);
+        // No quoted value: never closed, or not from the value's first byte on.
+        expect(r#"q="x; P=a; y=2"#, &["a"], r#"q="x; y=2"#);
+        expect(r#"q=5"; P=a; r=6""#, &["a"], r#"q=5"; r=6""#);
+    }
+
+    #[test]
+    fn several_of_ours_are_all_taken_out_in_their_order() {
+        expect("P=a;P=b", &["a", "b"], "");
+        expect("P=a; x=1; P=b; y=2; P=c", &["a", "b", "c"], "x=1; y=2");
+        expect("P=1;P=2;P=3;P=4;P=5; x", &["1", "2", "3", "4"], "x");
     }
 
     /// As the host writes a map.
@@ -145,11 +225,11 @@ mod tests {
             ("x", ""),
         ]);
         let header = cookie_lines(&map).expect("a map");
-        assert_eq!(header, b"x=1,2;P=a; y=2;");
+        assert_eq!(header, b"x=1,2; P=a; y=2");
         let cookies = take_out(&header, "P").expect("there");
         assert_eq!(
-            (cookies.value, cookies.others.as_slice()),
-            (&b"a"[..], &b"x=1,2; y=2"[..])
+            (cookies.values, cookies.others.as_slice()),
+            (vec![&b"a"[..]], &b"x=1,2; y=2"[..])
         );
         for end in 0..map.len() {
             assert_eq!(cookie_lines(&map[..end]), None, "cut off at {end}");
@@ -162,8 +242,8 @@ mod tests {
     fn bytes_that_are_no_text_pass_through() {
         let cookies = take_out(b"x=\xff\xfe; P=\xff", "P").expect("there");
         assert_eq!(
-            (cookies.value, cookies.others.as_slice()),
-            (&b"\xff"[..], &b"x=\xff\xfe"[..])
+            (cookies.values, cookies.others.as_slice()),
+            (vec![&b"\xff"[..]], &b"x=\xff\xfe"[..])
         );
     }
 }

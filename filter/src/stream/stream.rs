@@ -22,8 +22,8 @@ pub struct Arrival {
     pub gates: Vec<u8>,
     /// The version of these gates there.
     pub gates_version: u32,
-    /// What the client's sticky cookie says, in a sticky cluster.
-    pub cookie: Option<Vec<u8>>,
+    /// What the client's sticky cookies say, in a sticky cluster.
+    pub cookies: Vec<Vec<u8>>,
     /// The method.
     pub method: Vec<u8>,
     /// The request ends with its headers.
@@ -125,8 +125,8 @@ struct Picked {
     cluster: Rc<Cluster>,
     list: List,
     load: Rc<Load>,
-    /// What the client's sticky cookie said.
-    cookie: Option<Vec<u8>>,
+    /// What the client's sticky cookies said.
+    cookies: Vec<Vec<u8>>,
     picked_at: WallTime,
     /// When all of the request was here: from then on only the backend's time counts.
     whole_at: Option<WallTime>,
@@ -143,7 +143,7 @@ impl Stream {
             let facts = Facts {
                 cluster,
                 gates,
-                sticky: arrival.cookie.as_deref(),
+                cookies: &arrival.cookies,
                 now: arrival.now,
             };
             match route(&facts, rng) {
@@ -197,8 +197,7 @@ impl Stream {
             let endpoint = picked.cluster.endpoint(served)?;
             Some((served, endpoint))
         }) {
-            let said = picked.cookie.as_deref();
-            effects.set_cookie = cookie::set_cookie(&picked.cluster, served, said);
+            effects.set_cookie = cookie::set_cookie(&picked.cluster, served, &picked.cookies);
             effects.measurement = picked.measurement(&endpoint.load, answer);
             endpoint.load.begin();
             self.0 = Stage::Served(endpoint.load.clone());
@@ -242,7 +241,7 @@ impl Stage {
             cluster: cluster.clone(),
             list: plan.list,
             load: first.load.clone(),
-            cookie: arrival.cookie.clone(),
+            cookies: arrival.cookies.clone(),
             picked_at: arrival.now,
             whole_at: arrival.whole.then_some(arrival.now),
             had_failures: plan.list.entries().iter().any(failed),

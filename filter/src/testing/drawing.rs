@@ -39,8 +39,8 @@ pub struct Drawing {
     pub loads: Loads,
     pub rng: SplitMix64,
     pub now: WallTime,
-    /// What the client's cookie says.
-    pub cookie: Option<&'static str>,
+    /// What the client's sticky cookies say.
+    pub cookies: Vec<Vec<u8>>,
 }
 
 impl Drawing {
@@ -55,7 +55,7 @@ impl Drawing {
             loads,
             rng: SplitMix64::new(7),
             now: NOW,
-            cookie: None,
+            cookies: Vec::new(),
         };
         drawing.redraw(text);
         drawing
@@ -77,15 +77,13 @@ impl Drawing {
         self.edit(|config| config.when_all_unhealthy = WhenAllUnhealthy::Refuse)
     }
 
-    /// Makes the cluster sticky, with a client whose cookie says `cookie`.
-    pub fn cookie(self, cookie: &'static str) -> Self {
+    /// Makes the cluster sticky, with a client that has one more cookie, which says `cookie`.
+    pub fn cookie(self, cookie: &str) -> Self {
         let document = json!({"name": "x", "backends": [], "sticky": {"cookie": "P"}});
         let sticky = ClusterConfig::parse(&document).unwrap().sticky;
-        let drawing = self.edit(|config| config.sticky = sticky);
-        Drawing {
-            cookie: Some(cookie),
-            ..drawing
-        }
+        let mut drawing = self.edit(|config| config.sticky = sticky);
+        drawing.cookies.push(cookie.as_bytes().to_vec());
+        drawing
     }
 
     /// A new configuration that differs by `change`; loads and gates stay, as in a worker.
@@ -190,7 +188,7 @@ impl Drawing {
         Facts {
             cluster: &self.cluster,
             gates,
-            sticky: self.cookie.map(str::as_bytes),
+            cookies: &self.cookies,
             now: self.now,
         }
     }
@@ -214,7 +212,7 @@ impl Drawing {
             cluster: self.cluster.clone(),
             gates_version: hash::text_key(&gates) as u32,
             gates,
-            cookie: self.cookie.map(|cookie| cookie.as_bytes().to_vec()),
+            cookies: self.cookies.clone(),
             method: b"GET".to_vec(),
             whole: true,
             now: self.now,

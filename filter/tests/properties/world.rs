@@ -27,7 +27,7 @@ pub struct World {
     pub gates: Vec<Gate>,
     /// (streams, measured time) by backend.
     pub loads: Vec<(u32, u64)>,
-    pub cookie: Option<Vec<u8>>,
+    pub cookies: Vec<Vec<u8>>,
     pub seed: u64,
 }
 
@@ -71,7 +71,7 @@ impl World {
         let facts = Facts {
             cluster: &built.cluster,
             gates: &gates,
-            sticky: self.cookie().map(Vec::as_slice),
+            cookies: self.cookies(),
             now: NOW,
         };
         let decision = route(&facts, &mut built.rng);
@@ -81,8 +81,9 @@ impl World {
         decision
     }
 
-    pub fn cookie(&self) -> Option<&Vec<u8>> {
-        self.config.sticky.as_ref().and(self.cookie.as_ref())
+    pub fn cookies(&self) -> &[Vec<u8>] {
+        let sticky = self.config.sticky.is_some();
+        if sticky { &self.cookies } else { &[] }
     }
 
     /// The standing of a backend's address: the worst of what is held against its backends.
@@ -240,12 +241,13 @@ pub fn a_world() -> impl Strategy<Value = World> {
         let count = config.backends.len();
         let gates = prop::collection::vec(a_gate(count), 0..count + 3);
         let loads = prop::collection::vec((0u32..4, any::<u64>()), count);
-        let cookie = prop::option::of(prop_oneof![
+        let cookie = prop_oneof![
             "[bxy][0-9]?".prop_map(String::into_bytes),
             prop::collection::vec(any::<u8>(), 0..5)
-        ]);
-        (Just(config), gates, loads, cookie, any::<u64>()).prop_map(
-            |(config, gates, loads, cookie, seed)| {
+        ];
+        let cookies = prop::collection::vec(cookie, 0..3);
+        (Just(config), gates, loads, cookies, any::<u64>()).prop_map(
+            |(config, gates, loads, cookies, seed)| {
                 // Places past the end are strangers to this configuration.
                 let keyed = gates.into_iter().map(|(place, gate)| {
                     let backend = config.backends.get(place);
@@ -256,7 +258,7 @@ pub fn a_world() -> impl Strategy<Value = World> {
                     gates: keyed.collect(),
                     config,
                     loads,
-                    cookie,
+                    cookies,
                     seed,
                 }
             },

@@ -257,7 +257,10 @@ impl Day {
             cluster: worker.cluster.clone(),
             gates: self.shared.0.clone(),
             gates_version: self.shared.1,
-            cookie: has_cookie.then(|| cookie.into_bytes()),
+            cookies: has_cookie
+                .then(|| cookie.into_bytes())
+                .into_iter()
+                .collect(),
             method: b"GET".to_vec(),
             whole,
             now: self.now,

@@ -18,7 +18,7 @@ fn check(text: &str, words: &str) {
 }
 
 #[track_caller]
-fn check_cookie(text: &str, cookie: &'static str, words: &str) {
+fn check_cookie(text: &str, cookie: &str, words: &str) {
     assert_eq!(
         drawn(text).cookie(cookie).words(),
         words,
@@ -192,6 +192,20 @@ fn st_3_a_cookie_that_names_nobody_is_lost() {
 }
 
 #[test]
+fn st_3_of_several_cookies_one_that_names_a_live_backend_wins_in_any_order() {
+    let check = |cookies: [&str; 2], words: &str| {
+        let drawing = drawn("a b:says=x c:cooling");
+        let mut drawing = cookies.into_iter().fold(drawing, Drawing::cookie);
+        assert_eq!(drawing.words(), words, "{cookies:?}");
+    };
+    check(["old", "x"], "b a by Sticky");
+    check(["x", "old"], "b a by Sticky");
+    check(["c", "x"], "b a by Sticky");
+    check(["a", "x"], "a b by Sticky");
+    check(["old", "c"], "a b by Primary lost");
+}
+
+#[test]
 fn st_5_an_id_without_sticky_id_sticks() {
     check_cookie("a b:says=x", "a", "a b by Sticky");
     check_cookie("a b:says=x", "b", "a b by Primary lost");
@@ -200,7 +214,7 @@ fn st_5_an_id_without_sticky_id_sticks() {
 #[test]
 fn st_6_a_cluster_that_is_not_sticky_knows_no_cookie() {
     let mut drawing = drawn("a b:says=b c");
-    drawing.cookie = Some("b");
+    drawing.cookies = vec![b"b".to_vec()];
     assert_eq!(drawing.words(), "a b c by Primary lost");
 }
 
@@ -237,7 +251,7 @@ fn two_backends_with_one_sticky_id_both_count() {
 fn a_sticky_pick_takes_no_turn() {
     let mut drawing = drawn("a b c").cookie("c");
     drawing.shares(5);
-    drawing.cookie = None;
+    drawing.cookies.clear();
     assert_eq!(drawing.pick(), "a");
 }
 

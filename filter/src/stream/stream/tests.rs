@@ -133,6 +133,13 @@ fn st_1_the_server_is_named_to_a_client_that_does_not_know_it() {
     let (mut stream, _) = arrived(&mut drawing);
     let effects = stream.respond(&served(&drawing, "b", 2)).unwrap();
     assert!(effects.set_cookie.unwrap().starts_with("P=b; "));
+    drawing.cookies.push(b"b".to_vec());
+    let (mut stream, _) = arrived(&mut drawing);
+    let effects = stream.respond(&served(&drawing, "b", 2)).unwrap();
+    assert_eq!(
+        effects.set_cookie, None,
+        "the second of its cookies says so"
+    );
 }
 
 /// The load report's estimate after an answer that began two seconds after the pick.

@@ -77,7 +77,7 @@ pub struct LoadBalancing {
     "!has(self.sameSite) || self.sameSite != 'None' || (has(self.secure) && self.secure)"
 ).message("sameSite must not be None unless secure is true"))]
 pub struct Sticky {
-    /// Its name; default POINTSMAN.
+    /// Its name; default POINTSMAN- and six digits of a hash of the cluster's name.
     #[schemars(
         length(min = 1, max = 64),
         regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
