@@ -1,8 +1,10 @@
 //! Each policy spreads requests as it promises, seen at real backends.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use harness::registry::{backend, cluster};
-use harness::{Behaviour, Envoy};
+use harness::{Behaviour, Envoy, Load};
 use serde_json::{Value, json};
 
 use crate::scene::{CLUSTER, Requests, answered_by, backends, in_flight, serve, shares};
@@ -71,6 +73,34 @@ async fn lb_4_lb_16_weight_0_takes_nothing() -> Result<()> {
         println!("LB-4, {name}: weights 0/100/100: {:?}", shares(&order));
         assert_eq!(a.accepted().len(), 0, "{name}: not even a connection");
         ensure!(shares(&order).values().all(|share| *share >= 50), "{name}");
+    }
+    Ok(())
+}
+
+/// LB-8: weights are shares, whether one request runs at a time or fifty; 52.6 and 1.1 % are due. The
+/// model beside the policies tries the others, and more at a time.
+#[tokio::test]
+async fn lb_8_weights_are_shares_however_many_requests_run() -> Result<()> {
+    for (name, weight, in_flight, due) in [
+        ("PowerOfTwo", 1000, 1, 50.6..54.6),
+        ("PowerOfTwo", 1000, 50, 48.1..57.1),
+        ("LeastLoaded", 1000, 50, 47.6..57.6),
+        ("PowerOfTwo", 10, 1, 0.5..1.7),
+    ] {
+        let ten = backends(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"])?;
+        let mut document = cluster(CLUSTER, &ten.each_ref(), policy(name));
+        document["backends"][0]["weight"] = weight.into();
+        if in_flight > 1 {
+            let wait = Duration::from_millis(20);
+            ten.iter().for_each(|each| each.set(Behaviour::Slow(wait)));
+        }
+        let envoy = serve(&document).await?;
+        let load = Load::new(envoy.address(), 20_000).connections(in_flight);
+        let tally = load.run().await?;
+        tally.ensure_clean()?;
+        let share = tally.by("a") as f64 * 100.0 / tally.sent() as f64;
+        println!("LB-8: {name}, {weight} beside nine of 100, {in_flight} at a time: {share:.1} %");
+        ensure!(due.contains(&share), "{name}, {in_flight}: {share} %");
     }
     Ok(())
 }

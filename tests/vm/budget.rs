@@ -21,17 +21,17 @@ const DECISIONS: u64 = 200;
 /// Instructions of one decision, from the request's headers to the list: policy, backends, attempts
 /// (1 is a pick, 4 is a list).
 const DECISION: [(&str, u32, u32, u64); 11] = [
-    ("PowerOfTwo", 3, 1, 12292),
-    ("PowerOfTwo", 3, 4, 15300),
-    ("PowerOfTwo", 1000, 1, 12382),
-    ("PowerOfTwo", 1000, 4, 16664),
-    ("RoundRobin", 1000, 1, 12357),
-    ("RoundRobin", 1000, 4, 16466),
-    ("Random", 1000, 1, 12394),
-    ("Random", 1000, 4, 16000),
-    ("LeastLoaded", 3, 1, 13532),
-    ("LeastLoaded", 1000, 1, 510673),
-    ("LeastLoaded", 1000, 4, 2120956),
+    ("PowerOfTwo", 3, 1, 12564),
+    ("PowerOfTwo", 3, 4, 16027),
+    ("PowerOfTwo", 1000, 1, 12654),
+    ("PowerOfTwo", 1000, 4, 17753),
+    ("RoundRobin", 1000, 1, 12434),
+    ("RoundRobin", 1000, 4, 16568),
+    ("Random", 1000, 1, 12503),
+    ("Random", 1000, 4, 16230),
+    ("LeastLoaded", 3, 1, 13677),
+    ("LeastLoaded", 1000, 1, 527767),
+    ("LeastLoaded", 1000, 4, 2189127),
 ];
 /// Instructions to take a configuration of 1,000 backends over.
 const CONFIGURATION: u64 = 48_515_445;

@@ -13,10 +13,13 @@ pub fn pick(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
     let mut chosen = None;
     let mut tied: u64 = 0;
     for endpoint in candidates.eligible() {
-        let this = (
-            candidates.cost(endpoint, metric),
-            candidates.weight(endpoint),
-        );
+        let mut cost = candidates.cost(endpoint, metric);
+        // Webster's method of apportionment: shares are rounded to the nearest whole request, so that
+        // neither heavy nor light ones are favoured. The idle are tied, whatever they weigh.
+        if cost > 0.0 && !metric.is_time() {
+            cost += 0.5;
+        }
+        let this = (cost, candidates.weight(endpoint));
         let weight = u64::from(this.1);
         match best.map(|best| compare(this, best)) {
             None | Some(Ordering::Less) => {

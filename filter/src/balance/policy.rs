@@ -20,9 +20,9 @@ pub fn pick(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
     match candidates.pool.table() {
         Table::InTurn(cursor) => round_robin::in_turn(cursor, candidates),
         Table::Smooth => round_robin::smooth(candidates),
-        Table::Random(aliases) => random::pick(aliases, candidates, rng),
+        Table::Random(shares) => random::pick(shares, candidates, rng),
         Table::LeastLoaded => least_loaded::pick(candidates, rng),
-        Table::PowerOfTwo => power_of_two::pick(candidates, rng),
+        Table::PowerOfTwo(shares) => power_of_two::pick(shares, candidates, rng),
     }
 }
 
@@ -43,8 +43,8 @@ pub fn extend(list: &mut List, candidates: &Candidates<'_>, rng: &mut SplitMix64
     if list.len() >= attempts || candidates.pool.is_empty() {
         return;
     }
-    if matches!(candidates.pool.table(), Table::PowerOfTwo) {
-        return power_of_two::extend(list, candidates, rng);
+    if let Table::PowerOfTwo(shares) = candidates.pool.table() {
+        return power_of_two::extend(list, shares, candidates, rng);
     }
     while list.len() < attempts {
         let taken = *list;

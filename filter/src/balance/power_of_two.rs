@@ -1,12 +1,14 @@
-//! Power of two: two distinct endpoints drawn evenly, the less loaded per weight wins, a tie is a
-//! coin weighted like the two (LB-8).
-
-use std::cmp::Ordering;
+//! Power of two: two distinct endpoints drawn by weight; the second wins where it is no more loaded per
+//! weight with this request than the first is without it (LB-8).
+//!
+//! So weights are shares: drawing evenly would cap everybody at 2/n, and comparing loads alone would
+//! favour the light ones while few requests run. Of equal weights the less loaded wins, as ever.
 
 use super::candidates::{Candidates, compare};
 use super::list::List;
 use super::turn::Pick;
 use crate::base::random::SplitMix64;
+use crate::cluster::tables::Shares;
 
 /// A pool of so many at most is looked through at once: that costs no more than drawing twice.
 const SMALL_MAX: usize = 8;
@@ -15,21 +17,21 @@ const SMALL_MAX: usize = 8;
 type Pair = (u32, Option<u32>);
 
 /// The better of two.
-pub fn pick(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
-    let pair = two_distinct(candidates, rng)?;
-    Some(Pick::of(better(candidates, pair, rng)))
+pub fn pick(shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
+    let pair = two_distinct(shares, candidates, rng)?;
+    Some(Pick::of(better(candidates, pair)))
 }
 
 /// Adds the next best until the list is as long as the cluster has attempts. Those of a small pool
 /// that may be picked are looked up once for all.
-pub fn extend(list: &mut List, candidates: &Candidates<'_>, rng: &mut SplitMix64) {
+pub fn extend(list: &mut List, shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64) {
     let attempts = candidates.cluster.retry.attempts;
     let taken = *list;
-    if let Some(mut small) = SmallPool::of(&candidates.without(taken.entries())) {
+    if let Some(mut small) = SmallPool::of(shares, &candidates.without(taken.entries())) {
         while list.len() < attempts
             && let Some(pair) = small.two_distinct(rng)
         {
-            let next = better(candidates, pair, rng);
+            let next = better(candidates, pair);
             small.remove(next);
             list.push(next);
         }
@@ -37,85 +39,111 @@ pub fn extend(list: &mut List, candidates: &Candidates<'_>, rng: &mut SplitMix64
     }
     while list.len() < attempts {
         let taken = *list;
-        let Some(pair) = two_drawn(&candidates.without(taken.entries()), rng) else {
+        let Some(pair) = two_drawn(shares, &candidates.without(taken.entries()), rng) else {
             return;
         };
-        list.push(better(candidates, pair, rng));
+        list.push(better(candidates, pair));
     }
 }
 
-/// The better of two; the only one of one.
+/// The better of two; the only one of one. A tie goes to the first, which is drawn by weight.
 #[inline]
-fn better(candidates: &Candidates<'_>, (first, second): Pair, rng: &mut SplitMix64) -> u32 {
+fn better(candidates: &Candidates<'_>, (first, second): Pair) -> u32 {
     let Some(second) = second else {
         return first;
     };
     let metric = candidates.cluster.balancing.metric;
-    let (w1, w2) = (candidates.weight(first), candidates.weight(second));
-    match compare(
-        (candidates.cost(first, metric), w1),
-        (candidates.cost(second, metric), w2),
-    ) {
-        Ordering::Less => first,
-        Ordering::Greater => second,
-        Ordering::Equal if rng.below(w1.saturating_add(w2)) < w1 => first,
-        Ordering::Equal => second,
-    }
+    let weights = (candidates.weight(first), candidates.weight(second));
+    let costs = (
+        candidates.cost(first, metric),
+        candidates.cost(second, metric),
+    );
+    let second_wins = if metric.is_time() {
+        // A time counts this request for both already.
+        compare((costs.1, weights.1), (costs.0, weights.0)).is_lt()
+    } else {
+        compare((costs.1 + 1.0, weights.1), (costs.0, weights.0)).is_le()
+    };
+    if second_wins { second } else { first }
 }
 
-fn two_distinct(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pair> {
-    let len = candidates.pool.len();
-    if candidates.all_are_eligible() && len > 1 {
-        let (first, second) = two_below(len, rng);
-        return Some((candidates.pool.at(first)?, candidates.pool.at(second)));
+fn two_distinct(
+    shares: &Shares,
+    candidates: &Candidates<'_>,
+    rng: &mut SplitMix64,
+) -> Option<Pair> {
+    let pool = candidates.pool;
+    if candidates.all_are_eligible() && pool.len() > 1 {
+        let first = shares.draw(pool.len(), rng);
+        let second = shares.draw_another(pool.len(), first, rng);
+        return Some((pool.at(first)?, pool.at(second)));
     }
-    match SmallPool::of(candidates) {
+    match SmallPool::of(shares, candidates) {
         Some(small) => small.two_distinct(rng),
-        None => two_drawn(candidates, rng),
+        None => two_drawn(shares, candidates, rng),
     }
 }
 
-fn two_drawn(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pair> {
-    let len = candidates.pool.len();
-    let mut draw = |beside| candidates.draw(beside, rng, |rng| rng.below(len), |_| 1);
-    let first = draw(None)?;
-    Some((first, draw(Some(first))))
+fn two_drawn(shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pair> {
+    let pool = candidates.pool;
+    let weight = |endpoint| candidates.weight(endpoint);
+    let draw = |rng: &mut SplitMix64| shares.draw(pool.len(), rng);
+    let first = candidates.draw(None, rng, draw, weight)?;
+    if shares.are_even() {
+        return Some((first, candidates.draw(Some(first), rng, draw, weight)));
+    }
+    // One that outweighs all others would be drawn again and again.
+    let place = pool.place_of(first)?;
+    let draw_another = |rng: &mut SplitMix64| shares.draw_another(pool.len(), place, rng);
+    Some((
+        first,
+        candidates.draw(Some(first), rng, draw_another, weight),
+    ))
 }
 
-/// Those of a small pool that may be picked.
+/// Those of a small pool that may be picked, with their weights.
 struct SmallPool {
-    open: [u32; SMALL_MAX],
-    len: u32,
+    open: [(u32, u32); SMALL_MAX],
+    len: usize,
+    /// The sum of the weights; 0 where all are equal.
+    total: u32,
 }
 
 impl SmallPool {
     /// `None` for a larger pool.
-    fn of(candidates: &Candidates<'_>) -> Option<Self> {
-        let members = candidates.pool.members();
-        if members.len() > SMALL_MAX {
+    fn of(shares: &Shares, candidates: &Candidates<'_>) -> Option<Self> {
+        if candidates.pool.members().len() > SMALL_MAX {
             return None;
         }
         let mut small = SmallPool {
-            open: [0; SMALL_MAX],
+            open: [(0, 0); SMALL_MAX],
             len: 0,
+            total: 0,
         };
         for (place, endpoint) in small.open.iter_mut().zip(candidates.eligible()) {
-            *place = endpoint;
+            let weight = match shares.are_even() {
+                true => 0,
+                false => candidates.weight(endpoint),
+            };
+            *place = (endpoint, weight);
+            small.total = small.total.saturating_add(weight);
             small.len = small.len.saturating_add(1);
         }
         Some(small)
     }
 
-    fn at(&self, place: u32) -> Option<u32> {
-        let place = usize::try_from(place).ok()?;
-        self.open.get(place).copied()
+    fn at(&self, place: usize) -> Option<u32> {
+        self.open.get(place).map(|(endpoint, _)| *endpoint)
     }
 
     /// The last takes its place.
     fn remove(&mut self, endpoint: u32) {
         let last = self.len.saturating_sub(1);
-        let Some(moved) = self.at(last) else { return };
-        if let Some(place) = self.open.iter_mut().find(|open| **open == endpoint) {
+        let Some(moved) = self.open.get(last).copied() else {
+            return;
+        };
+        if let Some(place) = self.open.iter_mut().find(|open| open.0 == endpoint) {
+            self.total = self.total.saturating_sub(place.1);
             *place = moved;
             self.len = last;
         }
@@ -125,18 +153,32 @@ impl SmallPool {
         match self.len {
             0 => None,
             1 => Some((self.at(0)?, None)),
-            len => {
-                let (first, second) = two_below(len, rng);
-                Some((self.at(first)?, self.at(second)))
+            len if self.total == 0 => {
+                let len = u32::try_from(len).ok()?;
+                let (even, at) = (Shares::default(), |place| {
+                    self.at(usize::try_from(place).ok()?)
+                });
+                let first = even.draw(len, rng);
+                Some((at(first)?, at(even.draw_another(len, first, rng))))
+            }
+            _ => {
+                let (first, weight) = self.draw(None, self.total, rng)?;
+                let second = self.draw(Some(first), self.total.saturating_sub(weight), rng);
+                Some((first, second.map(|(endpoint, _)| endpoint)))
             }
         }
     }
-}
 
-/// Two distinct places below `len`, which is 2 at least.
-fn two_below(len: u32, rng: &mut SplitMix64) -> (u32, u32) {
-    let first = rng.below(len);
-    let other = rng.below(len.saturating_sub(1));
-    let second = other.saturating_add(u32::from(other >= first));
-    (first, second)
+    /// One by weight, but for `beside`; the weights of all others sum up to `total`.
+    fn draw(&self, beside: Option<u32>, total: u32, rng: &mut SplitMix64) -> Option<(u32, u32)> {
+        let mut left = rng.below(total);
+        let others = self.open.iter().take(self.len);
+        for open in others.filter(|(endpoint, _)| Some(*endpoint) != beside) {
+            match left.checked_sub(open.1) {
+                None => return Some(*open),
+                Some(less) => left = less,
+            }
+        }
+        None
+    }
 }

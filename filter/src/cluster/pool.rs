@@ -48,9 +48,15 @@ impl Pool {
             .copied()
     }
 
+    /// The place of an endpoint, if it is among them.
+    pub fn place_of(&self, endpoint: u32) -> Option<u32> {
+        let place = self.members.binary_search(&endpoint).ok()?;
+        u32::try_from(place).ok()
+    }
+
     /// Whether an endpoint is among them.
     pub fn contains(&self, endpoint: u32) -> bool {
-        self.members.binary_search(&endpoint).is_ok()
+        self.place_of(endpoint).is_some()
     }
 }
 
@@ -65,6 +71,7 @@ mod tests {
         let pool = Pool::new(Policy::Random, &[(4, 1), (6, 1)], 0);
         assert_eq!((pool.len(), pool.at(1), pool.at(2)), (2, Some(6), None));
         assert!(pool.contains(4) && !pool.contains(5));
+        assert_eq!((pool.place_of(6), pool.place_of(5)), (Some(1), None));
         let none = Pool::new(Policy::RoundRobin, &[], 9);
         assert!(none.is_empty() && none.at(0).is_none() && !none.contains(0));
     }

@@ -13,11 +13,11 @@ pub enum Table {
     /// Round robin among others; the running weights stand with the loads.
     Smooth,
     /// Random.
-    Random(Aliases),
+    Random(Shares),
     /// Least loaded.
     LeastLoaded,
     /// Power of two.
-    PowerOfTwo,
+    PowerOfTwo(Shares),
 }
 
 impl Table {
@@ -29,10 +29,9 @@ impl Table {
         match policy {
             Policy::RoundRobin if even => Table::InTurn(Cursor::new(weights.len(), seed)),
             Policy::RoundRobin => Table::Smooth,
-            Policy::Random if even => Table::Random(Aliases::default()),
-            Policy::Random => Table::Random(Aliases::new(weights)),
+            Policy::Random => Table::Random(Shares::of(weights, even)),
             Policy::LeastLoaded => Table::LeastLoaded,
-            Policy::PowerOfTwo => Table::PowerOfTwo,
+            Policy::PowerOfTwo => Table::PowerOfTwo(Shares::of(weights, even)),
         }
     }
 }
@@ -60,64 +59,60 @@ impl Cursor {
     }
 }
 
-/// Walker's alias table, Vose's construction; empty where all weights are equal.
+/// Draws places in proportion to their weights: where the interval of each place ends when the intervals
+/// of all lie side by side. Empty where all weights are equal.
 #[derive(Debug, Default)]
-pub struct Aliases(Vec<Alias>);
+pub struct Shares(Vec<u32>);
 
-#[derive(Debug, Clone, Copy)]
-struct Alias {
-    /// Keep the place when a draw of 32 bits is below this.
-    keep_below: u64,
-    other: u32,
-}
-
-impl Aliases {
-    /// Vose's alias method in whole numbers: place i is kept with probability weight × n / total,
-    /// and gives the rest of its draws to one other place.
-    fn new(weights: &[u16]) -> Self {
-        let count = u64::try_from(weights.len()).unwrap_or(u64::MAX);
-        let weights = weights.iter().map(|weight| u64::from(*weight));
-        let total = weights.clone().fold(0u64, u64::saturating_add).max(1);
-        let mut scaled: Vec<u64> = weights.map(|w| w.saturating_mul(count)).collect();
-        let place = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
-        let mut table: Vec<Alias> = (0..scaled.len())
-            .map(|i| Alias {
-                keep_below: 1 << 32,
-                other: place(i),
-            })
-            .collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
-            (0..scaled.len()).partition(|i| scaled.get(*i).is_some_and(|s| *s < total));
-        while let (Some(poor), Some(rich)) = (small.pop(), large.last().copied()) {
-            let kept = scaled.get(poor).copied().unwrap_or(0);
-            if let Some(alias) = table.get_mut(poor) {
-                let share = (u128::from(kept) << 32)
-                    .checked_div(u128::from(total))
-                    .unwrap_or(0);
-                alias.keep_below = u64::try_from(share).unwrap_or(1 << 32);
-                alias.other = place(rich);
-            }
-            if let Some(left) = scaled.get_mut(rich) {
-                *left = left.saturating_sub(total.saturating_sub(kept));
-                if *left < total {
-                    large.pop();
-                    small.push(rich);
-                }
-            }
+impl Shares {
+    fn of(weights: &[u16], even: bool) -> Self {
+        if even {
+            return Shares::default();
         }
-        Aliases(table)
+        let ends = weights.iter().scan(0u32, |end, weight| {
+            *end = end.saturating_add(u32::from(*weight));
+            Some(*end)
+        });
+        Shares(ends.collect())
     }
 
-    /// A place below `len` in proportion to the weights.
+    /// Whether all weights are equal.
+    pub fn are_even(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A place below `len`.
     pub fn draw(&self, len: u32, rng: &mut SplitMix64) -> u32 {
-        let place = rng.below(len);
-        let alias = usize::try_from(place)
-            .ok()
-            .and_then(|place| self.0.get(place));
-        match alias {
-            Some(alias) if (rng.draw() >> 32) >= alias.keep_below => alias.other,
-            _ => place,
+        match self.0.last() {
+            None => rng.below(len),
+            Some(total) => self.place_of(rng.below(*total)),
         }
+    }
+
+    /// Another place than `first`, in proportion to the weights of all others. `len` is 2 at least.
+    pub fn draw_another(&self, len: u32, first: u32, rng: &mut SplitMix64) -> u32 {
+        let Some(total) = self.0.last() else {
+            let other = rng.below(len.saturating_sub(1));
+            return other.saturating_add(u32::from(other >= first));
+        };
+        let end_of = |place: u32| {
+            let place = usize::try_from(place).ok();
+            place
+                .and_then(|place| self.0.get(place))
+                .copied()
+                .unwrap_or(0)
+        };
+        // The draw is among what is left without the interval of the first.
+        let start = first.checked_sub(1).map_or(0, end_of);
+        let width = end_of(first).saturating_sub(start);
+        let drawn = rng.below(total.saturating_sub(width));
+        let shift = if drawn < start { 0 } else { width };
+        self.place_of(drawn.saturating_add(shift))
+    }
+
+    fn place_of(&self, drawn: u32) -> u32 {
+        let place = self.0.partition_point(|end| *end <= drawn);
+        u32::try_from(place).unwrap_or(u32::MAX)
     }
 }
 
@@ -127,40 +122,50 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Adds up what every place keeps and is given, and checks it against the weights: one unit of
-    /// 2⁻³² per place may be lost to rounding.
-    fn check(weights: &[u16]) {
-        let Aliases(table) = Aliases::new(weights);
-        let count = weights.len();
-        let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
-        let mut shares = vec![0u64; count];
-        for (place, alias) in table.iter().enumerate() {
-            assert!(alias.keep_below <= 1 << 32);
-            shares[place] += alias.keep_below;
-            shares[alias.other as usize] += (1 << 32) - alias.keep_below;
-        }
-        for (share, weight) in shares.iter().zip(weights) {
-            let exact = (u128::from(*weight) * count as u128) << 32;
-            let exact = u64::try_from(exact / u128::from(total)).unwrap();
-            assert!(
-                share.abs_diff(exact) <= count as u64,
-                "{weights:?}: {share} for {weight}"
-            );
+    /// How often each place comes when every number below the bound is drawn once.
+    fn counts(len: usize, bound: u32, place_of: impl Fn(u32) -> u32) -> Vec<u32> {
+        let mut counts = vec![0; len];
+        (0..bound).for_each(|drawn| counts[place_of(drawn) as usize] += 1);
+        counts
+    }
+
+    #[test]
+    fn every_place_has_the_share_of_its_weight() {
+        for weights in [
+            &[3u16, 1][..],
+            &[1, 2, 3, 4, 5, 6, 7],
+            &[65_535, 1, 1, 65_535, 2],
+        ] {
+            let shares = Shares::of(weights, false);
+            let total = *shares.0.last().unwrap();
+            let counts = counts(weights.len(), total, |drawn| shares.place_of(drawn));
+            let wanted: Vec<u32> = weights.iter().map(|weight| u32::from(*weight)).collect();
+            assert_eq!(counts, wanted);
         }
     }
 
     #[test]
-    fn aliases_give_every_weight_its_share() {
-        check(&[1]);
-        check(&[7, 7, 7]);
-        check(&[3, 1]);
-        check(&[1, 2, 3, 4, 5, 6, 7]);
-        check(&[65_535, 1]);
-        check(&[65_535, 1, 1, 1, 65_535, 2]);
+    fn another_place_comes_in_proportion_to_all_others() {
         let mut rng = SplitMix64::new(3);
-        for count in [2, 10, 999, 20_000] {
-            let weights = (0..count).map(|_| rng.between(1, 65_535) as u16);
-            check(&weights.collect::<Vec<u16>>());
+        for (weights, even) in [(&[4u16, 1, 3, 2][..], false), (&[2, 2, 2, 2], true)] {
+            let shares = Shares::of(weights, even);
+            for first in 0..4u32 {
+                let others: u32 = weights.iter().map(|w| u32::from(*w)).sum::<u32>()
+                    - u32::from(weights[first as usize]);
+                let mut counts = [0u32; 4];
+                for _ in 0..10_000 {
+                    counts[shares.draw_another(4, first, &mut rng) as usize] += 1;
+                }
+                assert_eq!(counts[first as usize], 0, "{weights:?}");
+                for (place, weight) in weights.iter().enumerate() {
+                    let due = 10_000 * u32::from(*weight) / others;
+                    let off = counts[place].abs_diff(due);
+                    assert!(
+                        place as u32 == first || off < 250,
+                        "{weights:?}: {counts:?}"
+                    );
+                }
+            }
         }
     }
 
@@ -168,15 +173,14 @@ mod tests {
     fn only_a_policy_that_needs_a_table_builds_one() {
         let table = |policy, weights: &[u16]| Table::compile(policy, weights, 0);
         assert!(matches!(table(Policy::RoundRobin, &[3, 1]), Table::Smooth));
-        assert!(matches!(
-            table(Policy::PowerOfTwo, &[3, 1]),
-            Table::PowerOfTwo
-        ));
-        for (weights, entries) in [(&[7, 7][..], 0), (&[7, 1], 2)] {
-            let Table::Random(Aliases(aliases)) = table(Policy::Random, weights) else {
-                panic!("random");
-            };
-            assert_eq!(aliases.len(), entries);
+        for policy in [Policy::Random, Policy::PowerOfTwo] {
+            for (weights, entries) in [(&[7, 7][..], 0), (&[7, 1], 2)] {
+                let (Table::Random(shares) | Table::PowerOfTwo(shares)) = table(policy, weights)
+                else {
+                    panic!("{policy:?}");
+                };
+                assert_eq!(shares.0.len(), entries);
+            }
         }
     }
 
