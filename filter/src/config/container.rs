@@ -36,7 +36,7 @@ pub struct ExchangeConfig {
 /// Everything a filter is told: a container, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterConfig {
-    /// 16 hex digits, a hash of what filters are sent; empty in a static configuration.
+    /// 16 hex digits, a hash of the clusters as filters are sent them; empty in a static configuration.
     pub revision: String,
     /// The request header that carries the list.
     pub header: String,
@@ -63,7 +63,8 @@ impl FilterConfig {
         }
     }
 
-    /// Clusters with the revision that their content gives.
+    /// Clusters with the revision that they give. The exchange's settings are no part of it: sidecars
+    /// with another token or TTL must agree on what they serve.
     pub fn new(clusters: Vec<ClusterConfig>, exchange: Option<ExchangeConfig>) -> Self {
         let clusters: BTreeMap<String, ClusterConfig> = clusters
             .into_iter()
@@ -71,11 +72,11 @@ impl FilterConfig {
             .collect();
         let clusters: Vec<ClusterConfig> = clusters.into_values().collect();
         let mut config = FilterConfig {
-            exchange,
             clusters,
             ..FilterConfig::empty()
         };
         config.revision = hash::hex(hash::text_key(config.to_json().as_bytes()));
+        config.exchange = exchange;
         config
     }
 

@@ -246,6 +246,20 @@ fn canonical_form_reads_back_and_names_its_revision() {
     assert_ne!(other.revision, sent.revision);
 }
 
+#[test]
+fn sidecars_with_other_tokens_and_ttls_agree_on_a_revision() {
+    let revision = |token: &str, ttl: u64| {
+        let exchange = ExchangeConfig {
+            cluster: "pointsman_sidecar".to_owned(),
+            token: token.to_owned(),
+            verdict_ttl: Duration::from_secs(ttl),
+        };
+        FilterConfig::new(vec![], Some(exchange)).revision
+    };
+    assert_eq!(revision("a", 30), revision("b", 10));
+    assert_eq!(revision("a", 30), FilterConfig::new(vec![], None).revision);
+}
+
 fn forget_probes(config: &mut FilterConfig) {
     for cluster in &mut config.clusters {
         cluster.health_check = None;
