@@ -78,14 +78,18 @@ impl RetryHeaders {
 
     /// `x-envoy-retry-on` for a request: empty where nothing may be retried.
     pub fn retry_on(&self, method: &[u8], only_resets: bool) -> &str {
-        let idempotent = matches!(method, b"GET" | b"HEAD" | b"OPTIONS");
-        match (idempotent, only_resets) {
+        match (is_idempotent(method), only_resets) {
             (true, false) => &self.idempotent,
             (true, true) => &self.idempotent_resets,
             (false, false) => &self.other,
             (false, true) => &self.other_resets,
         }
     }
+}
+
+/// Whether a request of this method may be sent again after a reset, whoever has seen it.
+pub fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS")
 }
 
 fn tokens(on: &[RetryOn], wanted: impl Fn(&RetryOn) -> bool) -> Vec<&'static str> {

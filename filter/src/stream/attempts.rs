@@ -69,13 +69,18 @@ impl Outcome {
 /// retried; elsewhere an entry that was passed over may have answered.
 pub fn judge(cluster: &Cluster, list: &List, transport_only: bool, answer: &Answer) -> Outcome {
     let entries = list.entries();
-    let Some(place) = place_of(cluster, entries, answer) else {
+    // The first of a short list may have stood once more at its end.
+    let mut sent = *list;
+    if let Some(first) = list.first().filter(|_| list.len() < cluster.retry.attempts) {
+        sent.push(first);
+    }
+    let Some(place) = place_of(cluster, sent.entries(), answer) else {
         return Outcome {
             spilled: answer.address.is_some() && answer.ending == Ending::Answered,
             ..Outcome::default()
         };
     };
-    let last = entries.get(place).copied().unwrap_or(u32::MAX);
+    let last = sent.entries().get(place).copied().unwrap_or(u32::MAX);
     let mut passed = List::default();
     // Fewer attempts: entries were unknown to Envoy and skipped. More: hedging. Neither proves
     // anything of the entries before.

@@ -16,28 +16,27 @@ impl<'a> ListHeaders<'a> {
     /// Spells a plan out for a request's method.
     pub fn new(cluster: &'a Cluster, plan: &Plan, method: &[u8]) -> Self {
         let retry_on = cluster.retry.retry_on(method, plan.alone);
-        let twice = plan.alone && !retry_on.is_empty();
+        let is_short = plan.list.len() < cluster.retry.attempts;
+        let may_repeat = plan.alone || (is_short && retry::is_idempotent(method));
+        // All of a short list may have had stale connections; to the first, a new one is made then.
+        let again = plan
+            .list
+            .first()
+            .filter(|_| may_repeat && !retry_on.is_empty());
         let mut list = String::with_capacity(96);
-        let entries = plan.list.entries().iter();
-        for endpoint in entries.filter_map(|index| cluster.endpoint(*index)) {
+        let entries = plan.list.entries().iter().copied().chain(again);
+        let mut retries: usize = 0;
+        for endpoint in entries.filter_map(|index| cluster.endpoint(index)) {
             if !list.is_empty() {
                 list.push(',');
+                retries = retries.saturating_add(1);
             }
             list.push_str(&endpoint.address);
-        }
-        if twice {
-            let once = list.clone();
-            list.push(',');
-            list.push_str(&once);
         }
         ListHeaders {
             retry: &cluster.retry,
             list,
-            retries: if twice {
-                1
-            } else {
-                plan.list.len().saturating_sub(1)
-            },
+            retries,
             retry_on,
         }
     }
@@ -124,6 +123,26 @@ mod tests {
         let mut drawing = drawing.edit(|config| config.retry.on = vec![RetryOn::ConnectFailure]);
         let once = ["list: 10.0.0.97:80", "max-retries: 0"];
         assert_eq!(headers(&mut drawing, "POST"), once, "no reset is retried");
+    }
+
+    #[test]
+    fn rt_9_the_pick_stands_once_more_at_the_end_of_a_short_list_that_may_be_replayed() {
+        let (a, b) = ("10.0.0.97:80", "10.0.0.98:80");
+        let list = |attempts: u32, method: &str| {
+            let drawing = Drawing::new("a b:backup").attempts(attempts);
+            let [list, retries, ..] = &headers(&mut { drawing }, method)[..] else {
+                panic!("two headers at least");
+            };
+            format!("{list} {retries}")
+        };
+        let once_more = format!("list: {a},{b},{a} max-retries: 2");
+        let once = format!("list: {a},{b} max-retries: 1");
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            assert_eq!(list(3, method), once_more);
+            assert_eq!(list(5, method), once_more, "no more than once");
+            assert_eq!(list(2, method), once, "no attempt is left");
+        }
+        assert_eq!(list(3, "POST"), once);
     }
 
     #[test]

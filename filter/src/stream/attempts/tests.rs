@@ -133,3 +133,19 @@ fn the_only_eligible_one_was_tried_twice() {
     assert_eq!(outcome("a 2 refused"), "Nobody failed [a] exhausted");
     assert_eq!(outcome("a 1 refused"), "Nobody failed [a] exhausted");
 }
+
+/// RT-9: a list of two for three attempts.
+#[test]
+fn the_first_of_a_short_list_was_tried_once_more_and_counts_once() {
+    let drawing = Drawing::new("a b c d");
+    let mut list = List::default();
+    ["a", "b"]
+        .iter()
+        .for_each(|id| list.push(drawing.endpoint(id)));
+    let outcome = |said: &str| judged_in(&drawing, &list, said, true);
+    assert_eq!(outcome("a 3 answered"), "a failed [b]");
+    assert_eq!(outcome("a 3 refused"), "Nobody failed [b a] exhausted");
+    assert_eq!(outcome("b 2 answered"), "b failed [a]");
+    assert_eq!(outcome("b 3 answered"), "b failed []", "hedged");
+    assert_eq!(outcome("a 4 answered"), "a failed []", "hedged");
+}
