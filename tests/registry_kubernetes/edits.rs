@@ -36,6 +36,20 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
 
     words_are_annotations(&kubernetes, &sidecar, &first).await?;
 
+    // The object that a cluster would have is another one's: that is no matter of trying again.
+    let elsewhere = registry::cluster("elsewhere", &[&one], json!({}));
+    kubernetes.apply("shop", &elsewhere).await?;
+    let shop = registry::cluster("shop", &[&one], json!({}));
+    let taken = sidecar
+        .ask(Method::PUT, "/v1/clusters/shop", &[], &shop)
+        .await?;
+    ensure!(
+        taken.text().contains("its cluster is elsewhere"),
+        "{}",
+        taken.text()
+    );
+    kubernetes.delete(&kubernetes.clusters(), "shop").await?;
+
     // A name that Kubernetes does not take gets an object that has it.
     let odd = json!({"name": "a|B", "backends": []});
     let made = sidecar

@@ -3,6 +3,7 @@
 use harness::Load;
 use harness::port::Port;
 use harness::redis::Sentinel;
+use hyper::Method;
 
 use super::*;
 
@@ -114,4 +115,34 @@ async fn another_master_is_followed_though_the_old_one_says_nothing() -> Result<
         .put(&registry::cluster("late", &[&one], json!({})))
         .await?;
     story.backends("late", &["one"]).await.map(drop)
+}
+
+/// The connection that writes to it is closed by nobody.
+#[tokio::test]
+async fn writes_find_the_new_master_after_the_old_one_became_a_replica() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let Scene {
+        story,
+        replica,
+        sentinel,
+    } = Scene::start(&one, &[OFTEN]).await?;
+    let path = "/v1/clusters/late";
+    let put = async |upstream: &Upstream| {
+        let document = registry::cluster("late", &[upstream], json!({}));
+        story.sidecar.ask(Method::PUT, path, &[], &document).await
+    };
+    let written = put(&one).await?;
+    ensure!(written.status.is_success(), "{}", written.text());
+    replica.ask(&["REPLICAOF", "NO", "ONE"]).await?;
+    let (host, port) = (replica.address().ip(), replica.address().port());
+    let command = ["REPLICAOF", &host.to_string(), &port.to_string()];
+    story.redis.ask(&command).await?;
+    sentinel.appoint(&replica).await?;
+    eventually(SOON, "a write to the new master", async || {
+        let written = put(&two).await?;
+        ensure!(written.status.is_success(), "{}", written.text());
+        Ok(())
+    })
+    .await?;
+    story.backends("late", &["two"]).await.map(drop)
 }

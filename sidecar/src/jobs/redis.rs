@@ -155,7 +155,7 @@ impl RedisQueue {
 
     fn told(&self, error: &RedisError) -> JobsError {
         let why = self.settings.url.redact(&error.to_string());
-        match is_refusal(error) {
+        match node::is_refusal(error) {
             true => JobsError::Refused(why),
             false => JobsError::Unreachable(why),
         }
@@ -176,12 +176,6 @@ impl RedisQueue {
     fn all(&self) -> String {
         self.layout.queue("jobs:all")
     }
-}
-
-/// Whether the server answered and said no; a node that sends us elsewhere did not.
-fn is_refusal(error: &RedisError) -> bool {
-    let answered = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
-    answered && error.redirect_node().is_none()
 }
 
 fn progress(id: &str, fields: &[Option<String>]) -> Option<Progress> {

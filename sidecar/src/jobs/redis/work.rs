@@ -8,11 +8,12 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{RedisQueue, is_refusal, script};
+use super::{RedisQueue, script};
 use crate::jobs::{QueueStatus, State};
 use crate::model::event::Event;
 use crate::stores::redis::layout::Key;
 use crate::stores::redis::link::SET_OVERRIDE;
+use crate::stores::redis::node;
 use crate::telemetry::events::Events;
 
 const GROUP: &str = "sidecars";
@@ -193,7 +194,7 @@ impl RedisQueue {
             Ok(()) => (State::Done, String::new()),
             Err(Failure::Overtaken) => return Ok(()),
             Err(Failure::Broken(why)) => (State::Failed, why),
-            Err(Failure::Store(error)) if is_refusal(&error) => {
+            Err(Failure::Store(error)) if node::is_refusal(&error) => {
                 (State::Failed, self.settings.url.redact(&error.to_string()))
             }
             Err(Failure::Store(error)) => return Err(error),

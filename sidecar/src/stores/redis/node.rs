@@ -70,6 +70,16 @@ pub async fn ensure_owner(
     ask::<u64>(redis, &exists).await.map(drop)
 }
 
+/// Whether the server answered and said no. A node that sends us elsewhere did not, nor did one that
+/// has become a replica: another one holds the registry now.
+pub fn is_refusal(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => false,
+        ErrorKind::Server(_) | ErrorKind::Extension => error.redirect_node().is_none(),
+        _ => false,
+    }
+}
+
 /// Asks what costs nothing to answer.
 pub async fn ask<T: FromRedisValue>(
     redis: &mut MultiplexedConnection,
@@ -137,6 +147,28 @@ mod tests {
 
     use super::*;
 
+    fn answered(text: &str) -> RedisError {
+        parse_redis_value(format!("-{text}\r\n").as_bytes())
+            .and_then(redis::Value::extract_error)
+            .unwrap_err()
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_server_that_is_the_registrys_no_more() {
+        for (answer, refusal) in [
+            ("NOPERM no", true),
+            ("OOM no", true),
+            ("ERR no", true),
+            (
+                "READONLY You can't write against a read only replica.",
+                false,
+            ),
+            ("MOVED 3999 10.0.0.1:6381", false),
+        ] {
+            assert_eq!(is_refusal(&answered(answer)), refusal, "{answer}");
+        }
+    }
+
     #[test]
     fn where_a_node_sends_us() {
         let from = Node {
@@ -152,9 +184,7 @@ mod tests {
             ("ASK 3999 10.0.0.1:6381", None),
             ("CLUSTERDOWN The cluster is down", None),
         ] {
-            let error = parse_redis_value(format!("-{answer}\r\n").as_bytes())
-                .and_then(redis::Value::extract_error)
-                .unwrap_err();
+            let error = answered(answer);
             let found = redirected(&error, &from).map(|node| node.to_string());
             assert_eq!(found.as_deref(), expected, "{answer}");
         }

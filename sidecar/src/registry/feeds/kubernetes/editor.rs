@@ -153,6 +153,24 @@ impl KubernetesEditor {
         patched.map(drop)
     }
 
+    /// Fails where the object that would be this cluster's is another one's: no attempt would ever
+    /// succeed.
+    async fn ensure_ours(&self, cluster: &str) -> Result<(), EditError> {
+        let name = object_name(cluster);
+        let found = self.objects.get_opt(&name).await;
+        let found = found.map_err(|error| self.error(&error))?.map(Object::of);
+        match found {
+            Some(found) if found.claim() != Some(cluster) => {
+                let owner = found.claim().unwrap_or("none");
+                Err(EditError::Refused(format!(
+                    "there is a BackendCluster {name} already, and its cluster is {owner}: rename or \
+                     delete it first"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn error(&self, error: &kube::Error) -> EditError {
         let why = format!("{}: {}", self.place, error_chain(error));
         match is_passing(error) {
@@ -186,6 +204,10 @@ impl CompareAndSwap for KubernetesEditor {
         };
         match written {
             Ok(after) => Ok(Swapped::Done(after.as_ref().map(|it| document(it).etag))),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                self.ensure_ours(cluster).await?;
+                Ok(Swapped::Overtaken)
+            }
             Err(error) if is_race(&error) => Ok(Swapped::Overtaken),
             Err(error) => Err(self.error(&error)),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redis::{ErrorKind, RedisError};
+use redis::RedisError;
 use serde_json::Value;
 
 use crate::model::overrides::Override;
@@ -12,6 +12,7 @@ use crate::registry::edit::{Document, EditError};
 use crate::settings::RedisSettings;
 use crate::stores::redis::layout::Layout;
 use crate::stores::redis::link::{Link, Raw};
+use crate::stores::redis::node;
 
 /// The way to change the registry in Redis. Clones share one connection.
 #[derive(Clone)]
@@ -71,18 +72,12 @@ impl RedisEditor {
 
     /// Keeps the connection, unless it failed.
     fn done<T>(&self, connection: Link, outcome: Result<T, RedisError>) -> Result<T, EditError> {
-        let answered = match &outcome {
-            Ok(_) => true,
-            // Who sends us on does not hold the registry (any more).
-            Err(error) => {
-                let server = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
-                server && error.redirect_node().is_none()
-            }
-        };
+        let refused = outcome.as_ref().err().is_some_and(node::is_refusal);
+        let answered = refused || outcome.is_ok();
         if answered {
             *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         }
-        outcome.map_err(|error| match answered {
+        outcome.map_err(|error| match refused {
             true => EditError::Refused(self.why(&error)),
             false => self.unreachable(&error),
         })

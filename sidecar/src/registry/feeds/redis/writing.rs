@@ -1,11 +1,12 @@
 //! What the sidecar itself writes: statuses, counters, and an end to backends long silent.
 
-use redis::{ErrorKind, RedisError};
+use redis::RedisError;
 use tracing::warn;
 
 use super::RedisFeed;
 use super::session::Session;
 use crate::registry::model::{Output, SourceStatus};
+use crate::stores::redis::node::is_refusal;
 
 impl RedisFeed {
     /// Writes what is news about clusters, and deletes backends silent for too long.
@@ -72,8 +73,7 @@ impl RedisFeed {
         let Err(error) = written else {
             return Ok(());
         };
-        let answered = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
-        if !answered || error.redirect_node().is_some() {
+        if !is_refusal(&error) && error.code() != Some("READONLY") {
             return Err(error);
         }
         session.refused = true;
