@@ -33,7 +33,7 @@ use crate::stores::redis::layout::{Key, Layout};
 use crate::stores::redis::link::Link;
 use counters::Counters;
 pub use editor::RedisEditor;
-use records::{Away, Change, Reading, Records, Report};
+use records::{Change, Reading, Records, Report, is_alive};
 use session::Session;
 pub use start_error::RedisStartError;
 
@@ -50,8 +50,8 @@ pub struct RedisFeed {
     records: Records,
     guard: Guard,
     last: Arc<Registry>,
-    /// When the store was out of reach last.
-    away: Away,
+    /// When the store was heard last, ms of its clock; zero: never before.
+    heard: u64,
     /// When time alone changes something, ms of the store's clock.
     due: Option<u64>,
     /// What is to be said of each cluster.
@@ -92,7 +92,7 @@ impl RedisFeed {
             exchange,
             records: Records::default(),
             last: Arc::new(empty),
-            away: Away::default(),
+            heard: 0,
             due: None,
             wanted: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -146,10 +146,7 @@ impl RedisFeed {
         let began = connection.time().await?;
         let mut session = Session::new(connection, began);
         self.list(&mut session).await?;
-        match self.away.since {
-            0 => self.records.spare(began),
-            _ => self.away.until = began,
-        }
+        self.records.spare(self.heard, began);
         self.guard.on_session(Instant::now());
         Ok(session)
     }
@@ -228,7 +225,7 @@ impl RedisFeed {
             news |= match self.records.put(key, raw) {
                 Change::None => false,
                 // Who was alive is alive: not worth building the whole registry for.
-                Change::Beat { before } => !self.away.alive(before, now),
+                Change::Beat { before } => !is_alive(before, now),
                 Change::Some => true,
             };
         }
@@ -283,7 +280,7 @@ impl RedisFeed {
             reports,
             due,
             gone,
-        } = self.records.read(session.store_time(), self.away);
+        } = self.records.read(session.store_time());
         self.due = due;
         let next = Registry::new(listing, self.exchange.clone());
         let (mut events, held) = self.guard.rule(&self.last, &next, full);
@@ -329,7 +326,7 @@ impl Sessions for RedisFeed {
         output: &Output,
     ) -> Result<Infallible, RedisError> {
         let ended = self.follow_changes(&mut session, output).await;
-        self.away.since = session.store_time();
+        self.heard = session.store_time();
         ended
     }
 

@@ -39,29 +39,9 @@ impl Change {
     }
 }
 
-/// The last time the store was out of reach, ms of Redis time; both zero: never.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Away {
-    /// When it was heard last.
-    pub since: u64,
-    /// When it was back.
-    pub until: u64,
-}
-
-impl Away {
-    /// From when a backend's silence counts: while the store was away nobody could send a
-    /// heartbeat, so who was alive until then has the whole time again.
-    fn counted(self, heartbeat: u64) -> u64 {
-        match heartbeat.saturating_add(STALE_MS) >= self.since {
-            true => heartbeat.max(self.until),
-            false => heartbeat,
-        }
-    }
-
-    /// Whether a backend with this heartbeat is in.
-    pub fn alive(self, heartbeat: u64, now: u64) -> bool {
-        now.saturating_sub(self.counted(heartbeat)) <= STALE_MS
-    }
+/// Whether a backend that was heard then is in at `now`, both ms of Redis time.
+pub fn is_alive(heard: u64, now: u64) -> bool {
+    now.saturating_sub(heard) <= STALE_MS
 }
 
 /// The records of Redis.
@@ -125,11 +105,12 @@ impl Records {
         }
     }
 
-    /// Counts the silence of every heartbeat known now from `until` on (ms of Redis time): a process
-    /// that has just started does not know whether the store was away before.
-    pub fn spare(&mut self, until: u64) {
+    /// While the store was away, from `since` until `until` (ms of Redis time), nobody could send a
+    /// heartbeat: who was alive until then has the whole time again. A process that has just started
+    /// knows nothing of what was before, so it says `since` zero and all are spared.
+    pub fn spare(&mut self, since: u64, until: u64) {
         for entry in self.clusters.values_mut() {
-            entry.spare(until);
+            entry.spare(since, until);
         }
     }
 
@@ -156,7 +137,7 @@ impl Records {
     }
 
     /// The registry at `now`, ms of Redis time.
-    pub fn read(&self, now: u64, away: Away) -> Reading {
+    pub fn read(&self, now: u64) -> Reading {
         let mut reading = Reading::default();
         for key in &self.odd {
             let errors = error(key, "is not the key of a cluster's record");
@@ -169,7 +150,7 @@ impl Records {
         }
         for (name, entry) in &self.clusters {
             let full = reading.listing.clusters.len() >= CLUSTERS_MAX;
-            entry.read(name, now, away, full, &mut reading);
+            entry.read(name, now, full, &mut reading);
         }
         if let Some(end) = reading.listing.obey(now) {
             soonest(&mut reading.due, end);

@@ -6,7 +6,7 @@ use pointsman_filter::config::{
     BACKENDS_MAX, BackendConfig, CLUSTERS_MAX, ClusterConfig, ConfigErrors,
 };
 
-use super::{Away, Change, GONE_MS, Reading, Report, STALE_MS, soonest};
+use super::{Change, GONE_MS, Reading, Report, STALE_MS, is_alive, soonest};
 use crate::model::errors::error;
 use crate::model::overrides::Override;
 use crate::registry::document::etag;
@@ -82,13 +82,15 @@ impl Entry {
         news || rewritten
     }
 
-    /// Counts the silence of the heartbeats that it has now from `until` on.
-    pub fn spare(&mut self, until: u64) {
+    /// Counts the silence of the heartbeats that were alive at `since` from `until` on.
+    pub fn spare(&mut self, since: u64, until: u64) {
         let heartbeat = |known: &Known<Registered>| known.good.as_ref()?.heartbeat;
         let known = self.backends.iter();
         let known = known.filter_map(|(id, known)| Some((id, heartbeat(known)?)));
-        let spared = known.map(|(id, heartbeat)| (id.clone(), Spared { heartbeat, until }));
-        self.spared = spared.collect();
+        let alive = known.filter(|(id, heartbeat)| is_alive(self.heard(id, *heartbeat), since));
+        let spared = alive.map(|(id, heartbeat)| (id.clone(), Spared { heartbeat, until }));
+        let spared: BTreeMap<String, Spared> = spared.collect();
+        self.spared.extend(spared);
     }
 
     /// A heartbeat, or the moment until which it was spared.
@@ -102,6 +104,7 @@ impl Entry {
     pub fn put_backend(&mut self, cluster: &str, id: String, raw: &Raw) -> Change {
         let before = self.backends.remove(&id);
         if *raw == Raw::Missing {
+            self.spared.remove(&id);
             return Change::of(before.is_some());
         }
         let old = before
@@ -152,7 +155,7 @@ impl Entry {
     }
 
     /// Adds what it makes at `now`, ms of Redis time; `full`: there is room for no more clusters.
-    pub fn read(&self, name: &str, now: u64, away: Away, full: bool, reading: &mut Reading) {
+    pub fn read(&self, name: &str, now: u64, full: bool, reading: &mut Reading) {
         let mut errors = self.errors(name);
         if self.document.is_some() {
             let etag = self.etag.clone();
@@ -163,7 +166,7 @@ impl Entry {
                 reading.listing.overrides.put(name, id, entry.clone());
             }
         }
-        let present = self.present(name, now, away, reading);
+        let present = self.present(name, now, reading);
         let good = self.document.as_ref().and_then(|it| it.good.as_ref());
         let mut report = Report {
             accepted: false,
@@ -231,13 +234,7 @@ impl Entry {
     }
 
     /// The registered backends that are alive.
-    fn present(
-        &self,
-        name: &str,
-        now: u64,
-        away: Away,
-        reading: &mut Reading,
-    ) -> Vec<&BackendConfig> {
+    fn present(&self, name: &str, now: u64, reading: &mut Reading) -> Vec<&BackendConfig> {
         let mut present = Vec::with_capacity(self.backends.len());
         for (id, known) in &self.backends {
             let Some(good) = &known.good else {
@@ -248,11 +245,10 @@ impl Entry {
                 continue;
             };
             let heard = self.heard(id, heartbeat);
-            let counted = away.counted(heard);
-            if away.alive(heard, now) {
+            if is_alive(heard, now) {
                 present.push(&good.backend);
-                soonest(&mut reading.due, counted.saturating_add(STALE_MS + 1));
-            } else if now.saturating_sub(counted) > GONE_MS && known.error.is_none() {
+                soonest(&mut reading.due, heard.saturating_add(STALE_MS + 1));
+            } else if now.saturating_sub(heard) > GONE_MS && known.error.is_none() {
                 let (cluster, id) = (name.to_owned(), id.clone());
                 reading.gone.push((Key::Backend { cluster, id }, heartbeat));
             }

@@ -63,7 +63,7 @@ fn hashes_add_to_the_document_and_for_an_equal_id_the_document_wins() {
         ("pm:backend:a:a-1", hash(&[("address", "10.0.0.9:80")])),
         ("pm:backend:b:lost", hash(&[("address", "10.0.0.3:80")])),
     ]);
-    let reading = records.read(NOW, Away::default());
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), "a: a-1, self");
     assert_eq!(
         reading.listing.clusters[0].backends[0].address.to_string(),
@@ -89,7 +89,7 @@ fn what_turns_bad_keeps_its_last_good_version_until_it_is_gone() {
     )]);
     records.put(key("pm:cluster:a"), text("{"));
     records.put(key("pm:backend:a:self"), hash(&[("address", "nowhere")]));
-    let reading = records.read(NOW, Away::default());
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), "a: a-1, self");
     assert_eq!(rejected(&reading).len(), 2);
     assert!(reading.reports["a"].error.contains("must be JSON"));
@@ -99,16 +99,16 @@ fn what_turns_bad_keeps_its_last_good_version_until_it_is_gone() {
         (key("pm:cluster:c"), text("{")),
         (key("pm:cluster:c d"), text("{}")),
     ]);
-    let reading = records.read(NOW, Away::default());
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), "a: a-1");
     assert_eq!(rejected(&reading).len(), 3);
     records.put(key("pm:cluster:c d"), Raw::Missing);
     records.put(key("pm:cluster:c"), Raw::Missing);
     let (key_a, good) = cluster_a();
     records.put(key_a, good);
-    assert!(rejected(&records.read(NOW, Away::default())).is_empty());
+    assert!(rejected(&records.read(NOW)).is_empty());
     records.put(key("pm:cluster:a"), Raw::Missing);
-    assert_eq!(served(&records.read(NOW, Away::default())), "");
+    assert_eq!(served(&records.read(NOW)), "");
 }
 
 #[test]
@@ -116,30 +116,56 @@ fn a_silent_backend_is_out_at_90_s_and_gone_at_3600_s() {
     let beat = NOW.to_string();
     let fields = [("address", "10.0.0.2:80"), ("heartbeatAt", beat.as_str())];
     let records = records(vec![("pm:backend:a:self", hash(&fields))]);
-    let fresh = records.read(NOW + STALE_MS, Away::default());
+    let fresh = records.read(NOW + STALE_MS);
     assert_eq!(served(&fresh), "a: a-1, self");
     assert_eq!(fresh.due, Some(NOW + STALE_MS + 1));
-    let stale = records.read(NOW + STALE_MS + 1, Away::default());
+    let stale = records.read(NOW + STALE_MS + 1);
     assert_eq!((served(&stale).as_str(), stale.due), ("a: a-1", None));
-    assert!(records.read(NOW + GONE_MS, Away::default()).gone.is_empty());
-    let gone = records.read(NOW + GONE_MS + 1, Away::default()).gone;
+    assert!(records.read(NOW + GONE_MS).gone.is_empty());
+    let gone = records.read(NOW + GONE_MS + 1).gone;
     assert_eq!(gone, [(key("pm:backend:a:self"), NOW)]);
-    // After an outage of the store everyone has the whole time again.
+}
+
+/// RG-14: nobody could send a heartbeat while the store was away.
+#[test]
+fn who_was_alive_before_each_of_two_outages_has_the_whole_time_again() {
+    let beat = |at: u64| {
+        let at = at.to_string();
+        hash(&[("address", "10.0.0.2:80"), ("heartbeatAt", at.as_str())])
+    };
+    let read = || {
+        let silent = ("pm:backend:a:silent", beat(NOW - STALE_MS));
+        records(vec![("pm:backend:a:self", beat(NOW)), silent])
+    };
+    let mut once = read();
     let until = NOW + 2 * GONE_MS;
-    let alive = Away {
-        since: NOW + STALE_MS,
-        until,
-    };
-    let back = records.read(until + STALE_MS, alive);
+    once.spare(NOW + STALE_MS, until);
+    let back = once.read(until + STALE_MS);
     assert_eq!(served(&back), "a: a-1, self");
-    assert!(back.gone.is_empty());
-    assert_eq!(served(&records.read(until + STALE_MS + 1, alive)), "a: a-1");
-    // Who was out before stays out.
-    let dead = Away {
-        since: NOW + STALE_MS + 1,
-        until,
-    };
-    assert_eq!(served(&records.read(until, dead)), "a: a-1");
+    // Who was out before stays out, and goes.
+    let silent = [(key("pm:backend:a:silent"), NOW - STALE_MS)];
+    assert_eq!(back.gone, silent);
+    assert_eq!(served(&once.read(until + STALE_MS + 1)), "a: a-1");
+
+    // Back for a moment only: no heartbeat came, and the store is away again.
+    let mut twice = read();
+    twice.spare(NOW + STALE_MS, until);
+    let again = until + 2 * GONE_MS;
+    twice.spare(until + 1, again);
+    for full in [false, true] {
+        if full {
+            let silent = (key("pm:backend:a:silent"), beat(NOW - STALE_MS));
+            let own = (key("pm:backend:a:self"), beat(NOW));
+            twice.replace(vec![cluster_a(), own, silent]);
+        }
+        let back = twice.read(again + STALE_MS);
+        assert_eq!(served(&back), "a: a-1, self");
+        assert_eq!(
+            (back.due, back.gone),
+            (Some(again + STALE_MS + 1), silent.to_vec())
+        );
+        assert_eq!(served(&twice.read(again + STALE_MS + 1)), "a: a-1");
+    }
 }
 
 /// RG-14 after a start: the store may have been away for longer than any backend could be heard.
@@ -152,30 +178,25 @@ fn who_is_found_silent_at_the_start_has_the_whole_time_again() {
     };
     let start = NOW + 2 * GONE_MS;
     let mut records = records(vec![("pm:backend:a:self", beat(NOW))]);
-    records.spare(start);
+    records.spare(0, start);
     for full in [false, true] {
         if full {
             records.replace(vec![cluster_a(), (own(), beat(NOW))]);
         }
-        let spared = records.read(start + STALE_MS, Away::default());
+        let spared = records.read(start + STALE_MS);
         assert_eq!(served(&spared), "a: a-1, self");
         assert_eq!(spared.due, Some(start + STALE_MS + 1));
-        let out = records.read(start + STALE_MS + 1, Away::default());
+        let out = records.read(start + STALE_MS + 1);
         assert_eq!(served(&out), "a: a-1");
-        assert!(
-            records
-                .read(start + GONE_MS, Away::default())
-                .gone
-                .is_empty()
-        );
-        let gone = records.read(start + GONE_MS + 1, Away::default()).gone;
+        assert!(records.read(start + GONE_MS).gone.is_empty());
+        let gone = records.read(start + GONE_MS + 1).gone;
         assert_eq!(gone, [(own(), NOW)]);
     }
     // Heard again it is as alive as before; a heartbeat that came later counts as it stands.
     let heard = records.put(own(), beat(start + 5));
     assert_eq!(heard, Change::Beat { before: start });
     records.put(own(), beat(NOW + 1));
-    let late = records.read(start, Away::default());
+    let late = records.read(start);
     assert_eq!((served(&late).as_str(), late.gone.len()), ("a: a-1", 1));
 }
 
@@ -194,25 +215,22 @@ fn an_operators_word_beats_all_until_it_expires() {
         ),
         ("pm:override:b", hash(&[("x", "Draining")])),
     ]);
-    let reading = records.read(NOW, Away::default());
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), "a: a-1 Cordoned, self Draining");
     assert_eq!(reading.due, Some(NOW + 5));
     assert!(rejected(&reading).is_empty() && !reading.reports.contains_key("b"));
-    assert_eq!(
-        served(&records.read(NOW + 5, Away::default())),
-        "a: a-1 Cordoned, self"
-    );
+    assert_eq!(served(&records.read(NOW + 5)), "a: a-1 Cordoned, self");
     // An override that cannot be read leaves the one before in force.
     records.put(key("pm:override:a"), hash(&[("a-1", "Cordoned!")]));
-    let reading = records.read(NOW, Away::default());
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), "a: a-1 Cordoned, self");
     assert_eq!(rejected(&reading).len(), 1);
     records.put(key("pm:override:a"), text("x"));
-    let reading = records.read(NOW, Away::default());
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), "a: a-1 Cordoned, self");
     assert_eq!(rejected(&reading), ["overrides.a: must be a hash"]);
     records.put(key("pm:override:a"), Raw::Missing);
-    assert_eq!(served(&records.read(NOW, Away::default())), "a: a-1, self");
+    assert_eq!(served(&records.read(NOW)), "a: a-1, self");
 }
 
 #[test]
@@ -265,7 +283,7 @@ fn equal_documents_in_redis_and_in_a_file_give_equal_configurations() {
     for (name, document) in documents {
         records.put(key(&format!("pm:cluster:{name}")), text(document));
     }
-    let redis = Registry::new(records.read(NOW, Away::default()).listing, exchange);
+    let redis = Registry::new(records.read(NOW).listing, exchange);
     assert_eq!(redis.config.to_json(), file.config.to_json());
     assert_eq!(redis.config, file.config, "the probes too");
     assert_eq!(redis.rejected, file.rejected);
