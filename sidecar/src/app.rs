@@ -24,6 +24,7 @@ use crate::registry::document::SIDECAR_CLUSTER;
 use crate::registry::{Output, Published, Source, SourceStatus};
 use crate::settings::{Module, RegistrySettings, Settings};
 use crate::statuses;
+use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
 use crate::xds::Proxies;
 use crate::xds::ads::Ads;
@@ -55,7 +56,12 @@ struct Channels {
 }
 
 /// Runs the sidecar until a signal, `stop`, or the failure of a stage.
-pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+/// `counts` is where the log counts its lines.
+pub async fn serve(
+    settings: Settings,
+    counts: EventCounts,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     warn_of_demo(&settings);
     // From here on a signal means an orderly end.
     let signals = Signals::listen()?;
@@ -87,7 +93,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         settings.xds_token.clone(),
         stages.stop(),
     );
-    let metrics = health::metrics(&channels);
+    let metrics = health::metrics(&channels, counts);
     let events = Events::new(metrics.clone());
     let (place, editor) = (source.place(), source.editor());
     let queue = health::queue(&settings.registry, &editor);

@@ -1,4 +1,6 @@
 //! What operators can observe: events, counters.
 
+pub mod counts;
 pub mod events;
+pub mod lines;
 pub mod metrics;

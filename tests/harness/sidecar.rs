@@ -225,15 +225,22 @@ impl Sidecar {
         .await
     }
 
-    /// Waits until an event was counted so often.
+    /// Waits until an event was counted so often, for whatever reasons.
     pub async fn event(&self, name: &str, count: u64) -> Result<()> {
-        let line = format!("pointsman_events_total{{event=\"{name}\"}} {count}");
-        eventually(SAID_DEADLINE, &line, async || {
-            let metrics = self.metrics().await?;
-            let found: Vec<&str> = metrics.lines().filter(|it| it.contains(name)).collect();
-            ensure!(found.contains(&line.as_str()), "{found:?}");
-            Ok(())
-        })
+        let series = format!("pointsman_events_total{{event=\"{name}\"");
+        eventually(
+            SAID_DEADLINE,
+            &format!("{name} {count} times"),
+            async || {
+                let metrics = self.metrics().await?;
+                let lines = metrics.lines().filter(|it| it.starts_with(&series));
+                let counted = lines.map(|it| it.rsplit(' ').next().unwrap_or("").parse::<u64>());
+                let counted: Vec<u64> = counted.collect::<Result<_, _>>()?;
+                ensure!(!counted.is_empty(), "{name} has no series");
+                ensure!(counted.iter().sum::<u64>() == count, "{counted:?}");
+                Ok(())
+            },
+        )
         .await
     }
 

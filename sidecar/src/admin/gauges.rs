@@ -151,17 +151,21 @@ fn gauge<L: EncodeLabelSet>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::counts::EventCounts;
     use crate::telemetry::metrics::Metrics;
 
     fn text(queue: QueueStatus) -> String {
-        let metrics = Metrics::new(Gauges {
-            registry: watch::Sender::new(None).subscribe(),
-            source: watch::Sender::default().subscribe(),
-            health: watch::Sender::new(Health::new(1, 2)).subscribe(),
-            fleet: watch::Sender::new(Fleet::default()).subscribe(),
-            proxies: watch::Sender::new(Proxies::default()).subscribe(),
-            queue: watch::Sender::new(queue).subscribe(),
-        });
+        let metrics = Metrics::new(
+            EventCounts::default(),
+            Gauges {
+                registry: watch::Sender::new(None).subscribe(),
+                source: watch::Sender::default().subscribe(),
+                health: watch::Sender::new(Health::new(1, 2)).subscribe(),
+                fleet: watch::Sender::new(Fleet::default()).subscribe(),
+                proxies: watch::Sender::new(Proxies::default()).subscribe(),
+                queue: watch::Sender::new(queue).subscribe(),
+            },
+        );
         metrics.text().expect("metrics")
     }
 

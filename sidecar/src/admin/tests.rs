@@ -22,6 +22,7 @@ use crate::health::Health;
 use crate::jobs::QueueStatus;
 use crate::model::outcome::{Failure, Outcome};
 use crate::model::overrides::Overrides;
+use crate::telemetry::counts::EventCounts;
 
 use crate::registry::{Registry, SourceStatus};
 use crate::settings::Secret;
@@ -77,7 +78,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
         proxies: sources.proxies.clone(),
         queue: sources.queue.clone(),
     };
-    let metrics = Metrics::new(gauges);
+    let metrics = Metrics::new(EventCounts::default(), gauges);
     let reloads = Reloads::new(watch::Sender::default(), None);
     let admin = Admin {
         sources,

@@ -16,6 +16,7 @@ use crate::health::{Health, Prober};
 use crate::jobs::{MemoryQueue, Queue, RedisQueue};
 use crate::registry::editor::Editor;
 use crate::settings::{RegistrySettings, Settings};
+use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
@@ -57,15 +58,18 @@ pub fn queue(settings: &RegistrySettings, editor: &Editor) -> Queue {
 }
 
 /// Every metric, reading its gauges from the stages.
-pub fn metrics(channels: &Channels) -> Metrics {
-    Metrics::new(Gauges {
-        registry: channels.registry.subscribe(),
-        source: channels.source.subscribe(),
-        health: channels.health.subscribe(),
-        fleet: channels.fleet.subscribe(),
-        proxies: channels.proxies.subscribe(),
-        queue: channels.queue.subscribe(),
-    })
+pub fn metrics(channels: &Channels, counts: EventCounts) -> Metrics {
+    Metrics::new(
+        counts,
+        Gauges {
+            registry: channels.registry.subscribe(),
+            source: channels.source.subscribe(),
+            health: channels.health.subscribe(),
+            fleet: channels.fleet.subscribe(),
+            proxies: channels.proxies.subscribe(),
+            queue: channels.queue.subscribe(),
+        },
+    )
 }
 
 /// Starts the prober and what speaks of health; returns the routes beside xDS.

@@ -6,11 +6,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use super::report::{Report, wrong_usage};
 use crate::app;
 use crate::settings::Settings;
+use crate::telemetry::counts::EventCounts;
+use crate::telemetry::lines;
 
 /// The Kubernetes library reports each attempt to connect; we say once that the store is away.
 const LOGGED: &str = "info,kube_client=off,kube_runtime=off";
@@ -172,9 +176,10 @@ pub fn run(flags: &ServeFlags) -> ExitCode {
             Err(error) => Report::failed(format!("{error:#}")).finish(),
         };
     }
-    start_logging();
+    let counts = EventCounts::default();
+    start_logging(counts.clone());
     let stop = CancellationToken::new();
-    let outcome = runtime.block_on(app::serve(settings, stop));
+    let outcome = runtime.block_on(app::serve(settings, counts, stop));
     // What a stage left behind on a blocking thread must not hold the exit up.
     runtime.shutdown_background();
     match outcome {
@@ -186,17 +191,20 @@ pub fn run(flags: &ServeFlags) -> ExitCode {
     }
 }
 
-/// Logs go to stderr: lines for people where it is a terminal, JSON elsewhere.
-fn start_logging() {
+/// Logs go to stderr: lines for people where it is a terminal, JSON elsewhere. What is not written
+/// for its level is counted all the same.
+fn start_logging(counts: EventCounts) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
-    // A closed stderr must not end the process, so the subscriber may not report its own trouble.
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    // A closed stderr must not end the process, so the layer may not report its own trouble.
+    let text = fmt::layer()
         .with_writer(std::io::stderr)
         .log_internal_errors(false);
-    if std::io::stderr().is_terminal() {
-        builder.init();
-    } else {
-        builder.json().flatten_event(true).init();
-    }
+    let text = match std::io::stderr().is_terminal() {
+        true => text.boxed(),
+        false => text.json().flatten_event(true).boxed(),
+    };
+    let subscriber = tracing_subscriber::registry()
+        .with(text.with_filter(filter))
+        .with(lines::counted(counts));
+    subscriber.init();
 }

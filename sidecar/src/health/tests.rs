@@ -13,6 +13,7 @@ use super::*;
 use crate::admin::Gauges;
 use crate::model::overrides::Overrides;
 use crate::registry::Registry;
+use crate::telemetry::counts::EventCounts;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -29,14 +30,17 @@ impl Stage {
     fn start(clusters: Vec<Value>) -> Self {
         let registry = watch::Sender::new(published(clusters, 1));
         let health = watch::Sender::new(Health::new(5, 7));
-        let metrics = Metrics::new(Gauges {
-            registry: registry.subscribe(),
-            source: watch::Sender::default().subscribe(),
-            health: health.subscribe(),
-            fleet: watch::Sender::default().subscribe(),
-            proxies: watch::Sender::default().subscribe(),
-            queue: watch::Sender::default().subscribe(),
-        });
+        let metrics = Metrics::new(
+            EventCounts::default(),
+            Gauges {
+                registry: registry.subscribe(),
+                source: watch::Sender::default().subscribe(),
+                health: health.subscribe(),
+                fleet: watch::Sender::default().subscribe(),
+                proxies: watch::Sender::default().subscribe(),
+                queue: watch::Sender::default().subscribe(),
+            },
+        );
         let prober = Prober {
             registry: registry.subscribe(),
             health: health.clone(),

@@ -127,7 +127,10 @@ pub enum Recovery {
 }
 
 impl Recovery {
-    /// Its name in logs.
+    /// Every label there is.
+    pub const LABELS: [&'static str; 2] = ["probes_pass", "check_removed"];
+
+    /// Its name in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Recovery::ProbesPass => "probes_pass",
@@ -136,8 +139,33 @@ impl Recovery {
     }
 }
 
+/// The names of log lines for which there is no value: what the process and its connections go
+/// through. Each stands in the line's field `event`, and is counted there.
+pub const LINES: [&str; 20] = [
+    "acked",
+    "counters_connected",
+    "demo_mode",
+    "lease_unavailable",
+    "listening",
+    "nacked",
+    "probe_panicked",
+    "proxy_connected",
+    "proxy_gone",
+    "queue_connected",
+    "queue_lost",
+    "record_rejected",
+    "registry_changed",
+    "registry_connected",
+    "registry_read_only",
+    "registry_unreadable",
+    "sidecar_failed",
+    "snapshot",
+    "stopping",
+    "type_not_served",
+];
+
 impl Event {
-    /// The names of all events.
+    /// The names of all events that are values.
     pub const NAMES: [&'static str; 14] = [
         "backend_unhealthy",
         "backend_healthy",
@@ -172,6 +200,26 @@ impl Event {
             Event::OverrideExpired { .. } => "override_expired",
             Event::JobDone { .. } => "job_done",
             Event::JobFailed { .. } => "job_failed",
+        }
+    }
+
+    /// Its reason, where it is one of a closed list; the words of a store or a parser are not.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Event::BackendUnhealthy { reason, .. } => Some(reason.label()),
+            Event::BackendHealthy { reason, .. } => Some(reason.label()),
+            Event::ProbesObstructed { obstacle, .. } => Some(obstacle.label()),
+            _ => None,
+        }
+    }
+
+    /// Every reason that an event of this name can have.
+    pub fn reasons(name: &str) -> &'static [&'static str] {
+        match name {
+            "backend_unhealthy" => &Failure::LABELS,
+            "backend_healthy" => &Recovery::LABELS,
+            "probes_obstructed" => &Obstacle::LABELS,
+            _ => &[],
         }
     }
 }

@@ -83,6 +83,9 @@ impl fmt::Display for Failure {
 }
 
 impl Obstacle {
+    /// Every label there is.
+    pub const LABELS: [&'static str; 3] = ["resources", "ca_file", "request"];
+
     /// Its name in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {

@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::counts::EventCounts;
 use crate::model::event::Event;
 use crate::model::outcome::{Failure, Outcome};
 
@@ -36,17 +37,12 @@ pub struct Metrics {
 
 #[derive(Clone, Debug, Default)]
 struct Counters {
-    events: Family<ByEvent, Counter>,
+    events: EventCounts,
     probes: Family<ByResult, Counter>,
     probe_failures: Family<ByReason, Counter>,
     transitions: Family<ByVerdict, Counter>,
     exchanges: Family<ByReply, Counter>,
     under_way: Gauge<i64, AtomicI64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByEvent {
-    event: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,25 +74,28 @@ const VERDICTS: [&str; 2] = ["healthy", "unhealthy"];
 impl Default for Metrics {
     /// Counters alone.
     fn default() -> Self {
-        Self::over(None)
+        Self::over(EventCounts::default(), None)
     }
 }
 
 impl Metrics {
-    /// All counters at zero; `gauges` are asked anew for every text.
-    pub fn new(gauges: impl Collector) -> Self {
-        Self::over(Some(Box::new(gauges)))
+    /// All other counters at zero; `gauges` are asked anew for every text.
+    pub fn new(events: EventCounts, gauges: impl Collector) -> Self {
+        Self::over(events, Some(Box::new(gauges)))
     }
 
-    fn over(gauges: Option<Box<dyn Collector>>) -> Self {
-        let counters = Counters::default();
+    fn over(events: EventCounts, gauges: Option<Box<dyn Collector>>) -> Self {
+        let counters = Counters {
+            events,
+            ..Counters::default()
+        };
         let mut registry = Registry::with_prefix("pointsman");
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
         registry.register(
             "events",
             "Changes worth a log line",
-            counters.events.clone(),
+            counters.events.family(),
         );
         registry.register("probes", "Probes by result", counters.probes.clone());
         let help = "Failed probes by reason";
@@ -112,9 +111,6 @@ impl Metrics {
         );
         if let Some(gauges) = gauges {
             registry.register_collector(gauges);
-        }
-        for event in Event::NAMES {
-            drop(counters.events.get_or_create(&ByEvent { event }));
         }
         Metrics {
             counters,
@@ -132,12 +128,7 @@ impl Metrics {
 
     /// Counts an event. Its cluster, if it has one, still has its series.
     pub fn event(&self, event: &Event) {
-        self.counters
-            .events
-            .get_or_create(&ByEvent {
-                event: event.name(),
-            })
-            .inc();
+        self.counters.events.count(event.name(), event.reason());
         let (cluster, verdict) = match event {
             Event::BackendHealthy { cluster, .. } => (cluster, VERDICTS[0]),
             Event::BackendUnhealthy { cluster, .. } => (cluster, VERDICTS[1]),
@@ -162,8 +153,7 @@ impl Metrics {
 
     /// How often each event was counted.
     pub fn events(&self) -> Vec<(&'static str, u64)> {
-        let count = |event| self.counters.events.get_or_create(&ByEvent { event }).get();
-        Event::NAMES.map(|event| (event, count(event))).to_vec()
+        self.counters.events.of_values()
     }
 
     /// Counts what came of a probe.

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::registry::Output;
 use crate::registry::feeds::file::FileFeed;
+use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
 
 const LOCAL: [u8; 4] = [127, 0, 0, 1];
@@ -67,7 +68,7 @@ impl Live {
             proxies: watch::Sender::default().subscribe(),
             queue: watch::Sender::default().subscribe(),
         };
-        let metrics = Metrics::new(gauges);
+        let metrics = Metrics::new(EventCounts::default(), gauges);
         let admin = Admin {
             sources: Sources {
                 environment: "test".to_owned(),

@@ -126,12 +126,11 @@ fn every_event_is_counted_under_a_name_that_stood_at_zero_before() {
     let events = every_event();
     assert_eq!(events.each_ref().map(Event::name), Event::NAMES);
     for event in events {
-        let line = |count: u8| {
-            format!(
-                "pointsman_events_total{{event=\"{}\"}} {count}\n",
-                event.name()
-            )
-        };
+        let reason = event.reason();
+        let reason = reason.map_or(String::new(), |it| format!(",reason=\"{it}\""));
+        let name = event.name();
+        let line =
+            |count: u8| format!("pointsman_events_total{{event=\"{name}\"{reason}}} {count}\n");
         assert!(text(&metrics).contains(&line(0)), "{}", line(0));
         metrics.event(&event);
         assert!(text(&metrics).contains(&line(1)), "{}", line(1));
