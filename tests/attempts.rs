@@ -156,3 +156,51 @@ impl BlackHole {
         })
     }
 }
+
+/// RT-10: an answer of the backend is its answer, whatever befell the request elsewhere: a filter delayed
+/// it, or the one retry was used up. Envoy's flags tell of both. A failure behind such an answer is none.
+#[tokio::test]
+async fn rt_10_what_came_from_the_backend_is_an_answer_whatever_envoys_flags_say() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let settings = json!({
+        "loadBalancing": {"policy": "RoundRobin"},
+        "sticky": {"cookie": "P"},
+        "retry": {"attempts": 2, "on": [503]},
+    });
+    let mut bootstrap = scene::bootstrap(&cluster(CLUSTER, &[&a, &b], settings))?;
+    let fault = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
+    let delay = json!({"fixed_delay": "0.001s", "percentage": {"numerator": 100}});
+    let filters = bootstrap.manager_mut()?["http_filters"].as_array_mut();
+    filters.context("no filters")?.insert(
+        0,
+        json!({"name": "fault", "typed_config": {"@type": fault, "delay": delay}}),
+    );
+    let envoy = Envoy::start(bootstrap).await?;
+    let mut client = envoy.client();
+    for (status, attempts) in [(500, 1), (503, 2)] {
+        for backend in [&a, &b] {
+            backend.set(Behaviour::status(status));
+            backend.forget();
+        }
+        for nth in 1..=4 {
+            let answer = client.get("/").await?;
+            let cookie = answer.header("set-cookie").context("nobody is named")?;
+            let server = answer.backend().context("no backend")?;
+            ensure!(cookie.starts_with(&format!("P={server};")), "{answer:?}");
+            ensure!(
+                a.hits() + b.hits() == nth * attempts,
+                "{status}: request {nth}"
+            );
+        }
+    }
+    assert_eq!(figure(&envoy, "retries_exhausted_total", "").await?, 0);
+
+    // One answers, which is retried; the other refuses.
+    b.stop().await;
+    let mut refused = 0;
+    while refused == 0 {
+        let answer = client.get("/").await?;
+        refused = u64::from(answer.header("set-cookie").is_none());
+    }
+    wait_for_figure(&envoy, "failed_attempts_total", "connect", 1).await
+}

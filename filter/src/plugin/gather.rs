@@ -8,8 +8,8 @@ use crate::stream::{Arrival, Stream, cookie};
 
 /// Envoy's response flag for: no connection to the upstream could be made.
 const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
-/// Envoy's response flag for: this answer would have been retried once more. It is an answer.
-const RETRY_LIMIT_EXCEEDED: u64 = 0x8000;
+/// What Envoy says of an answer that a backend gave.
+const VIA_UPSTREAM: &[u8] = b"via_upstream";
 
 /// Reads a request, and takes the sticky cookie out of its headers; `None` when it is none of ours.
 /// Request headers phase.
@@ -88,8 +88,12 @@ pub fn answer_at_end(stream: &Stream) -> Option<Answer> {
 }
 
 fn ending_by_flags() -> Ending {
-    match host::number("response\0flags").unwrap_or(0) & !RETRY_LIMIT_EXCEEDED {
+    match host::number("response\0flags").unwrap_or(0) {
         0 => Ending::Answered,
+        // Flags also tell of what befell the request elsewhere: a delay, a retry that was not made.
+        _ if host::property("response\0code_details").as_deref() == Some(VIA_UPSTREAM) => {
+            Ending::Answered
+        }
         flags if flags & UPSTREAM_CONNECTION_FAILURE != 0 => Ending::ConnectFailed,
         _ => Ending::Unanswered,
     }
