@@ -11,6 +11,7 @@ mod outage;
 mod readme;
 mod schema;
 mod several;
+mod slow;
 mod start;
 mod statuses;
 

@@ -168,9 +168,17 @@ impl Kubernetes {
         Ok(())
     }
 
-    /// Ends a [`Kubernetes::break_for`].
+    /// From now on it says nothing where this resource is asked for in a way that it did not grant a
+    /// moment ago.
+    pub fn silence_for(&self, resource: &str) -> Result<()> {
+        self.own()?.authorizer().silence_for(Some(resource));
+        Ok(())
+    }
+
+    /// Ends a [`Kubernetes::break_for`] and a [`Kubernetes::silence_for`].
     pub fn mend(&self) -> Result<()> {
         self.own()?.authorizer().break_for(None);
+        self.own()?.authorizer().silence_for(None);
         Ok(())
     }
 
@@ -196,6 +204,18 @@ impl Kubernetes {
         self.own_mut()?.restart()?;
         self.ready().await?;
         self.serves_clusters().await
+    }
+
+    /// How often it was asked for all BackendClusters of a namespace.
+    pub async fn lists(&self) -> Result<u64> {
+        let metrics = self.ask(Method::GET, "/metrics", None).await?.ok()?;
+        let metrics = metrics.as_str().context("metrics are text")?;
+        let counts = metrics.lines().filter(|line| {
+            let has = |label: &str| line.contains(label);
+            has("apiserver_request_total{") && has("backendclusters") && has("verb=\"LIST\"")
+        });
+        let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        Ok(counts.sum())
     }
 
     /// Hangs it: it keeps its connections and says nothing more.

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::port::Port;
@@ -28,6 +29,7 @@ type Rule = [Vec<String>; 4];
 struct Book {
     refused: Vec<String>,
     broken: Option<String>,
+    silent: Option<String>,
     unjudged: usize,
 }
 
@@ -36,6 +38,7 @@ struct Book {
 pub struct Authorizer {
     port: Port,
     book: Arc<Mutex<Book>>,
+    spoken: Arc<Notify>,
     serving: JoinHandle<()>,
 }
 
@@ -43,9 +46,10 @@ impl Authorizer {
     /// Grants the user what these Roles of the manifest say; everybody else nothing.
     pub fn start(manifest: &str, roles: &[&str], user: &str) -> Result<Self> {
         let (port, book) = (Port::reserve()?, Arc::default());
+        let spoken = Arc::new(Notify::new());
         let rules = Arc::new((rules(manifest, roles)?, user.to_owned()));
         let listener = port.listen()?;
-        let told = Arc::clone(&book);
+        let told = (Arc::clone(&book), Arc::clone(&spoken));
         let serving = tokio::spawn(async move {
             // Aborted with this task, and it with the authorizer.
             let mut open = JoinSet::new();
@@ -54,16 +58,16 @@ impl Authorizer {
                     continue;
                 };
                 while open.try_join_next().is_some() {}
-                let (rules, told) = (Arc::clone(&rules), Arc::clone(&told));
-                let service = service_fn(move |request| {
-                    answer(request, Arc::clone(&rules), Arc::clone(&told))
-                });
+                let (rules, told) = (Arc::clone(&rules), told.clone());
+                let service =
+                    service_fn(move |request| answer(request, Arc::clone(&rules), told.clone()));
                 open.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
         Ok(Authorizer {
             port,
             book,
+            spoken,
             serving,
         })
     }
@@ -81,6 +85,12 @@ impl Authorizer {
     /// Judges nothing from now on where it is asked about this resource.
     pub fn break_for(&self, resource: Option<&str>) {
         lock(&self.book).broken = resource.map(str::to_owned);
+    }
+
+    /// Says nothing from now on where it is asked about this resource, until told otherwise.
+    pub fn silence_for(&self, resource: Option<&str>) {
+        lock(&self.book).silent = resource.map(str::to_owned);
+        self.spoken.notify_waiters();
     }
 
     /// How often it was asked what it did not judge.
@@ -123,7 +133,7 @@ fn rules(manifest: &str, roles: &[&str]) -> Result<Vec<Rule>> {
 async fn answer(
     request: Request<Incoming>,
     rules: Arc<(Vec<Rule>, String)>,
-    book: Arc<Mutex<Book>>,
+    (book, spoken): (Arc<Mutex<Book>>, Arc<Notify>),
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
@@ -135,6 +145,15 @@ async fn answer(
         "" => word("resource").to_owned(),
         sub => format!("{}/{sub}", word("resource")),
     };
+    loop {
+        let said = spoken.notified();
+        tokio::pin!(said);
+        said.as_mut().enable();
+        if lock(&book).silent.as_ref() != Some(&resource) {
+            break;
+        }
+        said.await;
+    }
     if lock(&book).broken.as_ref() == Some(&resource) {
         lock(&book).unjudged += 1;
         let mut response = Response::new(Full::default());

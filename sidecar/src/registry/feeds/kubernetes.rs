@@ -9,6 +9,7 @@ mod object;
 mod records;
 mod session;
 mod slices;
+mod wishes;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use object::judge;
 use records::{Reading, Records};
 pub use records::{Report, Verdict};
 use session::{Session, SessionError};
+use wishes::{Step, Wishes};
 
 /// The first and the longest pause between two attempts to read.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -60,10 +62,7 @@ pub struct KubernetesFeed {
     /// For who writes the statuses.
     view: watch::Sender<View>,
     listings: u64,
-    /// The last wish for a full reading that was granted.
-    reloaded: u64,
-    /// The one that the reading under way will grant.
-    wished: u64,
+    wishes: Wishes,
 }
 
 /// What there is to say, for who writes it.
@@ -116,8 +115,7 @@ impl KubernetesFeed {
             due: None,
             first: None,
             listings: 0,
-            reloaded: 0,
-            wished: 0,
+            wishes: Wishes::default(),
             access,
         };
         let session = kubernetes.begin().await;
@@ -174,10 +172,16 @@ impl KubernetesFeed {
         let mut debounced = Instant::now() + DEBOUNCE;
         let mut reloads = output.reloads.clone();
         loop {
+            let wish = *reloads.borrow_and_update();
+            let Step { granted, list } = self.wishes.look(wish, session.is_listing());
+            if granted {
+                ready = ready.or(Some(debounced));
+            }
+            if list {
+                session.list_again();
+            }
             let (wake, list) = self.wake(session);
-            // What came to need the endpoints of a Service is not served without them.
-            let ripe = ready.filter(|_| session.settled());
-            if ripe.is_some_and(|ripe| ripe <= Instant::now()) {
+            if ready.is_some_and(|ready| ready <= Instant::now()) {
                 self.publish(session, output, full);
                 (ready, full) = (None, false);
                 debounced = Instant::now() + DEBOUNCE;
@@ -188,22 +192,16 @@ impl KubernetesFeed {
                     let taken = taken?;
                     full |= taken.full;
                     self.listings += u64::from(taken.full);
-                    if taken.full {
-                        self.reloaded = self.wished;
-                    }
                     if taken.news {
                         ready = Some(debounced);
                     }
                 }
-                Ok(()) = reloads.changed() => {
-                    self.wished = *reloads.borrow_and_update();
-                    session.list_again();
-                }
-                () = sleep_until(ripe.unwrap_or(wake)) => match (ripe, list) {
+                Ok(()) = reloads.changed() => {}
+                () = sleep_until(ready.unwrap_or(wake)) => match (ready, list) {
                     (Some(_), _) => {}
                     (None, true) => session.list_again(),
                     (None, false) => {
-                        session.listen_or_not(&self.records);
+                        session.listen_or_not(&mut self.records);
                         ready = Some(Instant::now());
                     }
                 }
@@ -216,7 +214,7 @@ impl KubernetesFeed {
         let reconcile = session.listed + self.settings.reconcile_interval;
         let held = self.guard.wake();
         let mut full = held.map_or(reconcile, |held| held.min(reconcile));
-        if session.listing.is_some() {
+        if session.is_listing() {
             // What is under way ends, or ends the session.
             full = Instant::now() + self.settings.reconcile_interval;
         }
@@ -233,6 +231,8 @@ impl KubernetesFeed {
     /// Serves what the records make now, and says what became of them.
     fn publish(&mut self, session: &Session, output: &Output, full: bool) {
         let (events, held) = self.rebuild(session, full);
+        // Before the status: who waited for a reload looks at what is served.
+        output.serve(&self.last);
         output.status.send_replace(SourceStatus {
             error: None,
             reachability: Reachability::Up,
@@ -240,10 +240,9 @@ impl KubernetesFeed {
             listings: self.listings,
             synced: Some(Instant::now()),
             held,
-            reloaded: self.reloaded,
+            reloaded: self.wishes.granted,
             ..SourceStatus::default()
         });
-        output.serve(&self.last);
         output.report(events);
         self.view.send_replace(self.view());
     }
@@ -300,7 +299,8 @@ impl Sessions for KubernetesFeed {
     }
 
     fn granted(&mut self, wish: u64) {
-        self.reloaded = wish;
+        // Once the slices are read again, too.
+        self.wishes.take(wish);
     }
 
     async fn follow(

@@ -20,6 +20,8 @@ pub struct Records {
     /// By the object's name.
     objects: BTreeMap<String, Entry>,
     slices: Slices,
+    /// All slices were read, and are followed since.
+    slices_known: bool,
 }
 
 /// What is to be said of an object.
@@ -124,6 +126,18 @@ impl Records {
         for slice in slices {
             self.slices.put(slice);
         }
+        self.slices_known = true;
+    }
+
+    /// Forgets the slices, which nobody needs; whoever does later waits for a new reading.
+    pub fn forget_slices(&mut self) {
+        self.slices = Slices::default();
+        self.slices_known = false;
+    }
+
+    /// Whether all slices were read.
+    pub fn knows_slices(&self) -> bool {
+        self.slices_known
     }
 
     /// Takes over a slice; whether that is news.
@@ -146,6 +160,7 @@ impl Records {
             let around = Surroundings {
                 slices: &self.slices,
                 blind,
+                unread: blind.is_none() && !self.slices_known,
                 owner: owner.filter(|owner| *owner != entry.object.name),
             };
             let report = entry.read(&around, &mut reading);

@@ -49,15 +49,14 @@ pub struct Session {
     /// When everything was read last.
     pub listed: Instant,
     /// It is being read again, and must be through by then.
-    pub listing: Option<Instant>,
+    listing: Option<Instant>,
 }
 
 /// The same for the endpoints of Services, which are asked for only where an object names one.
+#[derive(Default)]
 struct Slices {
     heard: Option<Heard<EndpointSlice>>,
     reading: Vec<EndpointSlice>,
-    /// All of them were read, or could not be.
-    settled: bool,
     /// They are being read, and must be through by then.
     listing: Option<Instant>,
     retry: Option<Instant>,
@@ -70,7 +69,7 @@ struct Slices {
 pub struct Taken {
     /// The registry may be another.
     pub news: bool,
-    /// Everything was read anew.
+    /// All objects were read anew.
     pub full: bool,
 }
 
@@ -81,14 +80,7 @@ impl Session {
             objects: objects(access),
             access: access.clone(),
             reading: Vec::new(),
-            slices: Slices {
-                heard: None,
-                reading: Vec::new(),
-                settled: false,
-                listing: None,
-                retry: None,
-                blind: None,
-            },
+            slices: Slices::default(),
             listed: Instant::now(),
             listing: deadline(),
         };
@@ -102,15 +94,16 @@ impl Session {
     pub fn list_again(&mut self) {
         self.objects = objects(&self.access);
         self.reading.clear();
-        if self.slices.heard.is_some() {
+        // What is slow is not begun anew, or it would never end.
+        if self.slices.heard.is_some() && self.slices.listing.is_none() {
             self.slices.listen(&self.access);
         }
         self.listing = deadline();
     }
 
-    /// Whether what is known of Services is all there is, where somebody needs it.
-    pub fn settled(&self) -> bool {
-        self.slices.heard.is_none() || self.slices.settled
+    /// Whether anything is being read as a whole.
+    pub fn is_listing(&self) -> bool {
+        self.listing.is_some() || self.slices.listing.is_some()
     }
 
     /// Why Services cannot be followed.
@@ -144,9 +137,8 @@ impl Session {
         tokio::select! {
             event = hear(&mut self.objects, self.listing) => self.take(event?, records),
             event = self.slices.next() => Ok(Taken {
-                // Of the objects, not of these.
+                news: self.slices.take(event, records),
                 full: false,
-                ..self.slices.take(event, records)
             }),
         }
     }
@@ -185,12 +177,10 @@ impl Session {
     }
 
     /// Asks for the slices, again after a failure, if an object names a Service.
-    pub fn listen_or_not(&mut self, records: &Records) {
+    pub fn listen_or_not(&mut self, records: &mut Records) {
         if !records.needs_slices() {
-            self.slices.heard = None;
-            self.slices.settled = false;
-            self.slices.retry = None;
-            self.slices.blind = None;
+            self.slices = Slices::default();
+            records.forget_slices();
             return;
         }
         let due = self.slices.retry.is_none_or(|at| at <= Instant::now());
@@ -200,14 +190,13 @@ impl Session {
         }
     }
 
-    /// The first reading of the slices, so that no Service is taken for an empty one.
+    /// The first reading of the slices, so that no Service is taken for an empty one. Who knows them
+    /// from an earlier session serves these until they are read again.
     async fn listen_to_slices(&mut self, records: &mut Records) {
         self.listen_or_not(records);
-        while self.slices.heard.is_some() {
+        while self.slices.heard.is_some() && !records.knows_slices() {
             let event = self.slices.next().await;
-            if self.slices.take(event, records).full {
-                return;
-            }
+            self.slices.take(event, records);
         }
     }
 }
@@ -228,42 +217,31 @@ impl Slices {
 
     fn fail(&mut self, why: String) {
         self.heard = None;
-        self.settled = true;
+        self.listing = None;
         self.retry = Some(Instant::now() + BLIND_PAUSE);
-        self.blind = Some(why);
+        self.blind = Some(format!("EndpointSlices: {why}"));
     }
 
-    fn take(&mut self, event: Next<EndpointSlice>, records: &mut Records) -> Taken {
-        let mut taken = Taken::default();
-        let event = match event {
-            Ok(event) => event,
-            Err(late) => {
-                self.fail(format!("EndpointSlices: {late}"));
-                taken.news = true;
-                return taken;
-            }
-        };
+    /// Takes what was heard into the records; whether that is news.
+    fn take(&mut self, event: Next<EndpointSlice>, records: &mut Records) -> bool {
         match event {
-            Some(Ok(Event::Init)) => self.reading.clear(),
-            Some(Ok(Event::InitApply(slice))) => self.reading.push(slice),
-            Some(Ok(Event::InitDone)) => {
+            Err(late) => self.fail(late.to_string()),
+            Ok(Some(Ok(Event::Init))) => self.reading.clear(),
+            Ok(Some(Ok(Event::InitApply(slice)))) => self.reading.push(slice),
+            Ok(Some(Ok(Event::InitDone))) => {
                 records.replace_slices(std::mem::take(&mut self.reading));
-                self.settled = true;
                 self.listing = None;
                 self.blind = None;
-                taken.news = true;
-                taken.full = true;
+                return true;
             }
-            Some(Ok(Event::Apply(slice))) => taken.news = records.put_slice(slice),
-            Some(Ok(Event::Delete(slice))) => taken.news = records.remove_slice(&slice),
-            Some(Err(error)) if is_gone(&error) => self.listing = deadline(),
-            Some(Err(error)) => {
-                self.fail(format!("EndpointSlices: {}", error_chain(&error)));
-                taken.news = true;
-            }
-            None => self.fail("EndpointSlices: the watch ended".to_owned()),
+            Ok(Some(Ok(Event::Apply(slice)))) => return records.put_slice(slice),
+            Ok(Some(Ok(Event::Delete(slice)))) => return records.remove_slice(&slice),
+            Ok(Some(Err(error))) if is_gone(&error) => self.listing = deadline(),
+            Ok(Some(Err(error))) => self.fail(error_chain(&error)),
+            Ok(None) => self.fail("the watch ended".to_owned()),
         }
-        taken
+        // Not to be able to read them is news too.
+        self.heard.is_none()
     }
 }
 

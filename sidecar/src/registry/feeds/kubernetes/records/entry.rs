@@ -19,6 +19,9 @@ pub struct Entry {
     /// As it was read last.
     pub object: Object,
     document: Known<Document>,
+    /// The last good version that named no Service: it serves until the slices are read that the
+    /// present one needs.
+    plain: Option<Document>,
     overrides: BTreeMap<String, Known<Override>>,
     /// The annotation as a whole cannot be read.
     overrides_error: Option<ConfigErrors>,
@@ -30,6 +33,8 @@ pub struct Surroundings<'a> {
     pub slices: &'a Slices,
     /// Why the slices cannot be read.
     pub blind: Option<&'a str>,
+    /// They are not read yet: a Service without endpoints cannot be told from one that has some.
+    pub unread: bool,
     /// The older object that has its name.
     pub owner: Option<&'a str>,
 }
@@ -37,10 +42,12 @@ pub struct Surroundings<'a> {
 impl Entry {
     /// What is known after this reading, and what was known `before` of the same object.
     pub fn new(object: Object, before: Option<Entry>) -> Self {
-        let (document, mut overrides) = match before {
-            Some(before) => (Some(before.document), before.overrides),
-            None => (None, BTreeMap::new()),
+        let (document, plain, mut overrides) = match before {
+            Some(before) => (Some(before.document), before.plain, before.overrides),
+            None => (None, None, BTreeMap::new()),
         };
+        let good = document.as_ref().and_then(|known| known.good.as_ref());
+        let plain = good.filter(|good| good.from.is_empty()).cloned().or(plain);
         let (document, _) = Known::update(document, object.document());
         let mut overrides_error = None;
         match object.overrides() {
@@ -56,6 +63,7 @@ impl Entry {
         }
         Entry {
             object,
+            plain: plain.filter(|_| names_a_service(&document)),
             document,
             overrides,
             overrides_error,
@@ -79,8 +87,7 @@ impl Entry {
 
     /// Whether its document, or the last good one, names a Service.
     pub fn names_a_service(&self) -> bool {
-        let good = self.document.good.as_ref();
-        good.is_some_and(|good| !good.from.is_empty())
+        names_a_service(&self.document)
     }
 
     /// Adds what it makes.
@@ -114,24 +121,12 @@ impl Entry {
             let why = format!("is beyond the {CLUSTERS_MAX} clusters that can be served");
             errors.push(error(&place(), why));
         } else if let Some(good) = &self.document.good {
-            let mut cluster = good.cluster.clone();
-            let Resolved { backends, missing } = match around.blind {
-                Some(why) if !good.from.is_empty() => Resolved {
-                    missing: vec![why.to_owned()],
-                    ..around.slices.resolve(&good.from)
-                },
-                _ => around.slices.resolve(&good.from),
-            };
-            let (merged, left) = merge(&mut cluster, backends.iter().collect());
+            report.refs = good.from.len();
+            let left = self.serve(good, around, &mut report, reading);
             if left > 0 {
                 let why = format!("must be at most {BACKENDS_MAX}, {left} of them are left out");
                 errors.push(error(&format!("{}.backends", place()), why));
             }
-            report.refs = good.from.len();
-            report.missing = missing;
-            report.from_services = merged;
-            report.cluster = Some(cluster.name.clone());
-            reading.listing.clusters.push(cluster);
         }
         report.verdict = match (around.owner, errors.is_empty()) {
             (Some(_), _) => Verdict::NameTaken,
@@ -148,6 +143,42 @@ impl Entry {
             });
         }
         report
+    }
+
+    /// Adds its cluster with the backends of its Services; how many found no room.
+    fn serve(
+        &self,
+        good: &Document,
+        around: &Surroundings<'_>,
+        report: &mut Report,
+        reading: &mut Reading,
+    ) -> usize {
+        let mut resolved = around.slices.resolve(&good.from);
+        let mut served = Some(good);
+        if !good.from.is_empty() {
+            if around.unread {
+                // Without its Services it would lose backends: it serves as before, or not yet.
+                let same = |plain: &&Document| plain.cluster.name == good.cluster.name;
+                served = self.plain.as_ref().filter(same);
+                resolved = Resolved::default();
+                resolved
+                    .missing
+                    .push("EndpointSlices: not read yet".to_owned());
+            } else if let Some(why) = around.blind {
+                resolved.missing = vec![why.to_owned()];
+            }
+        }
+        let Resolved { backends, missing } = resolved;
+        report.missing = missing;
+        let Some(served) = served else {
+            return 0;
+        };
+        let mut cluster = served.cluster.clone();
+        let (merged, left) = merge(&mut cluster, backends.iter().collect());
+        report.from_services = merged;
+        report.cluster = Some(cluster.name.clone());
+        reading.listing.clusters.push(cluster);
+        left
     }
 
     /// What operators said and what its document is to the letter.
@@ -167,4 +198,9 @@ impl Entry {
         let all = [&self.document.error, &self.overrides_error].into_iter();
         all.chain(overrides).flatten().cloned().collect()
     }
+}
+
+fn names_a_service(document: &Known<Document>) -> bool {
+    let good = document.good.as_ref();
+    good.is_some_and(|good| !good.from.is_empty())
 }

@@ -140,6 +140,7 @@ fn services_add_their_endpoints_and_the_document_wins() {
     spec["backendsFrom"] = json!([{"service": {"name": "web"}}]);
     let mut records = records(vec![object("a", "00", spec)]);
     assert!(records.needs_slices());
+    records.replace_slices(Vec::new());
     let reading = records.read(NOW, None);
     assert_eq!(served(&reading), ["a web-0:Normal"]);
     let missing = &report(&reading, "a").missing;
@@ -163,6 +164,37 @@ fn services_add_their_endpoints_and_the_document_wins() {
     let blind = records.read(NOW, Some("no rights"));
     assert_eq!(served(&blind), ["a web-0:Normal web-1:Normal"]);
     assert_eq!(report(&blind, "a").missing, ["no rights"]);
+}
+
+#[test]
+fn until_the_slices_are_read_what_needs_them_serves_as_before_and_all_else_as_it_is() {
+    let from = |mut spec: Value, service: &str| {
+        spec["backendsFrom"] = json!([{"service": {"name": service}}]);
+        spec
+    };
+    let mut records = records(vec![object("a", "00", backends(&["one"]))]);
+    records.put(object("a", "00", from(backends(&["two"]), "web")));
+    records.put(object("a", "00", from(backends(&["three"]), "api")));
+    records.put(object("b", "01", from(backends(&["new"]), "web")));
+    let overrides = json!({"four": {"state": "Draining", "expiresAt": NOW + 5}});
+    records.put(said("c", "02", backends(&["four"]), Some(overrides)));
+    let reading = records.read(NOW, None);
+    assert_eq!(served(&reading), ["a one:Normal", "c four:Draining"]);
+    let waits = report(&reading, "a");
+    assert_eq!((waits.refs, waits.cluster.as_deref()), (1, Some("a")));
+    assert_eq!(waits.missing, ["EndpointSlices: not read yet"]);
+    assert_eq!(report(&reading, "b").cluster, None);
+    assert_eq!(reading.due, Some(NOW + 5));
+    // Time goes on, and once they are read, or cannot be, everything is as it is wanted.
+    let later = records.read(NOW + 5, None);
+    assert_eq!(served(&later), ["a one:Normal", "c four:Normal"]);
+    let wanted = ["a three:Normal", "b new:Normal", "c four:Normal"];
+    assert_eq!(served(&records.read(NOW + 5, Some("no rights"))), wanted);
+    records.replace_slices(Vec::new());
+    assert_eq!(served(&records.read(NOW + 5, None)), wanted);
+    // Who needs them after a time when nobody did waits again.
+    records.forget_slices();
+    assert!(!records.knows_slices());
 }
 
 #[test]
