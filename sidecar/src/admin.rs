@@ -7,7 +7,6 @@
 mod access;
 mod backends;
 mod clusters;
-mod connections;
 mod failure;
 mod gauges;
 mod jobs;
@@ -28,11 +27,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::Queue;
+use crate::net::listener::Listener;
+use crate::net::serve::{self, Rules};
 use crate::registry::Registry;
 use crate::registry::editor::Editor;
 use crate::telemetry::metrics::{self, Metrics};
@@ -75,21 +76,47 @@ impl Admin {
     }
 }
 
+/// Whoever connects more often waits to be accepted.
+const RULES: Rules = Rules {
+    connections_max: 256,
+    http2: false,
+};
+
 /// Serves until told to stop, then answers what was asked before.
 pub async fn serve(
-    listener: TcpListener,
-    admin: Admin,
+    listener: Listener,
+    routes: watch::Receiver<Router>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let local = listener.local_addr()?.ip().is_loopback();
-    connections::serve(listener, router(admin, local), stop).await;
+    serve::serve(listener, RULES, routes, stop).await;
     Ok(())
 }
 
-fn router(admin: Admin, local: bool) -> Router {
+/// The routes until the registry has been read.
+pub fn early(readiness: Readiness) -> Router {
+    let later = "the registry has not been read yet";
+    probes(readiness).fallback(async move || Failure::new(StatusCode::SERVICE_UNAVAILABLE, later))
+}
+
+/// The routes of a listener for scrapers, who hold no token.
+pub fn figures(readiness: Readiness, metrics: Metrics) -> Router {
+    let text = get(async move || metrics_text(&metrics));
+    probes(readiness).route("/metrics", text)
+}
+
+/// For whoever keeps the process running.
+fn probes<S: Clone + Send + Sync + 'static>(readiness: Readiness) -> Router<S> {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(async move || readyz(&readiness)))
+}
+
+/// The routes of the admin API; `local`: only this machine can ask.
+pub fn router(admin: Admin, local: bool) -> Router {
     let admin = Arc::new(admin);
+    let metrics = admin.metrics.clone();
     let figures = Router::new()
-        .route("/metrics", get(metrics_text))
+        .route("/metrics", get(async move || metrics_text(&metrics)))
         .route("/admin/health/redis", get(store_health));
     let reads = Router::new()
         .route("/status", get(status_json))
@@ -134,9 +161,7 @@ fn router(admin: Admin, local: bool) -> Router {
                 .layer(DefaultBodyLimit::max(jobs::BODY_MAX)),
         )
         .layer(from_fn_with_state(Arc::clone(&admin), access::may_write));
-    Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
+    probes(admin.readiness.clone())
         .route("/health", get(health))
         .merge(reads)
         .merge(writes)
@@ -148,8 +173,8 @@ fn router(admin: Admin, local: bool) -> Router {
         .with_state(admin)
 }
 
-async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
-    let waiting = admin.readiness.waiting();
+fn readyz(readiness: &Readiness) -> Response {
+    let waiting = readiness.waiting();
     if waiting.is_empty() {
         return "ok\n".into_response();
     }
@@ -171,8 +196,8 @@ async fn store_health(State(admin): State<Arc<Admin>>) -> Response {
     (store::code(&source), Json(body)).into_response()
 }
 
-async fn metrics_text(State(admin): State<Arc<Admin>>) -> Response {
-    match admin.metrics.text() {
+fn metrics_text(metrics: &Metrics) -> Response {
+    match metrics.text() {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

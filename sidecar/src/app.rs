@@ -9,20 +9,21 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use hmac::{Hmac, KeyInit, Mac};
 use pointsman_filter::config::ExchangeConfig;
+use serde::Serialize;
 use serde_json::json;
 use sha2::Sha256;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::Readiness;
+use crate::admin::{self, Readiness};
 use crate::fleet::Fleet;
 use crate::health::Health;
 use crate::jobs::QueueStatus;
+use crate::net::listener::Listener;
 use crate::registry::document::SIDECAR_CLUSTER;
 use crate::registry::{Output, Published, Source, SourceStatus};
-use crate::settings::{Module, RegistrySettings, Settings};
+use crate::settings::{Listen, Module, RegistrySettings, Settings};
 use crate::statuses;
 use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
@@ -30,7 +31,7 @@ use crate::xds::Proxies;
 use crate::xds::ads::Ads;
 use crate::xds::delivery::{self, Delivery};
 use crate::xds::resources::Code;
-use crate::xds::server::{self, Listener};
+use crate::xds::server;
 use crate::xds::snapshot::Snapshot;
 use health::AdminStage;
 use stages::{Signals, Stages};
@@ -64,19 +65,36 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     warn_of_demo(&settings);
     // From here on a signal means an orderly end.
-    let signals = Signals::listen()?;
-    let source = Source::open(&settings.registry, exchange_config(&settings)).await?;
+    let mut signals = Signals::listen()?;
     let code = read_module(&settings.module)?;
-    let xds_listener = Listener::bind(&settings.xds_listen).await?;
-    let admin_listener = TcpListener::bind(settings.admin_listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
-    let xds = xds_listener.address()?;
-    let admin = admin_listener.local_addr()?.to_string();
-
+    let listeners = Listeners::bind(&settings).await?;
+    if let Some(path) = &settings.ports_file {
+        write_ports(path, &listeners.addresses)?;
+    }
     let readiness = Readiness::default();
-    let not_listening = readiness.wait_for("xds");
+    let (not_read, not_listening) = (readiness.wait_for("registry"), readiness.wait_for("xds"));
     let mut stages = Stages::new(stop);
+    let routes = watch::Sender::new(admin::early(readiness.clone()));
+    let Listeners {
+        xds: xds_listener,
+        admin: admin_listener,
+        metrics: metrics_listener,
+        addresses,
+    } = listeners;
+    let local = admin_listener.is_local()?;
+    let serving = admin::serve(admin_listener, routes.subscribe(), stages.stop());
+    stages.start("admin", serving);
+    let figures = watch::Sender::new(admin::early(readiness.clone()));
+    if let Some(listener) = metrics_listener {
+        let serving = admin::serve(listener, figures.subscribe(), stages.stop());
+        stages.start("metrics", serving);
+    }
+    let opening = Source::open(&settings.registry, exchange_config(&settings));
+    let source = tokio::select! {
+        source = opening => source?,
+        () = signals.recv() => return stages.end(settings.shutdown_grace).await,
+    };
+    drop(not_read);
     let channels = Channels {
         registry: watch::Sender::new(Some(source.registry())),
         source: watch::Sender::new(source.status()),
@@ -94,6 +112,7 @@ pub async fn serve(
         stages.stop(),
     );
     let metrics = health::metrics(&channels, counts);
+    drop(figures.send_replace(admin::figures(readiness.clone(), metrics.clone())));
     let events = Events::new(metrics.clone());
     let (place, editor) = (source.place(), source.editor());
     let queue = health::queue(&settings.registry, &editor);
@@ -109,7 +128,8 @@ pub async fn serve(
         Delivery::new(code, settings.change_interval),
     );
     let admin_stage = AdminStage {
-        listener: admin_listener,
+        routes,
+        local,
         readiness,
         place,
         editor,
@@ -126,11 +146,48 @@ pub async fn serve(
     stages.start("xds", serving);
     drop(not_listening);
 
-    if let Some(path) = &settings.ports_file {
-        write_ports(path, &xds, &admin)?;
-    }
+    let Addresses { xds, admin, .. } = &addresses;
     info!(event = "listening", xds, admin, "serving");
     stages.run(signals, settings.shutdown_grace).await
+}
+
+/// Where peers, operators and scrapers connect.
+struct Listeners {
+    xds: Listener,
+    admin: Listener,
+    metrics: Option<Listener>,
+    addresses: Addresses,
+}
+
+/// The addresses that were bound, where settings may have left the port to the system.
+#[derive(Serialize)]
+struct Addresses {
+    xds: String,
+    admin: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let xds = Listener::bind(&settings.xds_listen).await?;
+        let admin = Listener::bind(&Listen::Tcp(settings.admin_listen)).await?;
+        let metrics = match settings.metrics_listen {
+            Some(address) => Some(Listener::bind(&Listen::Tcp(address)).await?),
+            None => None,
+        };
+        let addresses = Addresses {
+            xds: xds.address()?,
+            admin: admin.address()?,
+            metrics: metrics.as_ref().map(Listener::address).transpose()?,
+        };
+        Ok(Listeners {
+            xds,
+            admin,
+            metrics,
+            addresses,
+        })
+    }
 }
 
 fn warn_of_demo(settings: &Settings) {
@@ -235,11 +292,10 @@ fn exchange_token(token: &str) -> String {
 }
 
 /// Written beside and renamed, so that who sees the file sees all of it.
-fn write_ports(path: &Path, xds: &str, admin: &str) -> anyhow::Result<()> {
+fn write_ports(path: &Path, addresses: &Addresses) -> anyhow::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    let text = json!({"xds": xds, "admin": admin}).to_string();
-    std::fs::write(&beside, text)
+    std::fs::write(&beside, json!(addresses).to_string())
         .and_then(|()| std::fs::rename(&beside, path))
         .with_context(|| format!("cannot write {}", path.display()))
 }

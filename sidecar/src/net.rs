@@ -1,3 +1,5 @@
-//! How peers connect to us.
+//! How peers connect to us: where we listen, and one loop that serves every listener.
 
 pub mod caller;
+pub mod listener;
+pub mod serve;

@@ -67,6 +67,8 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// What operators must show to write.
     pub admin_token: Option<Secret>,
+    /// Where scrapers and probes ask, if they have a listener of their own.
+    pub metrics_listen: Option<SocketAddr>,
     /// From where a reload may be asked for.
     pub reload_allowed_ip: IpAddr,
     /// The filter module.
@@ -109,6 +111,7 @@ const XDS_LISTEN: Name = name("POINTSMAN_XDS_LISTEN", "--xds-listen");
 const XDS_TOKEN: Name = name("POINTSMAN_XDS_TOKEN", "--xds-token");
 const ADMIN_LISTEN: Name = name("POINTSMAN_ADMIN_LISTEN", "--admin-listen");
 const ADMIN_TOKEN: Name = name("POINTSMAN_ADMIN_TOKEN", "--admin-token");
+const METRICS_LISTEN: Name = name("POINTSMAN_METRICS_LISTEN", "--metrics-listen");
 const RELOAD_ALLOWED_IP: Name = name("RELOAD_ALLOWED_IP", "--reload-allowed-ip");
 const MODULE: Name = name("POINTSMAN_WASM", "--wasm");
 const VERDICT_TTL: Name = name("POINTSMAN_VERDICT_TTL", "--verdict-ttl");
@@ -133,7 +136,9 @@ impl Settings {
         let environment = reader.label();
         let xds_listen = reader.xds_listen();
         let xds_token = reader.secret(XDS_TOKEN);
-        let admin_listen = reader.admin_listen();
+        let admin_listen = reader.address(ADMIN_LISTEN);
+        let admin_listen = admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 18080)));
+        let metrics_listen = reader.address(METRICS_LISTEN);
         let admin_token = reader.secret(ADMIN_TOKEN);
         if let Listen::Tcp(address) = xds_listen {
             reader.guard(XDS_LISTEN, address, XDS_TOKEN, xds_token.is_some());
@@ -165,6 +170,7 @@ impl Settings {
             xds_token,
             admin_listen,
             admin_token,
+            metrics_listen,
             reload_allowed_ip,
             module,
             verdict_ttl,
@@ -244,15 +250,13 @@ impl Reader<'_> {
         }
     }
 
-    fn admin_listen(&mut self) -> SocketAddr {
-        let default = SocketAddr::from(([127, 0, 0, 1], 18080));
-        let Some((place, text)) = self.text(ADMIN_LISTEN) else {
-            return default;
-        };
-        text.parse().unwrap_or_else(|_| {
+    fn address(&mut self, name: Name) -> Option<SocketAddr> {
+        let (place, text) = self.text(name)?;
+        let address = text.parse();
+        if address.is_err() {
             self.refuse(place, "must be ip:port", &text);
-            default
-        })
+        }
+        address.ok()
     }
 
     fn reload_allowed_ip(&mut self) -> IpAddr {

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harness::{Registry, Sidecar, eventually, sidecar};
+use harness::port::Port;
+use harness::{Registry, Sidecar, eventually, raw, sidecar};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::scene::{CLUSTER, Scene, answered_by, backends, orders};
 
@@ -72,6 +73,55 @@ async fn ad_16_who_never_ends_a_request_keeps_nobody_waiting() -> Result<()> {
     println!("SIGTERM with them open: exit code 0 after {took:?}");
     ensure!(took < AT_ONCE);
     Ok(())
+}
+
+#[tokio::test]
+async fn the_admin_listener_answers_before_the_registry_has_been_read() -> Result<()> {
+    // Takes connections in and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("redis://{}", silent.local_addr()?);
+    let settings = [("POINTSMAN_REGISTRY", "redis"), ("REDIS_URL", &url)];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let sidecar = Sidecar::spawn_on_store(settings)?;
+    eventually(AT_ONCE, "/livez while Redis is silent", async || {
+        ensure!(sidecar.get("/livez").await?.status == 200);
+        Ok(())
+    })
+    .await?;
+    let ready = sidecar.get("/readyz").await?;
+    ensure!(ready.status == 503, "{}", ready.status);
+    let awaited = ready.json()?["waitingFor"].clone();
+    ensure!(awaited == json!(["registry", "xds"]), "{awaited}");
+    ensure!(sidecar.get("/v1/clusters").await?.status == 503);
+    let start = Instant::now();
+    sidecar.stop().await?;
+    ensure!(start.elapsed() < AT_ONCE);
+    Ok(())
+}
+
+#[tokio::test]
+async fn scrapers_have_a_listener_of_their_own() -> Result<()> {
+    let [a] = backends(["a"])?;
+    let registry = Registry::new(vec![orders(&[&a], json!({}))])?;
+    let port = Port::reserve()?;
+    let address = port.address().to_string();
+    let settings = [
+        ("POINTSMAN_METRICS_LISTEN", address.as_str()),
+        ("POINTSMAN_ADMIN_TOKEN", "the-operators-word"),
+    ];
+    let sidecar = Sidecar::start_with(&registry, &settings).await?;
+    let metrics = raw::get(port.address(), "/metrics", &[]).await?;
+    ensure!(metrics.status == 200 && metrics.text().contains("pointsman_build_info"));
+    for (path, status) in [
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/status", 404),
+        ("/v1/clusters", 404),
+    ] {
+        let said = raw::get(port.address(), path, &[]).await?.status;
+        ensure!(said == status, "{path}: {said}");
+    }
+    sidecar.stop().await
 }
 
 /// Settings that differ from good ones, the exit code, and words that must be said. `FOLDER` stands

@@ -83,10 +83,22 @@ impl Sidecar {
         Self::launch(None, environment.into_iter().collect()).await
     }
 
+    /// The same without waiting for anything: the store may not even answer.
+    pub fn spawn_on_store(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        Self::spawn(None, environment.into_iter().collect())
+    }
+
     async fn launch(
         demo_file: Option<PathBuf>,
         environment: Vec<(String, String)>,
     ) -> Result<Self> {
+        let mut sidecar = Self::spawn(demo_file, environment)?;
+        sidecar.ready().await?;
+        sidecar.started = true;
+        Ok(sidecar)
+    }
+
+    fn spawn(demo_file: Option<PathBuf>, environment: Vec<(String, String)>) -> Result<Self> {
         let setup = Setup {
             xds: Port::reserve()?,
             admin: Port::reserve()?,
@@ -95,14 +107,11 @@ impl Sidecar {
             environment,
             folder: tempfile::tempdir()?,
         };
-        let mut sidecar = Sidecar {
+        Ok(Sidecar {
             process: setup.launch()?,
             setup,
             started: false,
-        };
-        sidecar.ready().await?;
-        sidecar.started = true;
-        Ok(sidecar)
+        })
     }
 
     /// Fails when it has ended otherwise than it was asked to, or when its log tells of a panic.

@@ -2,8 +2,9 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use axum::Router;
 use pointsman_filter::base::hash;
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -25,10 +26,12 @@ pub fn nothing_known() -> Health {
     Health::new(random(), random())
 }
 
-/// What the admin listener starts with.
+/// What the admin listener needs to know.
 pub struct AdminStage {
-    /// Where it listens.
-    pub listener: TcpListener,
+    /// What it answers from now on.
+    pub routes: watch::Sender<Router>,
+    /// Whether only this machine can ask.
+    pub local: bool,
     /// What is not ready yet.
     pub readiness: Readiness,
     /// Where the registry is, for people.
@@ -79,7 +82,7 @@ pub fn start(
     settings: &Settings,
     (metrics, events): (Metrics, Events),
     admin: AdminStage,
-) -> axum::Router {
+) -> Router {
     let started = Instant::now();
     let prober = Prober {
         registry: channels.registry.subscribe(),
@@ -97,7 +100,8 @@ pub fn start(
         }
     });
     let AdminStage {
-        listener,
+        routes,
+        local,
         readiness,
         place,
         editor,
@@ -126,7 +130,7 @@ pub fn start(
         queue,
         stop: stages.stop(),
     };
-    stages.start("admin", admin::serve(listener, admin, stages.stop()));
+    drop(routes.send_replace(admin::router(admin, local)));
     exchange::router(Exchange {
         health: channels.health.subscribe(),
         fleet: channels.fleet.clone(),

@@ -25,7 +25,8 @@ impl Signals {
         })
     }
 
-    async fn recv(&mut self) {
+    /// Waits for the next one.
+    pub async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -74,11 +75,15 @@ impl Stages {
                 None => Err(anyhow!("there are no stages")),
             },
         };
+        let ended = self.end(grace).await;
+        first.and(ended)
+    }
+
+    /// Stops all of them within `grace`.
+    pub async fn end(mut self, grace: Duration) -> anyhow::Result<()> {
         info!(event = "stopping", "stopping");
         self.stop.cancel();
-        let drained = timeout(grace, self.drain()).await;
-        first?;
-        match drained {
+        match timeout(grace, self.drain()).await {
             Ok(outcome) => outcome,
             Err(_) => bail!("the stages did not end within the shutdown grace"),
         }

@@ -90,6 +90,10 @@ pub struct ServeFlags {
     /// What operators must show to write [env: POINTSMAN_ADMIN_TOKEN=]
     #[arg(long, value_name = "TOKEN")]
     admin_token: Option<OsString>,
+    /// A listener of its own for /metrics, /livez and /readyz, where nobody needs a token: ip:port
+    /// [env: POINTSMAN_METRICS_LISTEN=]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<OsString>,
     /// From which address POST /reload may come [env: RELOAD_ALLOWED_IP=] [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     reload_allowed_ip: Option<OsString>,
@@ -135,6 +139,7 @@ impl ServeFlags {
             "--xds-token" => &self.xds_token,
             "--admin-listen" => &self.admin_listen,
             "--admin-token" => &self.admin_token,
+            "--metrics-listen" => &self.metrics_listen,
             "--reload-allowed-ip" => &self.reload_allowed_ip,
             "--wasm" => &self.wasm,
             "--verdict-ttl" => &self.verdict_ttl,

@@ -63,6 +63,7 @@ fn flags_win_and_empty_is_unset() {
         ("POINTSMAN_XDS_TOKEN", ""),
         ("--admin-token", "word"),
         ("--admin-listen", "0.0.0.0:0"),
+        ("POINTSMAN_METRICS_LISTEN", "0.0.0.0:9"),
         ("POINTSMAN_VERDICT_TTL", "2m"),
         ("POINTSMAN_CHANGE_INTERVAL", "2s"),
         ("--shutdown-grace", "0s"),
@@ -76,6 +77,8 @@ fn flags_win_and_empty_is_unset() {
     );
     assert!(settings.xds_token.is_none());
     assert_eq!(settings.admin_token.unwrap().reveal(), "word");
+    // Scrapers need no token, wherever they are.
+    assert_eq!(settings.metrics_listen, "0.0.0.0:9".parse().ok());
     assert_eq!(settings.verdict_ttl, Duration::from_secs(120));
     assert_eq!(settings.change_interval, Duration::from_secs(2));
     assert_eq!(settings.shutdown_grace, Duration::ZERO);
