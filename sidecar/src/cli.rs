@@ -33,6 +33,8 @@ use report::{Report, wrong_usage};
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 struct Cli {
+    #[command(flatten)]
+    admin: AdminFlags,
     #[command(subcommand)]
     command: Command,
 }
@@ -82,16 +84,19 @@ pub fn run() -> ExitCode {
             };
         }
     };
+    let admin = &cli.admin;
     match cli.command {
         Command::Serve(flags) => return serve::run(&flags),
         Command::Health(flags) => return health(&flags),
         Command::Validate { files } => validate::run(&files),
-        Command::Apply(flags) => client::run(async || apply::run(&flags).await),
-        Command::Delete(flags) => client::run(async || apply::delete(&flags).await),
-        Command::Get(flags) => client::run(async || get::run(&flags).await),
-        Command::Cordon(flags) => client::run(async || overrides::say(&flags, "cordon").await),
-        Command::Drain(flags) => client::run(async || overrides::say(&flags, "drain").await),
-        Command::Uncordon(flags) => client::run(async || overrides::take_back(&flags).await),
+        Command::Apply(flags) => client::run(async || apply::run(&flags, admin).await),
+        Command::Delete(flags) => client::run(async || apply::delete(&flags, admin).await),
+        Command::Get(flags) => client::run(async || get::run(&flags, admin).await),
+        Command::Cordon(flags) => {
+            client::run(async || overrides::say(&flags, admin, "cordon").await)
+        }
+        Command::Drain(flags) => client::run(async || overrides::say(&flags, admin, "drain").await),
+        Command::Uncordon(flags) => client::run(async || overrides::take_back(&flags, admin).await),
         Command::Completions { shell } => completions(shell),
         Command::Crd => Report::done(crd::yaml()),
     }

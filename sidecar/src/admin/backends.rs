@@ -152,6 +152,8 @@ mod tests {
             workers: 2,
             refused: None,
             seen,
+            unserving: None,
+            idle: false,
         };
         let nodes = nodes.iter();
         Fleet {

@@ -147,6 +147,7 @@ impl Sources {
             "backup": backend.backup,
             "state": backend.state.name(),
             "healthy": known.is_none_or(|known| known.healthy),
+            "failures": known.map_or(0, |known| known.failures),
             "lastFailureReason": known.and_then(|k| k.last_failure).map(|f| f.to_string()),
             "lastCheckAgo": known.and_then(|known| known.last_check).map(age),
         })

@@ -109,6 +109,8 @@ fn fleet() -> Fleet {
             reason: "too new".to_owned(),
         }),
         seen: Instant::now(),
+        unserving: None,
+        idle: false,
     };
     Fleet {
         nodes: BTreeMap::from([("edge-1".to_owned(), report)]),

@@ -28,8 +28,6 @@ pub struct ApplyFlags {
     /// that are all written once, whoever dies meanwhile
     #[arg(long, value_name = "ID", conflicts_with = "dry_run")]
     job: Option<String>,
-    #[command(flatten)]
-    admin: AdminFlags,
 }
 
 /// What to delete.
@@ -41,13 +39,11 @@ pub struct DeleteFlags {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
-    #[command(flatten)]
-    admin: AdminFlags,
 }
 
 /// Writes every document of the files that differs from the registry's; nothing at all if one of
 /// them is wrong.
-pub async fn run(flags: &ApplyFlags) -> Result<Report, ClientError> {
+pub async fn run(flags: &ApplyFlags, admin: &AdminFlags) -> Result<Report, ClientError> {
     // Whether there are Services to name is for the sidecar to say.
     let found = documents::read(&flags.files, kubernetes::judge);
     if !found.errors.is_empty() {
@@ -56,7 +52,7 @@ pub async fn run(flags: &ApplyFlags) -> Result<Report, ClientError> {
             ..Report::default()
         });
     }
-    let mut client = Client::open(&flags.admin).await?;
+    let mut client = Client::open(admin).await?;
     if let Some(id) = &flags.job {
         let documents = found.documents.into_values().collect();
         return jobs::apply(&mut client, id, documents).await;
@@ -75,8 +71,8 @@ pub async fn run(flags: &ApplyFlags) -> Result<Report, ClientError> {
 }
 
 /// Deletes the clusters.
-pub async fn delete(flags: &DeleteFlags) -> Result<Report, ClientError> {
-    let mut client = Client::open(&flags.admin).await?;
+pub async fn delete(flags: &DeleteFlags, admin: &AdminFlags) -> Result<Report, ClientError> {
+    let mut client = Client::open(admin).await?;
     let mut report = Report::default();
     for name in &flags.names {
         let to = target(name, flags.dry_run);

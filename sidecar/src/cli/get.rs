@@ -19,8 +19,6 @@ pub struct GetFlags {
     /// How to print it
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     output: Format,
-    #[command(flatten)]
-    admin: AdminFlags,
 }
 
 #[derive(Subcommand)]
@@ -46,8 +44,8 @@ enum What {
 }
 
 /// Asks and prints.
-pub async fn run(flags: &GetFlags) -> Result<Report, ClientError> {
-    let mut client = Client::open(&flags.admin).await?;
+pub async fn run(flags: &GetFlags, admin: &AdminFlags) -> Result<Report, ClientError> {
+    let mut client = Client::open(admin).await?;
     let table = flags.output == Format::Table;
     let mut warnings = Vec::new();
     let out = match flags.what.as_ref().unwrap_or(&What::Clusters) {

@@ -77,8 +77,6 @@ struct Target {
     /// How to print what was done
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
-    #[command(flatten)]
-    admin: AdminFlags,
 }
 
 fn patience(text: &str) -> Result<Duration, &'static str> {
@@ -86,7 +84,7 @@ fn patience(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Says a word.
-pub async fn say(flags: &SayFlags, act: &str) -> Result<Report, ClientError> {
+pub async fn say(flags: &SayFlags, admin: &AdminFlags, act: &str) -> Result<Report, ClientError> {
     let mut body = Map::new();
     for (field, text) in [
         ("reason", &flags.reason),
@@ -105,9 +103,9 @@ pub async fn say(flags: &SayFlags, act: &str) -> Result<Report, ClientError> {
     }
     let target = &flags.target;
     if target.is_later() {
-        return target.later(act, body).await;
+        return target.later(admin, act, body).await;
     }
-    let mut client = Client::open(&target.admin).await?;
+    let mut client = Client::open(admin).await?;
     let answer = target.ask(&mut client, act, body).await?;
     let mut report = target.report(&answer);
     if flags.wait {
@@ -121,12 +119,12 @@ pub async fn say(flags: &SayFlags, act: &str) -> Result<Report, ClientError> {
 }
 
 /// Takes it back.
-pub async fn take_back(flags: &TakeBackFlags) -> Result<Report, ClientError> {
+pub async fn take_back(flags: &TakeBackFlags, admin: &AdminFlags) -> Result<Report, ClientError> {
     let target = &flags.target;
     if target.is_later() {
-        return target.later("uncordon", Map::new()).await;
+        return target.later(admin, "uncordon", Map::new()).await;
     }
-    let mut client = Client::open(&target.admin).await?;
+    let mut client = Client::open(admin).await?;
     let answer = target.ask(&mut client, "uncordon", Map::new()).await?;
     Ok(target.report(&answer))
 }
@@ -137,7 +135,12 @@ impl Target {
     }
 
     /// Leaves it to a job.
-    async fn later(&self, act: &str, mut body: Map<String, Value>) -> Result<Report, ClientError> {
+    async fn later(
+        &self,
+        admin: &AdminFlags,
+        act: &str,
+        mut body: Map<String, Value>,
+    ) -> Result<Report, ClientError> {
         let Target {
             cluster, backend, ..
         } = self;
@@ -152,7 +155,7 @@ impl Target {
             };
             body.insert("at".to_owned(), at.into());
         }
-        jobs::later(&self.admin, &Value::Object(body), self.output).await
+        jobs::later(admin, &Value::Object(body), self.output).await
     }
 
     async fn ask(

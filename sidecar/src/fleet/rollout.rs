@@ -34,7 +34,8 @@ pub fn reach(history: &History, cluster: &str, fleet: &Fleet) -> Reach {
         };
     }
     let runs = |revision: &u64| history.holds(cluster, *revision);
-    let mut reports = fleet.nodes.values();
+    // Who serves nothing sends no request to the wrong place.
+    let mut reports = fleet.nodes.values().filter(|it| !it.idle);
     match reports.all(|it| !it.revisions.is_empty() && it.revisions.iter().all(runs)) {
         true => Reach::Everywhere,
         false => Reach::Behind,
@@ -82,6 +83,8 @@ mod tests {
                 workers: 2,
                 refused: None,
                 seen: Instant::now(),
+                unserving: None,
+                idle: false,
             };
             fleet.nodes.insert(index.to_string(), report);
         }
@@ -111,7 +114,11 @@ mod tests {
         let moved = running(&[&[&second], &[&second]]);
         assert_eq!(reach(&history, "a", &moved), Reach::Everywhere);
         // A worker that has not said what it runs, or runs what nobody here knows, is behind.
-        assert_eq!(reach(&history, "b", &running(&[&[]])), Reach::Behind);
+        let mut unserving = running(&[&[], &[&second]]);
+        assert_eq!(reach(&history, "a", &unserving), Reach::Behind);
+        let first_node = unserving.nodes.values_mut().next().expect("a node");
+        first_node.idle = true;
+        assert_eq!(reach(&history, "a", &unserving), Reach::Everywhere);
         let foreign = registry(&[("x", 9)]);
         assert_eq!(
             reach(&history, "b", &running(&[&[&foreign]])),

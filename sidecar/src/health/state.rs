@@ -59,6 +59,8 @@ pub struct BackendView<'a> {
 pub struct BackendHealth {
     /// The verdict.
     pub healthy: bool,
+    /// How many probes in a row failed up to now.
+    pub failures: u32,
     /// How a probe last failed, even if later ones passed.
     pub last_failure: Option<Failure>,
     /// When a probe last ended; `None`: not yet.
@@ -112,6 +114,7 @@ impl Health {
         let target = self.targets.get(number)?;
         Some(BackendHealth {
             healthy: target.thresholds.healthy(),
+            failures: target.thresholds.failures(),
             last_failure: target.seen.failure,
             last_check: target.seen.checked,
         })

@@ -25,6 +25,11 @@ impl Thresholds {
         self.healthy
     }
 
+    /// How many results in a row were failures up to now.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// Takes one result; returns whether the verdict changed, which every change does exactly once.
     pub fn take(&mut self, passed: bool, check: &HealthCheck) -> bool {
         if passed {

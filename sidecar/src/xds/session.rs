@@ -14,6 +14,8 @@ use super::{Kind, Nack, Progress};
 const PENDING_MAX: usize = 32;
 /// Names a stream may subscribe to, per kind.
 const NAMES_MAX: usize = 100_000;
+/// Longest text of a refusal that is kept, bytes: a page shows one per type of every stream.
+const ERROR_MAX: usize = 4096;
 const WILDCARD: &str = "*";
 
 /// What a proxy's message says.
@@ -212,7 +214,8 @@ impl Subscription {
                 self.nacked = None;
                 Event::Acked { version }
             }
-            Some(error) => {
+            Some(mut error) => {
+                error.truncate(error.floor_char_boundary(ERROR_MAX));
                 let nack = Nack { version, error };
                 self.nacked = Some(nack.clone());
                 Event::Nacked(nack)

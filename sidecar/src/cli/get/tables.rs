@@ -43,7 +43,7 @@ pub fn backends(cluster: &Value) -> String {
             text(&backend["weight"]),
             text(&backend["backup"]),
             text(&backend["state"]),
-            text(&backend["healthy"]),
+            health(cluster, backend),
             why(backend),
         ]);
     }
@@ -72,7 +72,7 @@ pub fn proxies(body: &Value) -> String {
             text(&proxy["workers"]),
             revisions.join(" "),
             list(proxy, "streams").count().to_string(),
-            text(&proxy["lastReportAgo"]),
+            age(&proxy["lastReportAgo"]),
             refused.unwrap_or("-").to_owned(),
         ]);
     }
@@ -134,22 +134,67 @@ pub fn jobs(body: &Value, now: u64) -> String {
     finish(&table)
 }
 
+/// Its two largest units: `1h 59m`.
+fn for_people(duration: Duration) -> String {
+    let mut left = duration.as_secs();
+    let mut parts = Vec::new();
+    for (unit, seconds) in [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)] {
+        let count = left / seconds;
+        left %= seconds;
+        match (count, parts.len()) {
+            (0, 0) => {}
+            // What is no whole number of the larger unit is said in the next one alone.
+            (0, _) => break,
+            _ => parts.push(format!("{count}{unit}")),
+        }
+        if parts.len() == 2 {
+            break;
+        }
+    }
+    match parts.is_empty() {
+        true => "0s".to_owned(),
+        false => parts.join(" "),
+    }
+}
+
 /// How long it is until a moment, in whole seconds.
 fn left(moment: &Value, now: u64) -> String {
     let left = moment.as_u64().map(|moment| {
         let left = Duration::from_millis(moment.saturating_sub(now));
-        duration::print(Duration::from_secs(left.as_secs()))
+        for_people(left)
     });
     left.unwrap_or_else(|| "-".to_owned())
 }
 
-/// An operator's reason, else how the last probe failed.
+/// A duration as the API writes it, for people.
+fn age(value: &Value) -> String {
+    let age = value.as_str().and_then(duration::parse);
+    age.map_or_else(|| text(value), for_people)
+}
+
+/// What probes say: `healthy`, or `unhealthy: refused, 3 of 3`, how the last one failed and how many
+/// in a row of those that it takes.
+fn health(cluster: &Value, backend: &Value) -> String {
+    if backend["healthy"] == true {
+        return "healthy".to_owned();
+    }
+    let reason = backend["lastFailureReason"].as_str();
+    let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+    let takes = cluster["healthCheck"]["unhealthyThreshold"].as_u64();
+    let row = match (backend["failures"].as_u64(), takes) {
+        (Some(failures @ 1..), Some(takes)) => format!(", {} of {takes}", failures.min(takes)),
+        _ => String::new(),
+    };
+    format!("unhealthy{reason}{row}")
+}
+
+/// An operator's reason.
 fn why(backend: &Value) -> String {
     let word = &backend["override"];
     match (word["reason"].as_str(), word["actor"].as_str()) {
         (Some(reason), Some(actor)) => format!("{reason} ({actor})"),
         (Some(said), None) | (None, Some(said)) => said.to_owned(),
-        (None, None) => text(&backend["lastFailureReason"]),
+        (None, None) => "-".to_owned(),
     }
 }
 
@@ -195,13 +240,15 @@ mod tests {
 
     #[test]
     fn a_cluster_and_its_backends_are_lines() {
-        let cluster = json!({"name": "orders", "healthy": 1, "healthCheck": {"tcp": {}},
+        let cluster = json!({"name": "orders", "healthy": 1,
+            "healthCheck": {"tcp": {}, "unhealthyThreshold": 3},
             "backends": [
                 {"id": "a", "address": "10.0.0.1:80", "weight": 7, "backup": false,
                     "state": "Cordoned", "healthy": true, "lastFailureReason": null,
                     "override": {"state": "Cordoned", "reason": "disk", "actor": "me"}},
                 {"id": "b\u{1b}", "address": "10.0.0.2:80", "weight": 1, "backup": true,
-                    "state": "Normal", "healthy": false, "lastFailureReason": "timeout"}]});
+                    "state": "Normal", "healthy": false, "failures": 5,
+                    "lastFailureReason": "timeout"}]});
         let list = clusters(&json!({"clusters": [cluster]}));
         assert_eq!(words(&list)[1], ["orders", "2", "1", "tcp", "1"]);
         let shown = backends(&cluster);
@@ -211,13 +258,26 @@ mod tests {
             "7",
             "false",
             "Cordoned",
-            "true",
+            "healthy",
             "disk",
             "(me)",
         ];
         assert_eq!(words(&shown)[1], expected);
-        assert_eq!(words(&shown)[2].last(), Some(&"timeout"));
+        assert!(
+            shown.contains("Normal    unhealthy: timeout, 3 of 3  -"),
+            "{shown}"
+        );
         assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    }
+
+    #[test]
+    fn durations_are_for_people() {
+        let said = |seconds| for_people(Duration::from_secs(seconds));
+        let shown = [0, 59, 60, 61, 7199, 7200, 7201, 90_000, 86_401].map(said);
+        let expected = [
+            "0s", "59s", "1m", "1m 1s", "1h 59m", "2h", "2h", "1d 1h", "1d",
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]
@@ -227,7 +287,7 @@ mod tests {
         let shown = overrides(&body, 30_000);
         assert_eq!(
             words(&shown)[1],
-            ["c", "a", "Draining", "-", "-", "60s", "false"]
+            ["c", "a", "Draining", "-", "-", "1m", "false"]
         );
     }
 
@@ -245,7 +305,7 @@ mod tests {
         let lines = words(&shown);
         assert_eq!(
             lines[1],
-            ["j1", "drain", "c", "a", "Waiting", "0/1", "60s", "-"]
+            ["j1", "drain", "c", "a", "Waiting", "0/1", "1m", "-"]
         );
         assert_eq!(
             lines[2],

@@ -125,6 +125,8 @@ impl Scene {
             workers: 2,
             refused: None,
             seen: self.now,
+            unserving: None,
+            idle: false,
         });
         self.serves()
     }
