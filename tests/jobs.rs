@@ -78,15 +78,21 @@ fn documents(count: usize) -> Vec<Value> {
     (0..count).map(document).collect()
 }
 
-/// Has [`MANY`] documents written, and returns when the first of them are.
+/// Has [`MANY`] documents written, and returns when the first of them are and the store lets nobody
+/// write any more: the rest waits for the story.
 async fn begin_many(sidecar: &Sidecar, redis: &Redis) -> Result<()> {
-    let response = post(sidecar, "/v1/apply?id=many", &json!(documents(MANY))).await?;
-    ensure!(response.status == 202, "{}", response.text());
-    eventually(SOON, "some of it to be done", async || {
+    redis.hold_writes().await?;
+    let take_on = async {
+        let response = post(sidecar, "/v1/apply?id=many", &json!(documents(MANY))).await?;
+        ensure!(response.status == 202, "{}", response.text());
+        Ok(())
+    };
+    let some = eventually(SOON, "some of it to be done", async || {
+        redis.let_a_write_through().await?;
         ensure!(done_of_many(redis).await? > 0, "nothing yet");
         Ok(())
-    })
-    .await
+    });
+    tokio::try_join!(take_on, some).map(drop)
 }
 
 /// How many of them Redis says are written.
@@ -155,6 +161,7 @@ async fn rm_10_killed_in_the_middle_nothing_is_lost_and_nothing_done_twice() -> 
     sidecar.kill();
     let half = done_of_many(&redis).await?;
     ensure!(half < MANY, "it was done before the sidecar died");
+    redis.allow_writes().await?;
 
     sidecar.restart().await?;
     let job = done(&sidecar, "many").await?;
@@ -184,6 +191,7 @@ async fn rm_10_a_sidecar_that_was_only_silent_does_nothing_twice() -> Result<()>
     silent.hang().await?;
     let half = done_of_many(&redis).await?;
     ensure!(half < MANY, "it was done before the sidecar hung");
+    redis.allow_writes().await?;
     let other = start(&redis).await?;
     done(&other, "many").await?;
     // It goes on where it stood, and finds that others have been there.

@@ -36,6 +36,8 @@ pub struct Redis {
     folder: TempDir,
 }
 
+const HOLD_WRITES: &[&str] = &["CLIENT", "PAUSE", "60000", "WRITE"];
+
 impl Redis {
     /// Starts one that lets everybody in.
     pub async fn start() -> Result<Self> {
@@ -104,6 +106,27 @@ impl Redis {
     /// Sends one command and returns the answer; an error answer is an error.
     pub async fn ask(&self, command: &[&str]) -> Result<Reply> {
         self.ask_at(self.address(), command).await
+    }
+
+    /// Has all writes wait until [`Redis::allow_writes`], or for a minute.
+    pub async fn hold_writes(&self) -> Result<()> {
+        self.ask(HOLD_WRITES).await.map(drop)
+    }
+
+    /// Ends a [`Redis::hold_writes`].
+    pub async fn allow_writes(&self) -> Result<()> {
+        self.ask(&["CLIENT", "UNPAUSE"]).await.map(drop)
+    }
+
+    /// Interrupts a [`Redis::hold_writes`] for a millisecond, which the server measures: however slow
+    /// this process is, no more is written.
+    pub async fn let_a_write_through(&self) -> Result<()> {
+        let pause: &[&str] = &["BLPOP", "nothing", "0.001"];
+        let commands: [&[&str]; 3] = [&["CLIENT", "UNPAUSE"], pause, HOLD_WRITES];
+        let password = self.password.as_deref();
+        client::ask_all(self.address(), password, &commands)
+            .await
+            .map(drop)
     }
 
     /// Writes a cluster's document under its key.

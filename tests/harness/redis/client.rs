@@ -37,6 +37,15 @@ impl Reply {
 
 /// Connects, logs in where there is a password, and sends one command.
 pub async fn ask(to: SocketAddr, password: Option<&str>, command: &[&str]) -> Result<Reply> {
+    ask_all(to, password, &[command]).await
+}
+
+/// The same with several commands, sent at once; the answer to the last.
+pub async fn ask_all(
+    to: SocketAddr,
+    password: Option<&str>,
+    commands: &[&[&str]],
+) -> Result<Reply> {
     let mut stream = BufReader::new(TcpStream::connect(to).await?);
     if let Some(password) = password {
         send(&mut stream, &["AUTH", password]).await?;
@@ -44,8 +53,14 @@ pub async fn ask(to: SocketAddr, password: Option<&str>, command: &[&str]) -> Re
             bail!("AUTH: {error}");
         }
     }
-    send(&mut stream, command).await?;
-    receive(&mut stream).await
+    for command in commands {
+        send(&mut stream, command).await?;
+    }
+    let mut reply = Reply::Nil;
+    for _ in commands {
+        reply = receive(&mut stream).await?;
+    }
+    Ok(reply)
 }
 
 async fn send(stream: &mut BufReader<TcpStream>, command: &[&str]) -> Result<()> {
