@@ -206,6 +206,11 @@ impl Kubernetes {
         self.serves_clusters().await
     }
 
+    /// Whether it is a server of the story's own.
+    pub fn is_own(&self) -> bool {
+        self.own().is_ok()
+    }
+
     /// How often it was asked for all BackendClusters of a namespace.
     pub async fn lists(&self) -> Result<u64> {
         let metrics = self.ask(Method::GET, "/metrics", None).await?.ok()?;

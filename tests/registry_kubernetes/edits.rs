@@ -8,6 +8,45 @@ use super::*;
 const ORDERS: &str = "/v1/clusters/orders";
 const OVERRIDES: &str = "pointsman.dev/overrides";
 
+/// A list of a namespace for each edit is a load that grows with the square of what is applied.
+#[tokio::test]
+async fn documents_are_applied_without_a_list() -> Result<()> {
+    const MANY: usize = 200;
+    let roles = ["pointsman", "pointsman-editor"];
+    let Some(kubernetes) = Kubernetes::start_for("applied_without_a_list", &roles).await? else {
+        return Ok(());
+    };
+    if !kubernetes.is_own() {
+        return Ok(());
+    }
+    let reconcile = ("POINTSMAN_RECONCILE_INTERVAL", "1h");
+    let sidecar = sidecar(&kubernetes, &[reconcile]).await?;
+    let lists = kubernetes.lists().await?;
+    let backend = json!({"address": "10.0.0.1:80"});
+    let document = |i| json!({"name": format!("c{i}"), "backends": [backend]});
+    let documents: Vec<Value> = (0..MANY).map(document).collect();
+    let file = json!({"schema": 1, "clusters": documents}).to_string();
+    for _ in ["made", "looked at"] {
+        let applied = operate(&sidecar, &["apply", "-f", "-"], &file).await?;
+        assert_eq!((applied.code, applied.errors.as_str()), (0, ""));
+    }
+    // Its name is found under an object of another one too.
+    let odd = registry::cluster("odd", &[], json!({}));
+    kubernetes.apply("even", &odd).await?.ok()?;
+    eventually(SOON, "the object to be found by its cluster", async || {
+        let read = sidecar.get("/v1/clusters/odd").await?;
+        ensure!(read.status == 200, "{}", read.text());
+        Ok(())
+    })
+    .await?;
+    let deleted = sidecar
+        .ask(Method::DELETE, "/v1/clusters/odd", &[], &Value::Null)
+        .await?;
+    ensure!(deleted.status.is_success(), "{}", deleted.text());
+    assert_eq!(kubernetes.lists().await?, lists);
+    Ok(())
+}
+
 #[tokio::test]
 async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
     let roles = ["pointsman", "pointsman-editor"];

@@ -11,6 +11,7 @@ mod session;
 mod slices;
 mod wishes;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct KubernetesFeed {
     guard: Guard,
     last: Arc<Registry>,
     history: History,
+    /// Which object has each cluster's name.
+    owners: Arc<BTreeMap<String, String>>,
     /// What is to be said of each object.
     reports: Vec<Report>,
     /// When time alone changes something, ms since 1970.
@@ -74,6 +77,8 @@ pub struct View {
     pub reports: Vec<Report>,
     /// Which revisions there were before, and what each cluster was in them.
     pub history: History,
+    /// Which object has each cluster's name, whether or not it is served.
+    pub owners: Arc<BTreeMap<String, String>>,
     /// How often everything was read; what was written may be gone with the next time.
     pub listings: u64,
 }
@@ -107,10 +112,12 @@ impl KubernetesFeed {
                 registry: Arc::clone(&empty),
                 reports: Vec::new(),
                 history: History::default(),
+                owners: Arc::default(),
                 listings: 0,
             }),
             last: empty,
             history: History::default(),
+            owners: Arc::default(),
             reports: Vec::new(),
             due: None,
             first: None,
@@ -134,7 +141,7 @@ impl KubernetesFeed {
 
     /// The way to change it.
     pub fn editor(&self) -> KubernetesEditor {
-        KubernetesEditor::new(&self.access)
+        KubernetesEditor::new(&self.access, self.view.subscribe())
     }
 
     /// Where it is.
@@ -252,6 +259,7 @@ impl KubernetesFeed {
             registry: Arc::clone(&self.last),
             reports: self.reports.clone(),
             history: self.history.clone(),
+            owners: Arc::clone(&self.owners),
             listings: self.listings,
         }
     }
@@ -261,9 +269,11 @@ impl KubernetesFeed {
         let Reading {
             listing,
             reports,
+            owners,
             due,
         } = self.records.read(now(), session.blind());
         self.due = due;
+        self.owners = Arc::new(owners);
         let next = Registry::new(listing, self.exchange.clone());
         let (mut events, held) = self.guard.rule(&self.last, &next, full);
         if held.is_some() {

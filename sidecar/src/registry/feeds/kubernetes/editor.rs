@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use kube::api::{
-    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
-};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use pointsman_filter::base::hash;
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
+use super::View;
 use super::object::Object;
 use crate::model::clock::now;
 use crate::model::overrides::Override;
@@ -20,21 +20,21 @@ use crate::stores::kubernetes::access::{Access, error_chain, is_passing};
 const MANAGER: &str = "pointsman-overrides";
 /// Longest name of an object, bytes.
 const NAME_MAX: usize = 253;
-/// Objects per page.
-const PAGE: u32 = 500;
 
 /// The way to change the registry in Kubernetes.
 #[derive(Clone)]
 pub struct KubernetesEditor {
     objects: Api<DynamicObject>,
     place: String,
+    /// What the feed has read: which object has each name.
+    views: watch::Receiver<View>,
 }
 
 type Asked<T> = Result<T, kube::Error>;
 
 impl KubernetesEditor {
-    /// An editor of this namespace.
-    pub fn new(access: &Access) -> Self {
+    /// An editor of this namespace, which the feed of these views reads.
+    pub fn new(access: &Access, views: watch::Receiver<View>) -> Self {
         let Access {
             objects,
             url,
@@ -44,6 +44,7 @@ impl KubernetesEditor {
         KubernetesEditor {
             objects: objects.clone(),
             place: format!("Kubernetes at {url}, namespace {namespace}"),
+            views,
         }
     }
 
@@ -74,26 +75,21 @@ impl KubernetesEditor {
         Err(EditError::Busy)
     }
 
-    /// The object that has this name: of several the one that is served.
+    /// The object that has this name: of several the one that is served. Asked for by itself, never by
+    /// a list of all: the feed knows which it is, and what the feed has not heard of yet has the name
+    /// that is given here.
     async fn find(&self, cluster: &str) -> Asked<Option<DynamicObject>> {
-        let mut page = ListParams::default().limit(PAGE);
-        let mut found: Option<(i64, DynamicObject)> = None;
-        loop {
-            let listed = self.objects.list(&page).await?;
-            for object in listed.items {
-                let read = Object::of(object.clone());
-                let older = found
-                    .as_ref()
-                    .is_none_or(|(created, _)| read.created < *created);
-                if older && read.claim() == Some(cluster) {
-                    found = Some((read.created, object));
-                }
-            }
-            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
-                None => return Ok(found.map(|(_, object)| object)),
+        let known = self.views.borrow().owners.get(cluster).cloned();
+        let ours = object_name(cluster);
+        let other = known.filter(|known| *known != ours);
+        for name in other.into_iter().chain([ours]) {
+            let found = self.objects.get_opt(&name).await?;
+            let claims = |it: &DynamicObject| Object::of(it.clone()).claim() == Some(cluster);
+            if let Some(found) = found.filter(claims) {
+                return Ok(Some(found));
             }
         }
+        Ok(None)
     }
 
     async fn put(

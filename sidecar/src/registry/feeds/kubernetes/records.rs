@@ -67,6 +67,8 @@ pub struct Reading {
     pub listing: Listing,
     /// In the order of the objects' names.
     pub reports: Vec<Report>,
+    /// Which object has each name that is claimed.
+    pub owners: BTreeMap<String, String>,
     /// When time alone changes something, ms since 1970.
     pub due: Option<u64>,
 }
@@ -166,6 +168,9 @@ impl Records {
             let report = entry.read(&around, &mut reading);
             reading.reports.push(report);
         }
+        let owners = owners.into_iter();
+        let owned = owners.map(|(name, owner)| (name.to_owned(), owner.object.name.clone()));
+        reading.owners = owned.collect();
         // Last: they beat everything.
         reading.due = reading.listing.obey(now);
         reading

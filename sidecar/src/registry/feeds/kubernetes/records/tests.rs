@@ -89,6 +89,7 @@ fn of_two_objects_with_one_name_the_older_wins() {
     ]);
     let reading = records.read(NOW, None);
     assert_eq!(served(&reading), ["orders older:Normal"]);
+    assert_eq!(reading.owners["orders"], "z", "who is edited");
     let loser = report(&reading, "a");
     assert_eq!(loser.verdict, Verdict::NameTaken);
     let expected = "clusters.orders.name: must be unique, but the older BackendCluster z has it";
