@@ -7,6 +7,7 @@ mod bootstraps;
 mod cli;
 mod conformance;
 mod deploy;
+mod doctor;
 mod exchange;
 mod failover;
 mod fed;

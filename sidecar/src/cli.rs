@@ -6,6 +6,7 @@
 
 mod apply;
 mod client;
+mod doctor;
 mod documents;
 mod format;
 mod get;
@@ -66,6 +67,8 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Ask a running Envoy and its sidecar what is wrong, why, and how to mend it
+    Doctor(doctor::DoctorFlags),
     /// Ask the sidecar on this machine whether it is ready
     Health(HealthFlags),
     /// Print the custom resource definition of BackendCluster, for kubectl apply
@@ -97,6 +100,7 @@ pub fn run() -> ExitCode {
         }
         Command::Drain(flags) => client::run(async || overrides::say(&flags, admin, "drain").await),
         Command::Uncordon(flags) => client::run(async || overrides::take_back(&flags, admin).await),
+        Command::Doctor(flags) => client::run(async || doctor::run(&flags, admin).await),
         Command::Completions { shell } => completions(shell),
         Command::Crd => Report::done(crd::yaml()),
     }

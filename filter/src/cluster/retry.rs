@@ -65,7 +65,10 @@ impl RetryHeaders {
             )
         });
         RetryHeaders {
-            attempts: usize::try_from(retry.attempts).unwrap_or(1).max(1),
+            attempts: match retries {
+                true => usize::try_from(retry.attempts).unwrap_or(1).max(1),
+                false => 1,
+            },
             other: all.join(","),
             idempotent: with_reset(all),
             other_resets: resets.join(","),
@@ -194,5 +197,6 @@ mod tests {
             "",
             "an operator who lists nothing means it"
         );
+        assert_eq!(headers.attempts, 1, "nobody is listed who is never tried");
     }
 }

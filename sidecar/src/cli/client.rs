@@ -47,6 +47,16 @@ pub struct AdminFlags {
     token: Option<String>,
 }
 
+impl AdminFlags {
+    /// Another HTTP API, which asks for no token.
+    pub fn of(address: &str) -> Self {
+        AdminFlags {
+            address: address.to_owned(),
+            token: None,
+        }
+    }
+}
+
 /// Why there is no good answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {

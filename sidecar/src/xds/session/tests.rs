@@ -347,7 +347,9 @@ fn a_stream_cannot_ask_for_names_without_end() {
 #[test]
 fn a_refusal_is_kept_with_a_bounded_text() {
     let mut subscription = Subscription::default();
-    subscription.pending.push_back(("1".to_owned(), "v".to_owned()));
+    subscription
+        .pending
+        .push_back(("1".to_owned(), "v".to_owned()));
     let words = format!("{}é", "x".repeat(ERROR_MAX - 1));
     let event = subscription.on_nonce("1", Some(words));
     let Some(Event::Nacked(nack)) = event else {

@@ -1,0 +1,212 @@
+//! `pointsman doctor` on what an operator may have set up wrongly: each check meets a real Envoy that it
+//! has to find fault with, and a good one that it has none with.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use harness::registry::cluster;
+use harness::sidecar::{Ended, operate, run};
+use harness::{Bootstrap, Envoy, Registry, Sidecar, Upstream, artefacts, eventually};
+use serde_json::{Value, json};
+
+use crate::scene::{self, CLUSTER, DEADLINE, backends};
+
+/// A sidecar on a registry with the cluster of the shipped route.
+async fn sidecar(settings: &[(&str, &str)], one: &Upstream) -> Result<(Sidecar, Registry)> {
+    let registry = Registry::new(vec![cluster(CLUSTER, &[one], json!({}))])?;
+    Ok((Sidecar::start_with(&registry, settings).await?, registry))
+}
+
+async fn ask(sidecar: &Sidecar, envoy: &Envoy, more: &[&str]) -> Result<Ended> {
+    let address = envoy.admin_address().to_string();
+    let arguments = [&["doctor", "--envoy", &address], more].concat();
+    operate(sidecar, &arguments, "").await
+}
+
+/// The checks that find fault; the exit code says whether any does.
+fn checks(code: i32, out: &str) -> Result<BTreeSet<String>> {
+    // What is for people stands behind it.
+    let mut answers = serde_json::Deserializer::from_str(out).into_iter::<Value>();
+    let answer = answers.next().context("no answer")?;
+    let answer = answer.with_context(|| out.to_owned())?;
+    let findings = answer["findings"].as_array().context("no findings")?;
+    for part in ["what", "why", "mend"] {
+        ensure!(findings.iter().all(|it| it[part] != ""), "{answer:#}");
+    }
+    let check = |it: &Value| it["check"].as_str().unwrap_or("?").to_owned();
+    let checks: BTreeSet<String> = findings.iter().map(check).collect();
+    ensure!(code == i32::from(!checks.is_empty()), "{code}: {out}");
+    Ok(checks)
+}
+
+/// Waits until exactly these checks find fault with an Envoy that has a sidecar.
+async fn finds(sidecar: &Sidecar, envoy: &Envoy, wanted: &[&str]) -> Result<()> {
+    let wanted: BTreeSet<String> = wanted.iter().map(|it| (*it).to_owned()).collect();
+    eventually(DEADLINE, &format!("{wanted:?}"), async || {
+        let ended = ask(sidecar, envoy, &["-o", "json"]).await?;
+        let found = checks(ended.code, &ended.out)?;
+        ensure!(found == wanted, "{found:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// The checks that find fault with an Envoy that runs from `static.yaml`.
+async fn finds_alone(envoy: &Envoy) -> Result<BTreeSet<String>> {
+    let address = envoy.admin_address().to_string();
+    let arguments = ["doctor", "--no-sidecar", "--envoy", &address, "-o", "json"];
+    let folder = tempfile::tempdir()?;
+    let (code, out) = run(&arguments, &[], folder.path()).await?;
+    checks(code, &out)
+}
+
+fn filters(bootstrap: &mut Bootstrap) -> Result<&mut Vec<Value>> {
+    let filters = bootstrap.manager_mut()?["http_filters"].as_array_mut();
+    filters.context("no filters")
+}
+
+fn route(bootstrap: &mut Bootstrap) -> Result<&mut Value> {
+    Ok(&mut bootstrap.manager_mut()?["route_config"]["virtual_hosts"][0]["routes"][0]["route"])
+}
+
+fn remove(from: &mut Value, name: &str) {
+    from.as_object_mut().map(|fields| fields.remove(name));
+}
+
+#[tokio::test]
+async fn a_good_system_is_told_in_one_line() -> Result<()> {
+    let [one] = backends(["one"])?;
+    let (sidecar, _registry) = sidecar(&[], &one).await?;
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    finds(&sidecar, &envoy, &[]).await?;
+    let ended = ask(&sidecar, &envoy, &[]).await?;
+    println!("{}", ended.out);
+    let version = artefacts::envoy_version()?;
+    let line = format!(
+        "Envoy {version} at {} and its sidecar: nothing is wrong\n",
+        envoy.admin_address()
+    );
+    assert_eq!((ended.out, ended.code), (line, 0));
+    let alone = scene::serve(&cluster(CLUSTER, &[&one], json!({}))).await?;
+    assert_eq!(finds_alone(&alone).await?, BTreeSet::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_missing_beside_a_sidecar_is_named() -> Result<()> {
+    let [one, other] = backends(["one", "other"])?;
+    let (sidecar, _registry) = sidecar(&[], &one).await?;
+    let mut bootstrap = Bootstrap::ads(sidecar.xds_address())?
+        .endpoints(
+            "pointsman_sidecar",
+            &[sidecar.xds_address(), other.address()],
+        )?
+        .endpoints(CLUSTER, &[one.address()])?
+        .edit(|root| remove(root, "stats_config"));
+    remove(route(&mut bootstrap)?, "timeout");
+    remove(bootstrap.manager_mut()?, "early_header_mutation_extensions");
+    let module = &mut bootstrap.filter_mut("pointsman")?["config_discovery"]["default_config"];
+    module["config"]["reload_config"]["backoff"]["base_interval"] = "0.001s".into();
+    let envoy = Envoy::start(bootstrap).await?;
+    let wanted = [
+        "early-mutation",
+        "reload-backoff",
+        "several-sidecars",
+        "shadowed-cluster",
+        "stats-tags",
+    ];
+    // The route leads to the shadow, which is no cluster of ours.
+    eventually(
+        DEADLINE,
+        "all but what half of the streams to a wrong sidecar brings",
+        async || {
+            let ended = ask(&sidecar, &envoy, &["-o", "json"]).await?;
+            let found = checks(ended.code, &ended.out)?;
+            let found: Vec<&str> = found
+                .iter()
+                .map(String::as_str)
+                .filter(|it| *it != "disconnected")
+                .collect();
+            ensure!(found == wanted, "{found:?}");
+            Ok(())
+        },
+    )
+    .await?;
+    let shown = ask(&sidecar, &envoy, &[]).await?;
+    println!("{}{}", shown.out, shown.errors);
+    ensure!(
+        shown.out.contains("\n  why:  ") && shown.out.contains("\n  mend: "),
+        "{shown:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_static_bootstrap_is_named() -> Result<()> {
+    let [one] = backends(["one"])?;
+    let document = cluster(CLUSTER, &[&one], json!({}));
+    let mut bootstrap = scene::bootstrap(&document)?.edit(|root| {
+        let cluster = &mut root["static_resources"]["clusters"][0];
+        remove(cluster, "circuit_breakers");
+        remove(cluster, "typed_extension_protocol_options");
+    });
+    let filter = bootstrap.filter_mut("pointsman")?;
+    filter["typed_config"]["config"]["vm_config"]["vm_id"] = "mine".into();
+    filters(&mut bootstrap)?.swap(0, 1);
+    let route = route(&mut bootstrap)?;
+    remove(route, "timeout");
+    route["retry_policy"] = json!({"retry_on": "5xx"});
+    let envoy = Envoy::start(bootstrap).await?;
+    let wanted = [
+        "circuit-breakers",
+        "filter-order",
+        "route-retries",
+        "route-timeouts",
+        "vm-id",
+    ];
+    assert_eq!(finds_alone(&envoy).await?, wanted.map(str::to_owned).into());
+
+    let bootstrap = scene::bootstrap(&document)?.without_filter()?;
+    let envoy = Envoy::start(bootstrap).await?;
+    assert_eq!(finds_alone(&envoy).await?, ["no-filter".to_owned()].into());
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_that_went_elsewhere_are_named() -> Result<()> {
+    let [picked, known] = backends(["picked", "known"])?;
+    let document = cluster(CLUSTER, &[&picked], json!({}));
+    let bootstrap = scene::bootstrap(&document)?.endpoints(CLUSTER, &[known.address()])?;
+    let envoy = Envoy::start(bootstrap).await?;
+    envoy.client().get("/").await?;
+    scene::wait_for_figure(&envoy, "picks_total", "spill", 1).await?;
+    assert_eq!(finds_alone(&envoy).await?, ["spill".to_owned()].into());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refused_module_and_a_start_without_one_are_named() -> Result<()> {
+    let [one] = backends(["one"])?;
+    let (sidecar, _registry) = sidecar(&[("POINTSMAN_WASM", "/nowhere.wasm")], &one).await?;
+    let mut bootstrap = Bootstrap::ads(sidecar.xds_address())?;
+    remove(
+        &mut bootstrap.filter_mut("pointsman")?["config_discovery"],
+        "default_config",
+    );
+    let envoy = Envoy::start(bootstrap).await?;
+    finds(&sidecar, &envoy, &["default-config", "nack"]).await
+}
+
+#[tokio::test]
+async fn a_doubled_node_and_a_sidecar_that_is_gone_are_named() -> Result<()> {
+    let [one] = backends(["one"])?;
+    let (sidecar, _registry) = sidecar(&[], &one).await?;
+    let first = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    finds(&sidecar, &first, &[]).await?;
+    let second = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    finds(&sidecar, &first, &["doubled-node"]).await?;
+    drop(second);
+    finds(&sidecar, &first, &[]).await?;
+    sidecar.kill();
+    finds(&sidecar, &first, &["disconnected", "sidecar-unreachable"]).await
+}
