@@ -1,5 +1,6 @@
 //! What knows nothing of the domain.
 
+pub mod event;
 pub mod hash;
 pub mod keys;
 pub mod random;

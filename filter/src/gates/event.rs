@@ -1,5 +1,6 @@
 //! What operators can see: every automatic act has an event, a log line and a counter.
 
+use crate::base::event::EventName;
 use crate::cluster::Cluster;
 
 /// Something that changed for a cluster; backends are indices of the cluster it happened in.
@@ -48,17 +49,17 @@ pub enum Event {
 }
 
 impl Event {
-    /// Its name, in the log line's `event=` and in the counter's reason.
-    pub fn name(&self) -> &'static str {
+    /// Its name in the closed list.
+    pub fn name(&self) -> EventName {
         match self {
-            Event::BackoffOpened { .. } => "backoff_opened",
-            Event::BackoffClosed { .. } => "backoff_closed",
-            Event::BackendDown { .. } => "backend_down",
-            Event::BackendUp { .. } => "backend_up",
-            Event::AllDown { .. } => "all_down",
-            Event::Recovered { .. } => "recovered",
-            Event::FailOpenEntered => "fail_open_entered",
-            Event::FailOpenLeft => "fail_open_left",
+            Event::BackoffOpened { .. } => EventName::BackoffOpened,
+            Event::BackoffClosed { .. } => EventName::BackoffClosed,
+            Event::BackendDown { .. } => EventName::BackendDown,
+            Event::BackendUp { .. } => EventName::BackendUp,
+            Event::AllDown { .. } => EventName::AllDown,
+            Event::Recovered { .. } => EventName::Recovered,
+            Event::FailOpenEntered => EventName::FailOpenEntered,
+            Event::FailOpenLeft => EventName::FailOpenLeft,
         }
     }
 
@@ -71,9 +72,9 @@ impl Event {
         }
     }
 
-    /// Its log line: `event=… cluster=… ` and the fields of its kind.
+    /// What its log line says behind the event's name: the cluster, and the fields of its kind.
     pub fn line(&self, cluster: &Cluster) -> String {
-        let head = format!("event={} cluster={}", self.name(), cluster.name);
+        let head = format!("cluster={}", cluster.name);
         let of = |backend: u32| {
             let backend = cluster.backend(backend);
             let endpoint = backend.and_then(|b| cluster.endpoint(b.endpoint));

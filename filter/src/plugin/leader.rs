@@ -1,9 +1,13 @@
 //! What one VM does for all while it holds the lease: the gauges, the ends of regimes that nobody
 //! asks about, the news that a backend's last stream has ended.
 
+use log::Level;
+
 use super::metrics::Gauge;
 use super::vm::Vm;
 use super::{host, shared};
+use crate::base::event::EventName;
+use crate::base::hash;
 use crate::base::keys;
 use crate::base::time::WallTime;
 use crate::cluster::snapshot::Snapshot;
@@ -61,9 +65,12 @@ fn write(vm: &Vm, cluster: (u64, &str), values: GaugeValues) {
 
 /// Says which draining endpoints have seen their last stream end: their servers may be stopped
 /// (RG-19).
-pub fn report_drained(drained: &[Draining]) {
+pub fn report_drained(vm: &Vm, drained: &[Draining]) {
     for left in drained {
-        let (cluster, backend, address) = (&left.cluster, &left.backend, &left.address);
-        log::info!("event=backend_drained cluster={cluster} backend={backend:?} address={address}");
+        let (name, backend, address) = (&left.cluster, &left.backend, &left.address);
+        let fields = format!("cluster={name} backend={backend:?} address={address}");
+        let cluster = (hash::cluster_key(name.as_bytes()), &**name);
+        vm.metrics
+            .happened(cluster, EventName::BackendDrained, Level::Info, &fields);
     }
 }

@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 
+use log::Level;
 use proxy_wasm::types::MetricType;
 
 use super::host;
 use crate::balance::route::RefusalReason;
+use crate::base::event::EventName;
 use crate::base::hash::{self, KeyMap};
 use crate::cluster::Cluster;
 use crate::gates::event::Event;
@@ -122,18 +124,39 @@ pub struct Metrics(RefCell<KeyMap<u32>>);
 impl Metrics {
     /// Counts one.
     pub fn count(&self, cluster: &Cluster, counter: Counter) {
+        self.count_of((cluster.key, &cluster.name), counter);
+    }
+
+    fn count_of(&self, cluster: (u64, &str), counter: Counter) {
         let (name, reason) = counter.parts();
-        let define = || host::define_metric(MetricType::Counter, &counter.name(&cluster.name));
-        if let Some(id) = self.id_of(key(cluster.key, name, reason), define) {
+        let define = || host::define_metric(MetricType::Counter, &counter.name(cluster.1));
+        if let Some(id) = self.id_of(key(cluster.0, name, reason), define) {
             host::add_metric(id, 1);
         }
     }
 
-    /// Logs and counts what happened.
+    /// Logs and counts what happened to a cluster.
     pub fn report(&self, cluster: &Cluster, events: &[Event]) {
         for event in events {
-            log::log!(event.level(), "{}", event.line(cluster));
-            self.count(cluster, Counter::Event(event.name()));
+            let fields = event.line(cluster);
+            let cluster = (cluster.key, &*cluster.name);
+            self.happened(cluster, event.name(), event.level(), &fields);
+        }
+    }
+
+    /// Logs and counts an event of a cluster, by its key and name: the cluster may be gone.
+    pub fn happened(&self, cluster: (u64, &str), event: EventName, level: Level, fields: &str) {
+        log::log!(level, "event={} {fields}", event.name());
+        self.count_of(cluster, Counter::Event(event.name()));
+    }
+
+    /// Logs and counts an event of the whole filter.
+    pub fn happened_whole(&self, event: EventName, level: Level, fields: &str) {
+        log::log!(level, "event={} {fields}", event.name());
+        let (name, reason) = Counter::Event(event.name()).parts();
+        let define = || host::define_metric(MetricType::Counter, &format!("{name};r={reason}"));
+        if let Some(id) = self.id_of(key(0, name, reason), define) {
+            host::add_metric(id, 1);
         }
     }
 

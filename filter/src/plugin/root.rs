@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use log::Level;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
@@ -11,6 +12,7 @@ use super::metrics::Whole;
 use super::sidecar::SidecarLink;
 use super::vm::Vm;
 use super::{host, tick};
+use crate::base::event::EventName;
 use crate::base::hash;
 use crate::base::keys;
 use crate::base::random::SplitMix64;
@@ -113,11 +115,11 @@ impl Root {
         });
         self.vm.retire(self.order);
         self.order = self.vm.enlist(&snapshot, now);
-        log::debug!(
-            "event=config_applied revision={} clusters={}",
-            hash::hex(snapshot.revision),
-            snapshot.clusters().len()
-        );
+        let revision = hash::hex(snapshot.revision);
+        let fields = format!("revision={revision} clusters={}", snapshot.clusters().len());
+        self.vm
+            .metrics
+            .happened_whole(EventName::ConfigApplied, Level::Debug, &fields);
         self.vm.metrics.count_whole(Whole::ConfigsApplied);
         self.vm
             .metrics
@@ -135,7 +137,10 @@ impl Root {
         while reason.len() > TEXT_MAX {
             reason.pop();
         }
-        log::error!("event=config_refused reason={reason:?}");
+        let fields = format!("reason={reason:?}");
+        self.vm
+            .metrics
+            .happened_whole(EventName::ConfigRefused, Level::Error, &fields);
         self.vm.metrics.count_whole(Whole::ConfigsRefused);
         let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
         let revision = value

@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use log::Level;
 use proxy_wasm::types::Status;
 
 use super::metrics::Whole;
 use super::vm::Vm;
 use super::{host, leader, shared};
+use crate::base::event::EventName;
 use crate::base::hash::{self, KeySet};
 use crate::base::keys;
 use crate::base::time::WallTime;
@@ -104,7 +106,9 @@ impl SidecarLink {
 
     fn failed(&mut self, vm: &Vm, now: WallTime, why: &str) {
         if self.schedule.failed(now) {
-            log::warn!("event=exchange_failed reason={why:?}");
+            let fields = format!("reason={why:?}");
+            vm.metrics
+                .happened_whole(EventName::ExchangeFailed, Level::Warn, &fields);
         }
         vm.metrics.count_whole(Whole::ExchangesFailed);
     }
@@ -118,10 +122,9 @@ impl SidecarLink {
         };
         let judged = |cluster: &Rc<Cluster>| judge(vm, cluster, &[], |_| true);
         if snapshot.clusters().iter().all(judged) {
-            log::warn!(
-                "event=verdicts_expired silent_s={}",
-                silent_ns.div_euclid(1_000_000_000)
-            );
+            let fields = format!("silent_s={}", silent_ns.div_euclid(1_000_000_000));
+            vm.metrics
+                .happened_whole(EventName::VerdictsExpired, Level::Warn, &fields);
             vm.metrics.count_whole(Whole::VerdictsExpired);
             replace_verdict_state(VerdictState::default(), version, now);
         }

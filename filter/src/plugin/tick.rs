@@ -46,7 +46,7 @@ fn forget_drained(
         return;
     }
     if holds_lease {
-        leader::report_drained(&drained);
+        leader::report_drained(vm, &drained);
     }
     drop(drained);
     vm.loads.borrow_mut().prune();

@@ -318,7 +318,11 @@ impl Shares {
 
 /// The events' names in order.
 pub fn names(events: &[Event]) -> String {
-    events.iter().map(Event::name).collect::<Vec<_>>().join(" ")
+    events
+        .iter()
+        .map(|event| event.name().name())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn backend_of(word: &str) -> BackendConfig {

@@ -153,7 +153,7 @@ impl Ledger {
     /// Regimes begin and end in turns, each told once.
     pub fn told(&mut self, cluster: &Cluster, events: &[Event]) {
         for event in events {
-            *self.seen.entry(event.name()).or_default() += 1;
+            *self.seen.entry(event.name().name()).or_default() += 1;
             match *event {
                 Event::FailOpenEntered => assert!(!std::mem::replace(&mut self.fails_open, true)),
                 Event::FailOpenLeft => assert!(std::mem::replace(&mut self.fails_open, false)),
