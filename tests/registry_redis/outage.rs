@@ -22,6 +22,8 @@ async fn killed_and_restarted_under_load() -> Result<()> {
         .per_second(200)
         .start();
 
+    let lines = || story.sidecar.process().log().lines().count();
+    let before = lines();
     story.redis.kill();
     let health = story.sidecar.health(503).await?;
     assert_eq!(health["status"], "unhealthy");
@@ -39,6 +41,9 @@ async fn killed_and_restarted_under_load() -> Result<()> {
         Ok(())
     };
     throughout(OUTAGE_MAX, "many more requests", answered, served).await?;
+    // Invariant 7: one line of the registry and one of the queue of jobs, however long it lasts.
+    let written = lines() - before;
+    ensure!((1..=2).contains(&written), "{written} lines of log");
     // Meanwhile the data changes.
     let document = registry::cluster("orders", &[&one, &two], json!({})).to_string();
     story
