@@ -22,7 +22,7 @@ use crate::health::Health;
 use crate::jobs::QueueStatus;
 use crate::net::listener::Listener;
 use crate::registry::document::SIDECAR_CLUSTER;
-use crate::registry::{Output, Published, Source, SourceStatus};
+use crate::registry::{Output, Published, Source, SourceStatus, Statuses};
 use crate::settings::{Listen, Module, RegistrySettings, Settings};
 use crate::statuses;
 use crate::telemetry::counts::EventCounts;
@@ -232,10 +232,18 @@ fn start_stages(
         events: events.clone(),
         reloads: channels.reloads.subscribe(),
     };
-    if let Some(statuses) = source.statuses() {
-        let (fleet, health) = (channels.fleet.subscribe(), channels.health.subscribe());
-        let writer = statuses::kubernetes::Writer::new(statuses, fleet, health);
-        stages.start("statuses", writer.run(stages.stop()));
+    match source.statuses() {
+        Some(Statuses::Kubernetes(statuses)) => {
+            let (fleet, health) = (channels.fleet.subscribe(), channels.health.subscribe());
+            let writer = statuses::kubernetes::Writer::new(*statuses, fleet, health);
+            stages.start("statuses", writer.run(stages.stop()));
+        }
+        Some(Statuses::Redis { settings, told }) => {
+            let (status, events) = (channels.source.clone(), events.clone());
+            let writer = statuses::redis::Writer::new(*settings, told, status, events);
+            stages.start("statuses", writer.run(stages.stop()));
+        }
+        None => {}
     }
     let reading = source.run(output, stages.stop());
     stages.start("registry", async { Ok(reading.await?) });

@@ -6,10 +6,14 @@ use std::io::Read;
 use std::path::Path;
 
 use pointsman_filter::base::hash;
-use pointsman_filter::config::{CLUSTERS_MAX, ClusterConfig, ConfigError, ConfigErrors, SCHEMA};
+use pointsman_filter::config::{
+    CLUSTERS_MAX, ClusterConfig, ConfigError, ConfigErrors, SCHEMA, is_cluster_name,
+};
 use serde_json::Value;
 
-use super::model::{BadRecord, Listing};
+use super::model::Listing;
+use super::record::{Document, Record, What};
+use super::records::Records;
 use crate::model::errors::{at, error};
 use crate::stores::file::FILE_MAX;
 
@@ -116,13 +120,14 @@ pub fn read(path: &Path) -> Result<String, DocumentError> {
     Ok(text)
 }
 
-/// Reads the text as a container `{schema: 1, clusters: [document, …]}`.
-pub fn check(path: &Path, text: &str) -> Result<Listing, DocumentError> {
+/// Reads the text as a container `{schema: 1, clusters: [document, …]}`: its documents, not judged.
+pub fn check(path: &Path, text: &str) -> Result<Vec<Value>, DocumentError> {
     let container = parse(path, text)?;
-    list(&container, judge).map_err(|errors| DocumentError::Container {
+    let items = items(&container).map_err(|errors| DocumentError::Container {
         file: path.display().to_string(),
         errors,
-    })
+    })?;
+    Ok(items.to_vec())
 }
 
 /// Reads the text in the format that the file's name says.
@@ -190,8 +195,20 @@ pub fn print(path: &Path, value: &Value) -> Result<String, DocumentError> {
     })
 }
 
-/// Reads a container's records.
+/// Reads a container and judges its documents.
 pub fn list(container: &Value, judge: Judge) -> Result<Listing, ConfigErrors> {
+    Ok(judged(items(container)?.to_vec(), judge))
+}
+
+/// Judges a list of documents.
+pub fn judged(items: Vec<Value>, judge: Judge) -> Listing {
+    let mut all = Records::default();
+    all.replace(records(items, judge), 0);
+    all.read(0).listing
+}
+
+/// The documents of a container.
+fn items(container: &Value) -> Result<&[Value], ConfigErrors> {
     let Value::Object(map) = container else {
         let why = format!("must be an object with schema: {SCHEMA} and clusters");
         return Err(error("", why));
@@ -213,7 +230,7 @@ pub fn list(container: &Value, judge: Judge) -> Result<Listing, ConfigErrors> {
         }
     };
     match errors.is_empty() {
-        true => Ok(records(items, judge)),
+        true => Ok(items),
         false => Err(ConfigErrors(errors)),
     }
 }
@@ -254,55 +271,48 @@ fn is_top_level(path: &str, document: &Value, field: &str) -> bool {
     }
 }
 
-fn records(items: &[Value], judge: Judge) -> Listing {
-    let mut listing = Listing::default();
+/// A list's documents as records: of two with one name the first has it.
+pub fn records(items: Vec<Value>, judge: Judge) -> Vec<Record> {
     let mut names: BTreeSet<String> = BTreeSet::new();
-    for (index, item) in items.iter().enumerate() {
-        if let Some(name) = item.get("name").and_then(Value::as_str) {
-            let etag = etag(item.to_string().as_bytes());
-            // Of two documents with one name the first is served, and edited.
-            listing.etags.entry(name.to_owned()).or_insert(etag);
-        }
-        match judge(item) {
-            Ok(cluster) if !names.insert(cluster.name.clone()) => {
-                let place = format!("clusters.{}", cluster.name);
-                let why = "must be unique, but the name stands above";
-                let errors = error(&place, why);
-                listing.rejected.push(BadRecord {
-                    name: None,
-                    place,
-                    errors,
-                });
-            }
-            Ok(cluster) => listing.clusters.push(cluster),
-            Err(errors) => listing.rejected.push(bad_record(item, index, errors)),
-        }
+    let mut found = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let name = item.get("name").and_then(Value::as_str);
+        let claim = name.filter(|name| is_cluster_name(name)).map(str::to_owned);
+        let first = claim.clone().filter(|name| names.insert(name.clone()));
+        // By its name it is found again wherever it moves in the list.
+        let place = first.map_or_else(
+            || format!("clusters[{index}]"),
+            |it| format!("clusters.{it}"),
+        );
+        let (etag, nameless) = (etag(item.to_string().as_bytes()), claim.is_none());
+        let path = place.clone();
+        found.push(Record {
+            place,
+            rank: i64::try_from(index).unwrap_or(i64::MAX),
+            what: What::Document(Document {
+                claim,
+                title: "a document above".to_owned(),
+                etag,
+                judge: Box::new(move || match nameless {
+                    // The parser saw one document and knows no position; a list has one.
+                    true => judge(&item).map_err(|errors| moved(errors, "cluster", &path)),
+                    false => judge(&item),
+                }),
+            }),
+        });
     }
-    listing
+    found
 }
 
-fn bad_record(item: &Value, index: usize, mut errors: ConfigErrors) -> BadRecord {
-    let name = item
-        .get("name")
-        .and_then(Value::as_str)
-        .filter(|name| pointsman_filter::config::is_cluster_name(name));
-    let place = match name {
-        Some(name) => format!("clusters.{name}"),
-        None => {
-            // The parser saw one document and knows no position; a list has one.
-            let place = format!("clusters[{index}]");
-            for error in &mut errors.0 {
-                let below = error.path.strip_prefix("cluster").unwrap_or("").to_owned();
-                error.path = format!("{place}{below}");
-            }
-            place
+/// The same errors, below `to` instead of `from`.
+pub fn moved(mut errors: ConfigErrors, from: &str, to: &str) -> ConfigErrors {
+    for error in &mut errors.0 {
+        let below = error.path.strip_prefix(from);
+        if let Some(below) = below.filter(|rest| rest.is_empty() || rest.starts_with(['.', '['])) {
+            error.path = format!("{to}{below}");
         }
-    };
-    BadRecord {
-        name: name.map(str::to_owned),
-        place,
-        errors,
     }
+    errors
 }
 
 /// What tells a document's contents apart: a hash.

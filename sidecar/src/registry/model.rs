@@ -107,17 +107,6 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Puts the version that `last` still has in the place of each refused record.
-    pub fn keep_last_good(&mut self, last: &Listing) {
-        let mut names: BTreeSet<String> = self.clusters.iter().map(|it| it.name.clone()).collect();
-        for name in self.rejected.iter().filter_map(|bad| bad.name.as_ref()) {
-            let good = last.clusters.iter().find(|cluster| cluster.name == *name);
-            if let Some(good) = good.filter(|_| names.insert(name.clone())) {
-                self.clusters.push(good.clone());
-            }
-        }
-    }
-
     /// Obeys the operators' overrides that are in force at `now`, ms of the store's clock, and forgets
     /// the others; when the next one ends.
     pub fn obey(&mut self, now: u64) -> Option<u64> {
@@ -130,8 +119,6 @@ impl Listing {
 /// A record that the parser refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRecord {
-    /// The cluster it means, where it says so.
-    pub name: Option<String>,
     /// Where it stands, for example `clusters.orders`.
     pub place: String,
     /// What is wrong with it.

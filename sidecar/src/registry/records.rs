@@ -1,69 +1,159 @@
-//! What is known of a record, and how records make a cluster: the rules that the stores share.
+//! Everything a store holds, as it was read last, and the registry that it makes.
+//!
+//! One rule for every store: a record that turns bad keeps its last good version until it is repaired
+//! or gone; of several documents with one name the one with the lowest rank has it.
 
-use std::collections::BTreeSet;
+mod known;
+mod overrides;
+mod reading;
+mod registered;
 
-use pointsman_filter::config::{BACKENDS_MAX, BackendConfig, ClusterConfig, ConfigErrors};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Longest error that is written to a store, bytes.
-const ERROR_MAX: usize = 2048;
+use pointsman_filter::config::{ClusterConfig, ConfigErrors};
 
-/// What is known of one record: its last good version and what is wrong with the present one.
-#[derive(Debug, Clone)]
-pub struct Known<T> {
-    /// The last version that was true to the schema.
-    pub good: Option<T>,
-    /// What is wrong with the present one.
-    pub error: Option<ConfigErrors>,
+use super::record::{Document, Record, What};
+pub use known::{Known, joined, merge};
+use overrides::OverrideSet;
+pub use reading::{Reading, Report, Silent, Verdict};
+use registered::Guest;
+
+/// The records of a store.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// By place.
+    entries: BTreeMap<String, Entry>,
+    /// The clusters that have a status.
+    statuses: BTreeSet<String>,
 }
 
-impl<T: PartialEq> Known<T> {
-    /// What is known after a reading, and whether that is news.
-    pub fn update(before: Option<Known<T>>, read: Result<T, ConfigErrors>) -> (Self, bool) {
-        let (good, error) = match read {
-            Ok(good) => (Some(good), None),
-            Err(error) => (None, Some(error)),
+/// What is known of one place.
+#[derive(Debug)]
+enum Entry {
+    Document(Box<Judged>),
+    Guest(Guest),
+    Overrides { cluster: String, set: OverrideSet },
+    Malformed(ConfigErrors),
+}
+
+/// A document that was judged.
+#[derive(Debug)]
+struct Judged {
+    rank: i64,
+    claim: Option<String>,
+    title: String,
+    etag: String,
+    known: Known<ClusterConfig>,
+}
+
+impl Judged {
+    fn update(before: Option<Judged>, rank: i64, document: Document) -> (Self, bool) {
+        let Document {
+            claim,
+            title,
+            etag,
+            judge,
+        } = document;
+        let before = match before {
+            Some(before) if before.etag == etag => {
+                let news = before.rank != rank;
+                return (Judged { rank, ..before }, news);
+            }
+            before => before.map(|it| it.known),
         };
-        let Some(before) = before else {
-            return (Known { good, error }, true);
+        let (known, _) = Known::update(before, judge());
+        let judged = Judged {
+            rank,
+            claim,
+            title,
+            etag,
+            known,
         };
-        let news = match &good {
-            Some(_) => before.error.is_some() || before.good != good,
-            None => before.error != error,
-        };
-        let good = good.or(before.good);
-        (Known { good, error }, news)
+        (judged, true)
+    }
+
+    /// The name that it has or would have.
+    fn claim(&self) -> Option<&str> {
+        let good = self.known.good.as_ref().map(|good| good.name.as_str());
+        match &self.known.error {
+            None => good,
+            Some(_) => good.or(self.claim.as_deref()),
+        }
     }
 }
 
-/// Adds the backends whose id is free; how many that were, and how many found no room.
-pub fn merge(cluster: &mut ClusterConfig, more: Vec<&BackendConfig>) -> (usize, usize) {
-    let taken: BTreeSet<String> = cluster.backends.iter().map(|it| it.id.clone()).collect();
-    let free: Vec<&BackendConfig> = more
-        .into_iter()
-        .filter(|it| !taken.contains(&it.id))
-        .collect();
-    let room = BACKENDS_MAX
-        .saturating_sub(cluster.backends.len())
-        .min(free.len());
-    cluster
-        .backends
-        .extend(free.iter().take(room).copied().cloned());
-    (room, free.len() - room)
-}
-
-/// Errors as one text of bounded length.
-pub fn joined<'a>(errors: impl IntoIterator<Item = &'a ConfigErrors>) -> String {
-    let mut text = String::new();
-    for error in errors {
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        text.push_str(&error.to_string());
-        if text.len() > ERROR_MAX {
-            text.truncate(text.floor_char_boundary(ERROR_MAX));
-            text.push('…');
-            break;
+impl Records {
+    /// Takes over a full reading at `now`: what it does not name is gone.
+    pub fn replace(&mut self, read: Vec<Record>, now: u64) {
+        let mut before = std::mem::take(&mut self.entries);
+        self.statuses.clear();
+        for record in read {
+            if let Some(last) = before.remove(&record.place) {
+                self.entries.insert(record.place.clone(), last);
+            }
+            self.put(record, now);
         }
     }
-    text
+
+    /// Takes over what stands at one place at `now`, ms of the store's clock; whether the registry may
+    /// be another one.
+    pub fn put(&mut self, record: Record, now: u64) -> bool {
+        let Record { place, rank, what } = record;
+        let before = self.entries.remove(&place);
+        let (entry, news) = match what {
+            What::Gone => return before.is_some(),
+            What::Status(cluster) => {
+                self.statuses.insert(cluster);
+                return false;
+            }
+            What::Document(document) => {
+                let before = match before {
+                    Some(Entry::Document(before)) => Some(*before),
+                    _ => None,
+                };
+                let (judged, news) = Judged::update(before, rank, document);
+                (Entry::Document(Box::new(judged)), news)
+            }
+            What::Backend { cluster, id, read } => {
+                let before = match before {
+                    Some(Entry::Guest(before)) => Some(before),
+                    _ => None,
+                };
+                let (guest, news) = Guest::update(before, (cluster, id), read, now);
+                (Entry::Guest(guest), news)
+            }
+            What::Overrides { cluster, read } => {
+                let (mut set, new) = match before {
+                    Some(Entry::Overrides { set, .. }) => (set, false),
+                    _ => (OverrideSet::default(), true),
+                };
+                let news = set.update(read) || new;
+                (Entry::Overrides { cluster, set }, news)
+            }
+            What::Malformed(errors) => {
+                let same = matches!(&before, Some(Entry::Malformed(old)) if *old == errors);
+                (Entry::Malformed(errors), !same)
+            }
+        };
+        self.entries.insert(place, entry);
+        news
+    }
+
+    /// The store was heard until `heard` and is back since `now`, ms of its clock; see
+    /// [`Guest::spare`].
+    pub fn spare(&mut self, heard: Option<u64>, now: u64) {
+        for entry in self.entries.values_mut() {
+            if let Entry::Guest(guest) = entry {
+                guest.spare(heard, now);
+            }
+        }
+    }
+
+    /// The clusters that have a status.
+    pub fn statuses(&self) -> &BTreeSet<String> {
+        &self.statuses
+    }
 }
+
+#[cfg(test)]
+mod tests;

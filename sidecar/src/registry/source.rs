@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use pointsman_filter::config::ExchangeConfig;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::document::DocumentError;
 use super::editor::Editor;
+use super::feed::Feed;
 use super::feeds::file::FileFeed;
 use super::feeds::kubernetes::{self, KubernetesFeed, KubernetesStartError};
 use super::feeds::redis::{RedisFeed, RedisStartError};
+use super::follow::{Follower, Told};
 use super::model::{Output, Reachability, Registry, SourceStatus, StoreKind};
-use crate::settings::RegistrySettings;
+use crate::settings::{RedisSettings, RegistrySettings};
 
 /// Why there is no registry to start with.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +35,24 @@ pub enum StartError {
 /// Where the registry is kept.
 pub enum Source {
     /// In memory, seeded from a file.
-    File(Box<FileFeed>),
+    File(Box<Follower<FileFeed>>),
     /// In Redis.
-    Redis(Box<RedisFeed>),
+    Redis(Box<Follower<RedisFeed>>),
     /// In custom resources.
     Kubernetes(Box<KubernetesFeed>),
+}
+
+/// What became of the records, and the way to write it back.
+pub enum Statuses {
+    /// Into hashes.
+    Redis {
+        /// Where.
+        settings: Box<RedisSettings>,
+        /// What is to be said.
+        told: watch::Receiver<Told>,
+    },
+    /// Into the objects' statuses.
+    Kubernetes(Box<kubernetes::Statuses>),
 }
 
 impl Source {
@@ -46,10 +63,10 @@ impl Source {
     ) -> Result<Self, StartError> {
         Ok(match settings {
             RegistrySettings::Demo(path) => {
-                Source::File(Box::new(FileFeed::open(path.clone(), exchange)?))
+                Source::File(Box::new(FileFeed::start(path.clone(), exchange).await?))
             }
             RegistrySettings::Redis(redis) => {
-                Source::Redis(Box::new(RedisFeed::open(redis.clone(), exchange).await?))
+                Source::Redis(Box::new(RedisFeed::start(redis.clone(), exchange).await?))
             }
             RegistrySettings::Kubernetes(kubernetes) => {
                 let opened = KubernetesFeed::open(kubernetes.clone(), exchange).await?;
@@ -84,8 +101,8 @@ impl Source {
     /// Where it is, for people; without passwords.
     pub fn place(&self) -> String {
         match self {
-            Source::File(file) => format!("file {}", file.path().display()),
-            Source::Redis(redis) => redis.url().to_string(),
+            Source::File(file) => file.feed().place(),
+            Source::Redis(redis) => redis.feed().settings().url.to_string(),
             Source::Kubernetes(kubernetes) => kubernetes.place(),
         }
     }
@@ -93,17 +110,23 @@ impl Source {
     /// The way to change it.
     pub fn editor(&self) -> Editor {
         match self {
-            Source::File(file) => Editor::File(file.editor()),
-            Source::Redis(redis) => Editor::Redis(Box::new(redis.editor())),
+            Source::File(file) => Editor::File(file.feed().editor()),
+            Source::Redis(redis) => Editor::Redis(Box::new(redis.feed().editor())),
             Source::Kubernetes(kubernetes) => Editor::Kubernetes(Box::new(kubernetes.editor())),
         }
     }
 
     /// What the writer of statuses needs, where there is something to write.
-    pub fn statuses(&self) -> Option<kubernetes::Statuses> {
+    pub fn statuses(&self) -> Option<Statuses> {
         match self {
-            Source::Kubernetes(kubernetes) => Some(kubernetes.statuses()),
-            Source::File(_) | Source::Redis(_) => None,
+            Source::File(_) => None,
+            Source::Redis(redis) => Some(Statuses::Redis {
+                settings: Box::new(redis.feed().settings().clone()),
+                told: redis.told(),
+            }),
+            Source::Kubernetes(kubernetes) => {
+                Some(Statuses::Kubernetes(Box::new(kubernetes.statuses())))
+            }
         }
     }
 
@@ -111,8 +134,17 @@ impl Source {
     pub async fn run(self, output: Output, stop: CancellationToken) -> Result<(), JoinError> {
         match self {
             Source::File(file) => {
-                let watch = move || file.watch(&output, &stop);
-                spawn_blocking(watch).await
+                // On a thread of its own: looks at a file may block.
+                let runtime = Handle::current();
+                let follow = move || {
+                    runtime.block_on(async {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = file.run(output) => {}
+                        }
+                    });
+                };
+                spawn_blocking(follow).await
             }
             Source::Redis(redis) => {
                 tokio::select! {

@@ -12,12 +12,18 @@ use tempfile::TempDir;
 use super::*;
 use crate::registry::Output;
 use crate::registry::feeds::file::FileFeed;
+use crate::registry::follow::Follower;
 use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
 
 const LOCAL: [u8; 4] = [127, 0, 0, 1];
 
-fn open(path: &Path) -> FileFeed {
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().expect("a runtime")
+}
+
+fn open(path: &Path) -> Follower<FileFeed> {
     let container = json!({"schema": 1, "clusters": [
         {"name": "orders", "backends": [
             {"id": "a", "address": "10.0.0.1:80"}, {"id": "b/1", "address": "10.0.0.2:80"}]}]});
@@ -27,13 +33,16 @@ fn open(path: &Path) -> FileFeed {
         token: "geheim".to_owned(),
         verdict_ttl: Duration::from_secs(30),
     };
-    FileFeed::open(path.to_owned(), exchange).expect("a registry")
+    let start = FileFeed::start(path.to_owned(), exchange);
+    // On a thread without a runtime of its own.
+    let started = std::thread::spawn(move || runtime().block_on(start)).join();
+    started.expect("no panic").expect("a registry")
 }
 
 /// The editor of a registry that nobody reads.
 pub fn editor_of_nothing() -> Editor {
     let folder = tempfile::tempdir().expect("a folder");
-    Editor::File(open(&folder.path().join("c.json")).editor())
+    Editor::File(open(&folder.path().join("c.json")).feed().editor())
 }
 
 /// Admin routes over a registry file.
@@ -84,7 +93,7 @@ impl Live {
             metrics: metrics.clone(),
             readiness: Readiness::default(),
             access: access(token),
-            editor: Editor::File(demo.editor()),
+            editor: Editor::File(demo.feed().editor()),
             reloads: Reloads::new(wishes.clone(), Some(demo.registry())),
             queue: Queue::Disabled,
             stop: CancellationToken::new(),
@@ -97,7 +106,13 @@ impl Live {
         };
         let stop = CancellationToken::new();
         let child = stop.clone();
-        let thread = std::thread::spawn(move || demo.watch(&output, &child));
+        let follow = async move {
+            tokio::select! {
+                () = child.cancelled() => {}
+                () = demo.run(output) => {}
+            }
+        };
+        let thread = std::thread::spawn(move || runtime().block_on(follow));
         let peer = MockConnectInfo(SocketAddr::from((peer, 5)));
         Live {
             routes: router(admin, true).layer(peer),

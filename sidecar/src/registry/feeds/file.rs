@@ -1,5 +1,4 @@
-//! The demo registry: a file, read at the start and again whenever it changes, and beside it
-//! another one that holds the operators' overrides.
+//! The demo registry: a file, and beside it another one that holds the operators' overrides.
 //!
 //! Changes are found by looking: the file behind the path is compared by device, inode, size and
 //! times every few milliseconds. File notices would have to follow every symlink and every
@@ -10,19 +9,23 @@
 mod editor;
 mod files;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_filter::config::ExchangeConfig;
-use tokio_util::sync::CancellationToken;
+use serde_json::Value;
+use tokio::time::sleep;
 use tracing::error;
 
-use crate::model::clock::now;
-use crate::model::event::override_events;
+use crate::model::clock;
 use crate::model::overrides::Overrides;
-use crate::registry::document::DocumentError;
-use crate::registry::model::{Listing, Output, Registry, SourceStatus, log_rejected};
+use crate::registry::document::{self, DocumentError};
+use crate::registry::engine::Engine;
+use crate::registry::feed::{Feed, FeedError, News};
+use crate::registry::follow::Follower;
+use crate::registry::model::{Reachability, StoreKind};
+use crate::registry::record::{Record, What};
 use crate::stores::file::looks::{Looks, look};
 pub use editor::FileEditor;
 use files::Files;
@@ -30,44 +33,42 @@ use files::Files;
 /// How often the files are looked at. A change is read when two looks in a row agree, so that a
 /// file that is still being written is left alone; together at most twice this.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// Never because of time alone: a file may be half written just then.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(366 * 86_400);
 
-/// The demo registry's source.
+/// The demo registry's files. Looks block, but for less than handing them to another thread takes.
 pub struct FileFeed {
     files: Files,
-    exchange: ExchangeConfig,
     looks: [Looks; 2],
-    /// The documents as they were read last, each bad one in its last good version.
-    documents: Listing,
-    /// The overrides as they were read last.
+    /// The documents of the last file that could be read.
+    documents: Vec<Value>,
+    /// The overrides of the last file that could be read.
     overrides: Overrides,
     /// What is wrong with each of the two files.
     errors: [Option<String>; 2],
-    /// When the next override ends, ms since 1970.
-    due: Option<u64>,
-    last: Arc<Registry>,
 }
 
 impl FileFeed {
     /// Reads the files for the first time. There is nothing to fall back on yet, so an error here
-    /// is the end. Blocks.
-    pub fn open(path: PathBuf, exchange: ExchangeConfig) -> Result<Self, DocumentError> {
+    /// is the end.
+    pub async fn start(
+        path: PathBuf,
+        exchange: ExchangeConfig,
+    ) -> Result<Follower<Self>, DocumentError> {
         let files = Files::new(path);
-        // Looked at before they are read: a change in between is then seen as one.
-        let looks = [&files.documents, &files.overrides].map(|it| Looks::new(look(it)));
-        let documents = files.read_documents()?;
-        let overrides = files.read_overrides()?;
-        let (registry, due) = made(&documents, &overrides, &exchange, now());
-        log_rejected(&[], &registry.rejected);
-        Ok(FileFeed {
-            files,
-            exchange,
-            looks,
-            documents,
-            overrides,
+        let feed = FileFeed {
+            looks: looks(&files),
+            documents: files.read_documents()?,
+            overrides: files.read_overrides()?,
             errors: [None, None],
-            due,
-            last: Arc::new(registry),
-        })
+            files,
+        };
+        // Nothing is lost by accident here: who edits the file sees it.
+        let engine = Engine::new(exchange, Duration::ZERO);
+        let mut follower = Follower::new(feed, engine, RECONCILE_INTERVAL);
+        // What could be read once is remembered, so that this cannot fail any more.
+        follower.read().await.unwrap_or_default();
+        Ok(follower)
     }
 
     /// The file of the documents.
@@ -75,109 +76,93 @@ impl FileFeed {
         &self.files.documents
     }
 
-    /// The registry as it was read last.
-    pub fn registry(&self) -> Arc<Registry> {
-        Arc::clone(&self.last)
-    }
-
     /// The way to change it.
     pub fn editor(&self) -> FileEditor {
         FileEditor::new(self.files.clone())
     }
+}
 
-    /// Publishes the registry after every change of the files and whenever an override ends, until told
-    /// to stop. Blocks: a look costs less than handing it to another thread.
-    pub fn watch(mut self, output: &Output, stop: &CancellationToken) {
-        let mut reloads = output.reloads.clone();
-        while !stop.is_cancelled() {
-            std::thread::sleep(LOOK_INTERVAL);
-            let wished = reloads.has_changed().unwrap_or(false);
-            let wish = *reloads.borrow_and_update();
+impl Feed for FileFeed {
+    const KIND: StoreKind = StoreKind::Memory;
+    const UP: Reachability = Reachability::Memory;
+    const BACKOFF: (Duration, Duration) = (LOOK_INTERVAL, LOOK_INTERVAL);
+
+    async fn open(&mut self) -> Result<(), FeedError> {
+        Ok(())
+    }
+
+    /// A file that cannot be read leaves what it said before in force.
+    async fn list(&mut self) -> Result<Vec<Record>, FeedError> {
+        // Looked at before they are read: a change in between is then seen as one.
+        self.looks = looks(&self.files);
+        let documents = self.files.read_documents();
+        keep(&mut self.documents, documents, &mut self.errors[0]);
+        let overrides = self.files.read_overrides();
+        keep(&mut self.overrides, overrides, &mut self.errors[1]);
+        let mut records = document::records(self.documents.clone(), document::judge);
+        let mut overrides: BTreeMap<&str, BTreeMap<String, Result<_, _>>> = BTreeMap::new();
+        for (cluster, id, entry) in self.overrides.iter() {
+            let entries = overrides.entry(cluster).or_default();
+            entries.insert(id.to_owned(), Ok(entry.clone()));
+        }
+        records.extend(overrides.into_iter().map(|(cluster, entries)| Record {
+            place: format!("overrides.{cluster}"),
+            rank: 0,
+            what: What::Overrides {
+                cluster: cluster.to_owned(),
+                read: Ok(entries),
+            },
+        }));
+        Ok(records)
+    }
+
+    async fn next(&mut self) -> Result<News, FeedError> {
+        loop {
+            sleep(LOOK_INTERVAL).await;
             let found = [&self.files.documents, &self.files.overrides].map(|it| look(it));
             let [documents, overrides] = &mut self.looks;
-            let [documents, overrides] = match wished {
-                true => {
-                    *documents = Looks::new(found[0]);
-                    *overrides = Looks::new(found[1]);
-                    [true, true]
-                }
-                false => [documents.on_look(found[0]), overrides.on_look(found[1])],
-            };
-            if documents {
-                self.read_documents();
-            }
-            if overrides {
-                self.read_overrides();
-            }
-            let now = now();
-            if documents || overrides || self.due.is_some_and(|due| due <= now) {
-                self.publish(output, wish, now);
+            // Both take their look.
+            if documents.on_look(found[0]) | overrides.on_look(found[1]) {
+                return Ok(News::Anything);
             }
         }
     }
 
-    fn read_documents(&mut self) {
-        self.errors[0] = match self.files.read_documents() {
-            Ok(mut listing) => {
-                listing.keep_last_good(&self.documents);
-                self.documents = listing;
-                None
-            }
-            Err(failure) => Some(said(&failure)),
-        };
+    fn now(&self) -> u64 {
+        clock::now()
     }
 
-    fn read_overrides(&mut self) {
-        self.errors[1] = match self.files.read_overrides() {
-            Ok(overrides) => {
-                self.overrides = overrides;
-                None
-            }
-            Err(failure) => Some(said(&failure)),
-        };
+    fn place(&self) -> String {
+        format!("file {}", self.path().display())
     }
 
-    fn publish(&mut self, output: &Output, reloaded: u64, now: u64) {
-        let (next, due) = made(&self.documents, &self.overrides, &self.exchange, now);
-        self.due = due;
-        log_rejected(&self.last.rejected, &next.rejected);
-        let events = override_events(&self.last.overrides, &next.overrides, now);
-        if next != *self.last {
-            if next.config != self.last.config {
-                next.log_changed();
-            }
-            self.last = Arc::new(next);
-            output.published.send_replace(Some(Arc::clone(&self.last)));
-        }
+    fn trouble(&self) -> Option<String> {
         let errors: Vec<&str> = self.errors.iter().flatten().map(String::as_str).collect();
-        output.status.send_replace(SourceStatus {
-            error: (!errors.is_empty()).then(|| errors.join("; ")),
-            reloaded,
-            ..SourceStatus::default()
-        });
-        output.report(events);
+        (!errors.is_empty()).then(|| errors.join("; "))
     }
 }
 
-/// The registry that the documents and the overrides make, and when it changes by itself.
-fn made(
-    documents: &Listing,
-    overrides: &Overrides,
-    exchange: &ExchangeConfig,
-    now: u64,
-) -> (Registry, Option<u64>) {
-    let mut listing = documents.clone();
-    listing.overrides = overrides.clone();
-    let due = listing.obey(now);
-    (Registry::new(listing, exchange.clone()), due)
+fn looks(files: &Files) -> [Looks; 2] {
+    [&files.documents, &files.overrides].map(|it| Looks::new(look(it)))
 }
 
-fn said(failure: &DocumentError) -> String {
-    error!(
-        event = "registry_unreadable",
-        "the registry cannot be read, what was good before serves: {failure}"
-    );
-    failure.to_string()
+/// Takes over what was read, or remembers why it was not.
+fn keep<T>(last: &mut T, read: Result<T, DocumentError>, error: &mut Option<String>) {
+    let failure = match read {
+        Ok(read) => {
+            *last = read;
+            *error = None;
+            return;
+        }
+        Err(failure) => failure.to_string(),
+    };
+    if error.as_ref() != Some(&failure) {
+        error!(
+            event = "registry_unreadable",
+            "the registry cannot be read, what was good before serves: {failure}"
+        );
+    }
+    *error = Some(failure);
 }
 
 #[cfg(test)]

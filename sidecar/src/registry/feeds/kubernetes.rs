@@ -8,6 +8,7 @@ mod editor;
 mod object;
 mod records;
 mod session;
+mod sessions;
 mod slices;
 mod wishes;
 
@@ -24,7 +25,6 @@ use tracing::info;
 use crate::model::clock::now;
 use crate::model::event::{Event, override_events};
 use crate::registry::feeds::crd;
-use crate::registry::follow::{self, Sessions};
 use crate::registry::guard::Guard;
 use crate::registry::history::History;
 use crate::registry::model::{
@@ -38,6 +38,7 @@ pub use object::judge;
 use records::{Reading, Records};
 pub use records::{Report, Verdict};
 use session::{Session, SessionError};
+use sessions::Sessions;
 use wishes::{Step, Wishes};
 
 /// The first and the longest pause between two attempts to read.
@@ -154,7 +155,7 @@ impl KubernetesFeed {
     pub async fn run(mut self, output: Output) {
         self.view.send_replace(self.view());
         if let Some(first) = self.first.take() {
-            follow::run(self, first, output).await;
+            sessions::run(self, first, output).await;
         }
     }
 

@@ -32,14 +32,6 @@ const COUNT: &str =
     "for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return redis.call('HGETALL', KEYS[1])";
 
-/// Everything below the root, read.
-pub struct Everything {
-    /// The records.
-    pub records: Vec<(Key, Raw)>,
-    /// The clusters that have a status.
-    pub statuses: BTreeSet<String>,
-}
-
 /// A hash as Redis answers it.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -136,7 +128,7 @@ impl Link {
     }
 
     /// Reads all there is.
-    pub async fn everything(&mut self) -> Result<Everything, RedisError> {
+    pub async fn everything(&mut self) -> Result<Vec<(Key, Raw)>, RedisError> {
         self.ensure_master().await?;
         let mut found: BTreeSet<Key> = BTreeSet::new();
         let mut cursor = 0u64;
@@ -157,16 +149,13 @@ impl Link {
         }
         // A node from which the registry moves away lists only what it still has.
         self.ping().await?;
-        let mut statuses = BTreeSet::new();
-        let mut wanted = Vec::with_capacity(found.len());
-        for key in found {
-            match key {
-                Key::Status(name) => drop(statuses.insert(name)),
-                key => wanted.push(key),
-            }
-        }
-        let records = self.read(wanted).await?;
-        Ok(Everything { records, statuses })
+        // A status is ours: that it stands there is enough.
+        let (statuses, wanted): (Vec<Key>, Vec<Key>) = found
+            .into_iter()
+            .partition(|key| matches!(key, Key::Status(_)));
+        let mut read = self.read(wanted).await?;
+        read.extend(statuses.into_iter().map(|key| (key, Raw::WrongType)));
+        Ok(read)
     }
 
     /// Reads what stands under these keys now.

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::model::overrides::Overrides;
 use crate::registry::document::{self, DocumentError};
-use crate::registry::model::Listing;
 
 /// Where they are.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ impl Files {
     }
 
     /// Reads the documents.
-    pub fn read_documents(&self) -> Result<Listing, DocumentError> {
+    pub fn read_documents(&self) -> Result<Vec<Value>, DocumentError> {
         let text = document::read(&self.documents)?;
         document::check(&self.documents, &text)
     }

@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::registry::Published;
-use crate::registry::document;
+use crate::registry::model::{Output, Registry, SourceStatus};
 use crate::telemetry::events::Events;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -30,6 +32,15 @@ clusters: [{{name: a, backends: [{{address: '10.0.0.1:{port}'}}]}}, {{name: b}}]
     )
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().unwrap()
+}
+
+fn started(path: &Path) -> Result<Follower<FileFeed>, DocumentError> {
+    runtime().block_on(FileFeed::start(path.to_owned(), exchange()))
+}
+
 struct Watched {
     published: watch::Receiver<Published>,
     status: watch::Receiver<SourceStatus>,
@@ -41,7 +52,7 @@ struct Watched {
 
 impl Watched {
     fn start(path: &Path) -> Self {
-        let demo = FileFeed::open(path.to_owned(), exchange()).unwrap();
+        let demo = started(path).unwrap();
         let (published, status) = (watch::Sender::new(None), watch::Sender::default());
         published.send_replace(Some(demo.registry()));
         let (stop, reloads) = (CancellationToken::new(), watch::Sender::new(0));
@@ -54,7 +65,13 @@ impl Watched {
             reloads: reloads.subscribe(),
         };
         let child = stop.clone();
-        let thread = std::thread::spawn(move || demo.watch(&output, &child));
+        let follow = async move {
+            tokio::select! {
+                () = child.cancelled() => {}
+                () = demo.run(output) => {}
+            }
+        };
+        let thread = std::thread::spawn(move || runtime().block_on(follow));
         Watched {
             published: receivers.0,
             status: receivers.1,
@@ -188,7 +205,7 @@ fn without_a_first_reading_there_is_no_registry() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.yaml");
     let said = |path: &Path| {
-        let refused = FileFeed::open(path.to_owned(), exchange()).err();
+        let refused = started(path).err();
         refused.expect("refused").to_string()
     };
     assert!(said(&path).contains("c.yaml: cannot be read"));
@@ -198,7 +215,10 @@ fn without_a_first_reading_there_is_no_registry() {
 
 #[test]
 fn the_revision_is_the_contents() {
-    let listing = |port| document::check(Path::new("r.yaml"), &text(port)).unwrap();
+    let listing = |port| {
+        let items = document::check(Path::new("r.yaml"), &text(port)).unwrap();
+        document::judged(items, document::judge)
+    };
     let one = Registry::new(listing(1), exchange());
     let again = Registry::new(listing(1), exchange());
     assert_eq!(one, again);
@@ -240,12 +260,9 @@ fn words_survive_a_restart_and_end_by_themselves() {
         ["Cordoned"],
         "the last good overrides hold"
     );
-    assert!(
-        FileFeed::open(path.clone(), exchange()).is_err(),
-        "but are no start"
-    );
+    assert!(started(&path).is_err(), "but are no start");
 
-    fs::write(&beside, entry(now() + 300)).unwrap();
+    fs::write(&beside, entry(clock::now() + 300)).unwrap();
     watched.wait("ended", |w| states(w) == ["Normal"] && error(w).is_empty());
     let expired = ("override_expired", 1);
     watched.wait("counted", |w| w.events.counts().contains(&expired));

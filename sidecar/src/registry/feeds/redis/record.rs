@@ -1,22 +1,62 @@
 //! One record of Redis → what it says, or everything that is wrong with it.
 
-use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigErrors};
+use pointsman_filter::config::{ClusterConfig, ConfigErrors};
 use serde_json::{Map, Value, json};
 
 use crate::model::errors::error;
+use crate::model::overrides::Override;
 use crate::registry::document as documents;
+use crate::registry::record::{Document, Entries, Record, Registered, What};
+use crate::stores::redis::layout::{Key, Layout};
 use crate::stores::redis::link::Raw;
 
 /// Longest document, bytes; the longest that the schema allows is far shorter.
 const DOCUMENT_MAX: usize = 8 << 20;
 
-/// A backend that registered itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    /// What it says of itself.
-    pub backend: BackendConfig,
-    /// When it last said so, ms of Redis time; absent: it is not asked to.
-    pub heartbeat: Option<u64>,
+/// What stands under a key.
+pub fn record(layout: &Layout, key: Key, raw: Raw) -> Record {
+    let place = layout.write(&key);
+    let what = match key {
+        Key::Status(cluster) => What::Status(cluster),
+        _ if raw == Raw::Missing => What::Gone,
+        Key::Cluster(name) => What::Document(Document {
+            claim: Some(name.clone()),
+            title: place.clone(),
+            etag: match &raw {
+                Raw::Text(text) => documents::etag(text),
+                _ => String::new(),
+            },
+            judge: Box::new(move || document(&name, &raw)),
+        }),
+        Key::Backend { cluster, id } => {
+            let read = registered(&cluster, &id, &raw);
+            What::Backend { cluster, id, read }
+        }
+        Key::Override(cluster) => {
+            let read = overrides(&cluster, raw);
+            What::Overrides { cluster, read }
+        }
+        Key::Malformed(_) => What::Malformed(error(&place, "is not the key of a cluster's record")),
+    };
+    // A key can stand only once: no two documents have one name.
+    Record {
+        place,
+        rank: 0,
+        what,
+    }
+}
+
+/// Reads the operators' overrides.
+fn overrides(cluster: &str, raw: Raw) -> Entries {
+    let Raw::Hash(fields) = raw else {
+        return Err(error(&format!("overrides.{cluster}"), "must be a hash"));
+    };
+    let entry = |(id, text): (Vec<u8>, Vec<u8>)| {
+        let id = String::from_utf8_lossy(&id).into_owned();
+        let read = Override::parse(&format!("overrides.{cluster}[{id}]"), &text);
+        (id, read)
+    };
+    Ok(fields.into_iter().map(entry).collect())
 }
 
 /// Reads a cluster's document.
@@ -39,7 +79,7 @@ pub fn document(name: &str, raw: &Raw) -> Result<ClusterConfig, ConfigErrors> {
         let why = format!("must be {name:?}, as the key says, not {said:?}");
         return Err(error(&format!("{place}.name"), why));
     }
-    documents::judge(&value).map_err(|errors| moved(errors, "cluster", &place))
+    documents::judge(&value).map_err(|errors| documents::moved(errors, "cluster", &place))
 }
 
 /// Reads a backend's own record.
@@ -64,8 +104,9 @@ pub fn registered(cluster: &str, id: &str, raw: &Raw) -> Result<Registered, Conf
     map.insert("id".to_owned(), id.into());
     // The one parser judges it, as the only backend of a document.
     let document = json!({"name": cluster, "backends": [map]});
-    let parsed = ClusterConfig::parse(&document)
-        .map_err(|errors| moved(errors, &format!("clusters.{cluster}.backends[0]"), &place))?;
+    let parsed = ClusterConfig::parse(&document).map_err(|errors| {
+        documents::moved(errors, &format!("clusters.{cluster}.backends[0]"), &place)
+    })?;
     let backend = parsed.backends.into_iter().next();
     let backend = backend.ok_or_else(|| error(&place, "must be a backend"))?;
     Ok(Registered { backend, heartbeat })
@@ -85,17 +126,6 @@ fn utf8<'a>(bytes: &'a [u8], place: &str) -> Result<&'a str, ConfigErrors> {
     std::str::from_utf8(bytes).map_err(|_| error(place, "must be UTF-8"))
 }
 
-/// The same errors, below `to` instead of `from`.
-fn moved(mut errors: ConfigErrors, from: &str, to: &str) -> ConfigErrors {
-    for error in &mut errors.0 {
-        let below = error.path.strip_prefix(from);
-        if let Some(below) = below.filter(|rest| rest.is_empty() || rest.starts_with(['.', '['])) {
-            error.path = format!("{to}{below}");
-        }
-    }
-    errors
-}
-
 #[cfg(test)]
 mod tests {
     use pointsman_filter::config::State;
@@ -104,7 +134,6 @@ mod tests {
 
     use super::documents::SIDECAR_CLUSTER;
     use super::*;
-    use crate::stores::redis::layout::Layout;
 
     proptest! {
         /// Whatever stands in Redis is judged: it is a record, or an error that says something.

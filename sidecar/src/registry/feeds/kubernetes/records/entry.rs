@@ -136,8 +136,6 @@ impl Entry {
         report.error = joined(&errors);
         for errors in errors {
             reading.listing.rejected.push(BadRecord {
-                // The last good version is in the listing already.
-                name: None,
                 place: place(),
                 errors,
             });

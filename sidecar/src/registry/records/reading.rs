@@ -1,0 +1,257 @@
+//! Records → the registry that they make at one moment, and what is to be said of each cluster.
+
+use std::collections::BTreeMap;
+
+use pointsman_filter::config::{BACKENDS_MAX, BackendConfig, CLUSTERS_MAX, ConfigErrors};
+
+use super::overrides::OverrideSet;
+use super::registered::Guest;
+use super::{Entry, Judged, Records, joined, merge};
+use crate::model::errors::error;
+use crate::registry::model::{BadRecord, Listing};
+
+/// What is to be said of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Where the document stands; the name of the cluster where it has none.
+    pub place: String,
+    /// Whether everything of the cluster is taken as it is.
+    pub verdict: Verdict,
+    /// What is wrong; empty where nothing is.
+    pub error: String,
+    /// The cluster that is served.
+    pub cluster: Option<String>,
+    /// The name that it has or would have.
+    pub name: Option<String>,
+    /// How many of its backends stand elsewhere than in the document.
+    pub added: usize,
+}
+
+/// Whether a document is taken as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Accepted,
+    /// Something in it is wrong.
+    Invalid,
+    /// Another document has its name.
+    NameTaken,
+}
+
+/// A backend that has been silent for so long that it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silent {
+    /// The cluster that it belongs to.
+    pub cluster: String,
+    /// Its id.
+    pub id: String,
+    /// Its last heartbeat.
+    pub heartbeat: u64,
+}
+
+/// What the records make at one moment.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The registry.
+    pub listing: Listing,
+    /// On every document, and on clusters without one whose records are wrong.
+    pub reports: Vec<Report>,
+    /// When time alone changes something, ms of the store's clock.
+    pub due: Option<u64>,
+    /// Backends to delete.
+    pub gone: Vec<Silent>,
+}
+
+/// What there is of a cluster beside its document.
+#[derive(Default)]
+struct Beside<'a> {
+    guests: Vec<&'a Guest>,
+    overrides: Option<&'a OverrideSet>,
+}
+
+type Errors = Vec<(String, ConfigErrors)>;
+
+impl Records {
+    /// The registry at `now`, ms of the store's clock.
+    pub fn read(&self, now: u64) -> Reading {
+        let mut reading = Reading::default();
+        let mut beside: BTreeMap<&str, Beside<'_>> = BTreeMap::new();
+        let mut documents: Vec<(&str, &Judged)> = Vec::new();
+        for (place, entry) in &self.entries {
+            match entry {
+                Entry::Document(judged) => documents.push((place, judged)),
+                Entry::Guest(guest) => {
+                    beside.entry(&guest.cluster).or_default().guests.push(guest);
+                }
+                Entry::Overrides { cluster, set } => {
+                    beside.entry(cluster).or_default().overrides = Some(set);
+                }
+                Entry::Malformed(errors) => reading.reject(place, errors.clone()),
+            }
+        }
+        documents.sort_by_key(|(place, judged)| (judged.rank, *place));
+        let mut owners: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+        for (place, judged) in documents {
+            let claim = judged.claim();
+            let own = (place, judged.title.as_str());
+            let owner = claim.map(|claim| *owners.entry(claim).or_insert(own));
+            let owner = owner.filter(|owner| owner.0 != place);
+            let owner = owner.map(|(_, title)| title);
+            let around = match (claim, owner) {
+                (Some(claim), None) => beside.remove(claim).unwrap_or_default(),
+                _ => Beside::default(),
+            };
+            reading.document(place, judged, (owner, &around), now);
+        }
+        for (name, around) in beside {
+            reading.orphans(name, &around, now);
+        }
+        // Last: they beat everything.
+        if let Some(end) = reading.listing.obey(now) {
+            reading.wake(end);
+        }
+        reading
+    }
+}
+
+impl Reading {
+    fn document(
+        &mut self,
+        place: &str,
+        judged: &Judged,
+        (owner, beside): (Option<&str>, &Beside<'_>),
+        now: u64,
+    ) {
+        let name = judged.claim();
+        let path = name.map_or_else(|| place.to_owned(), |name| format!("clusters.{name}"));
+        let own = judged.known.error.clone();
+        let mut errors: Errors = own.map(|own| (path.clone(), own)).into_iter().collect();
+        let mut report = Report {
+            place: place.to_owned(),
+            verdict: Verdict::Invalid,
+            error: String::new(),
+            cluster: None,
+            name: name.map(str::to_owned),
+            added: 0,
+        };
+        if let (Some(name), None) = (name, owner) {
+            let etag = judged.etag.clone();
+            self.listing.etags.insert(name.to_owned(), etag);
+            let present = self.beside(name, beside, &mut errors, now);
+            self.cluster((&path, judged), present, &mut report, &mut errors);
+        } else if let Some(owner) = owner {
+            let why = format!("must be unique, but {owner} has it");
+            errors.push((path.clone(), error(&path, why)));
+        }
+        report.verdict = match (owner, errors.is_empty()) {
+            (Some(_), _) => Verdict::NameTaken,
+            (None, true) => Verdict::Accepted,
+            (None, false) => Verdict::Invalid,
+        };
+        self.close(report, errors);
+    }
+
+    /// Adds the cluster that a document and the backends beside it make.
+    fn cluster(
+        &mut self,
+        (path, judged): (&str, &Judged),
+        present: Vec<&BackendConfig>,
+        report: &mut Report,
+        errors: &mut Errors,
+    ) {
+        let Some(good) = &judged.known.good else {
+            return;
+        };
+        if self.listing.clusters.len() >= CLUSTERS_MAX {
+            let why = format!("is beyond the {CLUSTERS_MAX} clusters that can be served");
+            errors.push((path.to_owned(), error(path, why)));
+            return;
+        }
+        let mut cluster = good.clone();
+        let (added, left) = merge(&mut cluster, present);
+        if left > 0 {
+            let why = format!("must be at most {BACKENDS_MAX}, {left} of them are left out");
+            let path = format!("{path}.backends");
+            errors.push((path.clone(), error(&path, why)));
+        }
+        report.added = added;
+        report.cluster = Some(cluster.name.clone());
+        self.listing.clusters.push(cluster);
+    }
+
+    /// What stands beside a document that is not there.
+    fn orphans(&mut self, name: &str, beside: &Beside<'_>, now: u64) {
+        let mut errors = Errors::new();
+        self.beside(name, beside, &mut errors, now);
+        if !beside.guests.is_empty() {
+            let count = beside.guests.len();
+            let why = format!("{count} backends registered, but no document");
+            let path = format!("clusters.{name}");
+            errors.insert(0, (path.clone(), error(&path, why)));
+        }
+        if errors.is_empty() {
+            // Only overrides of a cluster that is not there: nothing to say of it.
+            return;
+        }
+        let report = Report {
+            place: name.to_owned(),
+            verdict: Verdict::Invalid,
+            error: String::new(),
+            cluster: None,
+            name: Some(name.to_owned()),
+            added: 0,
+        };
+        self.close(report, errors);
+    }
+
+    /// Takes what stands beside a document: the registered backends that are alive.
+    fn beside<'a>(
+        &mut self,
+        name: &str,
+        beside: &Beside<'a>,
+        errors: &mut Errors,
+        now: u64,
+    ) -> Vec<&'a BackendConfig> {
+        let mut present = Vec::with_capacity(beside.guests.len());
+        for guest in &beside.guests {
+            let path = || format!("clusters.{name}.backends[{}]", guest.id);
+            errors.extend(guest.known.error.clone().map(|error| (path(), error)));
+            if guest.is_alive(now) {
+                present.extend(guest.known.good.as_ref().map(|good| &good.backend));
+                if let Some(due) = guest.due() {
+                    self.wake(due);
+                }
+            } else if let Some(heartbeat) = guest.is_gone(now) {
+                self.gone.push(Silent {
+                    cluster: name.to_owned(),
+                    id: guest.id.clone(),
+                    heartbeat,
+                });
+            }
+        }
+        if let Some(set) = beside.overrides {
+            errors.extend(set.errors(name));
+            set.read(name, &mut self.listing.overrides);
+        }
+        present
+    }
+
+    fn close(&mut self, mut report: Report, errors: Errors) {
+        report.error = joined(errors.iter().map(|(_, error)| error));
+        for (path, errors) in errors {
+            self.reject(&path, errors);
+        }
+        self.reports.push(report);
+    }
+
+    fn reject(&mut self, place: &str, errors: ConfigErrors) {
+        self.listing.rejected.push(BadRecord {
+            place: place.to_owned(),
+            errors,
+        });
+    }
+
+    fn wake(&mut self, at: u64) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+}

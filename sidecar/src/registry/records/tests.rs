@@ -1,0 +1,66 @@
+//! The rules that no store has for itself.
+
+use pointsman_filter::config::ClusterConfig;
+use serde_json::json;
+
+use super::*;
+
+/// A document at this place that claims this name.
+fn document(place: &str, rank: i64, name: &str, good: bool) -> Record {
+    let document = match good {
+        true => json!({"name": name, "backends": [{"id": place, "address": "10.0.0.1:80"}]}),
+        false => json!({"name": name, "weight": 1}),
+    };
+    Record {
+        place: place.to_owned(),
+        rank,
+        what: What::Document(Document {
+            claim: Some(name.to_owned()),
+            title: place.to_owned(),
+            etag: document.to_string(),
+            judge: Box::new(move || ClusterConfig::parse(&document)),
+        }),
+    }
+}
+
+/// Whose backends the clusters have.
+fn served(records: &Records) -> Vec<String> {
+    let clusters = records.read(0).listing.clusters;
+    let line = |it: &ClusterConfig| format!("{}: {}", it.name, it.backends[0].id);
+    clusters.iter().map(line).collect()
+}
+
+#[test]
+fn of_several_documents_with_one_name_the_lowest_rank_has_it_good_or_bad() {
+    let mut records = Records::default();
+    records.replace(
+        vec![
+            document("a", 5, "orders", true),
+            document("z", 1, "orders", true),
+        ],
+        0,
+    );
+    assert_eq!(served(&records), ["orders: z"]);
+    let reading = records.read(0);
+    let loser = reading.reports.iter().find(|it| it.place == "a").unwrap();
+    assert_eq!(loser.verdict, Verdict::NameTaken);
+    assert_eq!(loser.error, "clusters.orders: must be unique, but z has it");
+    // Broken it keeps the name and its last good version serves.
+    records.put(document("z", 1, "orders", false), 0);
+    assert_eq!(served(&records), ["orders: z"]);
+    let gone = Record {
+        place: "z".to_owned(),
+        rank: 1,
+        what: What::Gone,
+    };
+    assert!(records.put(gone, 0));
+    assert_eq!(served(&records), ["orders: a"]);
+    // Of equal ranks the place decides.
+    records.put(document("b", 5, "orders", true), 0);
+    assert_eq!(served(&records), ["orders: a"]);
+    assert!(
+        records.put(document("b", 4, "orders", true), 0),
+        "a new rank"
+    );
+    assert_eq!(served(&records), ["orders: b"]);
+}
