@@ -4,4 +4,5 @@ pub mod event;
 pub mod hash;
 pub mod keys;
 pub mod random;
+pub mod record;
 pub mod time;

@@ -9,7 +9,6 @@ mod cluster;
 pub mod endpoint;
 pub mod ewma;
 pub mod load;
-mod memo;
 pub mod pool;
 pub mod retry;
 pub mod snapshot;

@@ -2,8 +2,10 @@
 
 pub mod availability;
 pub mod backoff;
+pub mod entries;
 pub mod event;
 pub mod evidence;
+pub mod gate;
 #[allow(
     clippy::module_inception,
     reason = "the room is named for what it holds"
@@ -13,4 +15,5 @@ pub mod standing;
 pub mod transition;
 pub mod view;
 
-pub use gates::{ENTRIES_MAX, Gate, Gates};
+pub use gate::Gate;
+pub use gates::{ENTRIES_MAX, Gates};

@@ -143,14 +143,14 @@ proptest! {
         let Built { cluster, gates, .. } = world.build();
         let blob = gates.encode();
         prop_assert_eq!(&Gates::decode(&blob), &gates);
-        let view = GatesView::new(&cluster, &gates);
-        let is_same = |read: &GatesView| *read == view;
-        prop_assert!(GatesView::with(&cluster, &blob, 1, is_same));
-        // From the memo, and a use within a use.
-        let same = GatesView::with(&cluster, &blob, 1, |read| {
-            is_same(read) && GatesView::with(&cluster, &blob, 1, is_same)
-        });
-        prop_assert!(same);
+        let view = GatesView::read(&cluster, &blob);
+        let backends = cluster.backends.iter().zip(&world.config.backends);
+        for (backend, document) in backends {
+            let standing = view.standing(backend.endpoint, NOW);
+            prop_assert_eq!(standing, world.standing(document));
+            let waits = view.wait_ns(backend.endpoint, NOW) > 0;
+            prop_assert_eq!(waits, standing == Standing::BackingOff);
+        }
     }
 
     #[test]
@@ -192,17 +192,17 @@ proptest! {
         let mut gates = Gates::default();
         let mut model: BTreeMap<u64, Gate> = BTreeMap::new();
         for (key, tries, unhealthy, at) in steps {
-            let held = Gate { key, tries, unhealthy, failed_at: at, until: at };
+            let held = Gate { key, tries, unhealthy, failed_at: at, until: at, unhealthy_since: at };
             gates.update(key, |gate| *gate = held);
             model.insert(key, held);
             if tries == 0 {
-                gates.judge(&[key + 1], |healthy| healthy == key);
-                model.entry(key + 1).or_insert(Gate::open(key + 1)).unhealthy = true;
-                model.entry(key).or_insert(Gate::open(key)).unhealthy = false;
+                gates.judge(&[key + 1], |healthy| healthy == key, NOW);
+                model.entry(key + 1).or_insert(Gate::open(key + 1)).judge(true, NOW);
+                model.entry(key).or_insert(Gate::open(key)).judge(false, NOW);
             }
             model.retain(|_, gate| gate.tries > 0 || gate.unhealthy);
-            prop_assert!(gates.iter().eq(model.values()));
-            prop_assert_eq!(gates.of(key), model.get(&key));
+            prop_assert!(gates.entries().iter().eq(model.values().copied()));
+            prop_assert_eq!(gates.of(key), model.get(&key).copied());
             prop_assert_eq!(gates.encode().is_empty(), model.is_empty());
         }
     }

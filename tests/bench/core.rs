@@ -12,6 +12,7 @@ use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::cluster::load::Loads;
 use pointsman_filter::config::ClusterConfig;
+use pointsman_filter::gates::Gates;
 use pointsman_filter::gates::view::GatesView;
 use serde_json::{Map, Value, json};
 
@@ -33,7 +34,7 @@ const NOW: WallTime = WallTime::from_ns(1_800_000_000_000_000_000);
 /// A cluster and all that a decision needs.
 struct Table {
     cluster: Cluster,
-    gates: GatesView,
+    gates: Gates,
     rng: SplitMix64,
 }
 
@@ -58,17 +59,18 @@ impl Table {
         }
         Ok(Table {
             cluster,
-            gates: GatesView::default(),
+            gates: Gates::default(),
             rng: SplitMix64::new(42),
         })
     }
 
     /// Decides so many times.
     fn decide(&mut self, times: u64) {
+        let gates = GatesView::new(&self.cluster, &self.gates);
         for _ in 0..times {
             let facts = Facts {
                 cluster: &self.cluster,
-                gates: &self.gates,
+                gates: &gates,
                 cookies: &[],
                 now: NOW,
             };

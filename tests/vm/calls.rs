@@ -1,7 +1,7 @@
 //! Every host call of every kind of request, in order. A call costs up to a microsecond, more than a
 //! whole decision does: one more or less is a deliberate edit of a list here.
 //!
-//! Of a key in shared data the lists say format and kind: `1/g` are a cluster's gates.
+//! Of a key in shared data the lists say format and kind: `2/g` are a cluster's gates.
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::artefacts;
@@ -14,7 +14,7 @@ const CLUSTER: &str = "orders";
 /// What every pick asks for, up to its list.
 const PICK: [&str; 5] = [
     "get_property xds.cluster_name",
-    "get_shared_data 1/g",
+    "get_shared_data 2/g",
     "get_header_map_value request :method",
     "get_current_time_nanoseconds",
     "replace_header_map_value request x-gateway-destination-endpoint",
@@ -32,8 +32,8 @@ const ANSWERED: [&str; 2] = [
 /// What opens a back-off.
 const BACK_OFF: [&str; 5] = [
     "get_current_time_nanoseconds",
-    "get_shared_data 1/g",
-    "set_shared_data 1/g",
+    "get_shared_data 2/g",
+    "set_shared_data 2/g",
     "log event=backoff_opened",
     "increment_metric pointsman_events_total;c=orders;r=backoff_opened",
 ];

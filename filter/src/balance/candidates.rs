@@ -21,7 +21,7 @@ pub struct Candidates<'a> {
     /// The pool.
     pub pool: &'a Pool,
     /// What is held against its endpoints.
-    pub gates: &'a GatesView,
+    pub gates: &'a GatesView<'a>,
     /// Which of them may be picked.
     pub admit: Admit,
     /// Endpoints that stand in the list already.
@@ -49,19 +49,6 @@ impl<'a> Candidates<'a> {
     pub fn eligible(&self) -> impl Iterator<Item = u32> {
         let members = self.pool.members().iter().copied();
         members.filter(|endpoint| self.is_eligible(*endpoint))
-    }
-
-    /// How many may be picked; as fast as few are held back.
-    pub fn count_eligible(&self) -> u32 {
-        let held = self.gates.endpoints().filter(|e| !self.taken.contains(e));
-        let closed = held
-            .filter(|e| self.pool.contains(*e))
-            .filter(|e| self.held_back(*e).is_some());
-        let taken = self.taken.iter().filter(|e| self.pool.contains(**e));
-        let out = closed.count().saturating_add(taken.count());
-        self.pool
-            .len()
-            .saturating_sub(u32::try_from(out).unwrap_or(u32::MAX))
     }
 
     /// Whether every member of the pool may be picked: nothing has to be looked up then.

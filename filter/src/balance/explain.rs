@@ -3,6 +3,7 @@
 use super::list::List;
 use super::route::{Decision, Facts, PickReason, route};
 use crate::base::random::SplitMix64;
+use crate::base::time::WallTime;
 use crate::cluster::Backend;
 use crate::config::State;
 use crate::gates::standing::{Admit, Standing};
@@ -20,8 +21,8 @@ pub enum Verdict {
     Backup,
     /// It could serve, but it has no weight and others have.
     WeightZero,
-    /// The sidecar's verdict is against it.
-    Unhealthy,
+    /// The sidecar's verdict is against it, since then.
+    Unhealthy(WallTime),
     /// It failed, and its window lasts so many nanoseconds more.
     BackingOff(u64),
     /// The registry lets its streams finish, and no more.
@@ -69,7 +70,7 @@ fn verdict(
         Some(Standing::BackingOff) => {
             Verdict::BackingOff(facts.gates.wait_ns(backend.endpoint, facts.now))
         }
-        Some(_) => Verdict::Unhealthy,
+        Some(_) => Verdict::Unhealthy(facts.gates.unhealthy_since(backend.endpoint)),
         None if endpoint.weight == 0 => Verdict::WeightZero,
         None if endpoint.backup && reason != Some(PickReason::FailOpen) => Verdict::Backup,
         None => Verdict::Passed,
@@ -103,12 +104,12 @@ mod tests {
             "b Listed(1)",
             "c Passed",
             "d WeightZero",
-            "e Unhealthy",
+            "e Unhealthy(WallTime(999999000000000))",
             "f BackingOff(500000000)",
             "g Draining",
             "h Cordoned",
             "i Backup",
-            "j Unhealthy",
+            "j Unhealthy(WallTime(999999000000000))",
         ];
         let drawing = drawing.policy(Policy::RoundRobin).attempts(2);
         assert_eq!(explained(&drawing), expected);
@@ -117,7 +118,10 @@ mod tests {
     #[test]
     fn a_refusal_is_explained_too() {
         let drawing = Drawing::new("a:unhealthy b:cooling").refusing();
-        let expected = ["a Unhealthy", "b BackingOff(500000000)"];
+        let expected = [
+            "a Unhealthy(WallTime(999999000000000))",
+            "b BackingOff(500000000)",
+        ];
         assert_eq!(explained(&drawing), expected);
     }
 

@@ -19,7 +19,7 @@ pub struct Facts<'a> {
     /// The request's cluster.
     pub cluster: &'a Cluster,
     /// What is held against its endpoints.
-    pub gates: &'a GatesView,
+    pub gates: &'a GatesView<'a>,
     /// What the client's sticky cookies say, in a sticky cluster.
     pub cookies: &'a [Vec<u8>],
     /// Wall clock.
@@ -157,7 +157,7 @@ pub fn route(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
 }
 
 /// Whether anybody can serve without failing open; the end of that regime.
-pub fn any_ready(cluster: &Cluster, gates: &GatesView, now: WallTime) -> bool {
+pub fn any_ready(cluster: &Cluster, gates: &GatesView<'_>, now: WallTime) -> bool {
     let facts = Facts {
         cluster,
         gates,
@@ -165,7 +165,10 @@ pub fn any_ready(cluster: &Cluster, gates: &GatesView, now: WallTime) -> bool {
         now,
     };
     let mut pools = cluster.all.pools().into_iter();
-    pools.any(|pool| facts.candidates(pool, Admit::Ready).count_eligible() > 0)
+    pools.any(|pool| {
+        let candidates = facts.candidates(pool, Admit::Ready);
+        candidates.eligible().next().is_some()
+    })
 }
 
 impl<'a> Facts<'a> {

@@ -317,7 +317,7 @@ fn lb_2_the_rest_of_a_list_is_whoever_would_be_picked_next() {
         let list = drawing.list();
         let first = drawing.key(&list[0]);
         let mut without_first = drawing.gates.clone();
-        without_first.judge(&[first], |_| false);
+        without_first.judge(&[first], |_| false, drawing.now);
         let gates = GatesView::new(&drawing.cluster, &without_first);
         let next = route(&drawing.facts(&gates), &mut drawing.rng.clone());
         let Decision::Forward(plan) = next else {
@@ -331,8 +331,8 @@ fn lb_2_the_rest_of_a_list_is_whoever_would_be_picked_next() {
 fn a_decision_moves_nothing_until_it_is_committed() {
     for text in ["a b c", "a:w5 b:w5 c:w2"] {
         let mut drawing = Drawing::new(text).policy(Policy::RoundRobin);
-        let view = drawing.view();
-        let decide = |drawing: &Drawing| route(&drawing.facts(&view), &mut drawing.rng.clone());
+        let decide =
+            |drawing: &Drawing| route(&drawing.facts(&drawing.view()), &mut drawing.rng.clone());
         let first = decide(&drawing);
         assert_eq!(decide(&drawing), first);
         assert_eq!(drawing.route(), first);

@@ -1,26 +1,26 @@
 //! Names in shared data: `<format>/<kind>/<16 hex digits>`.
 //!
-//! Keys cannot be deleted, so there is one per cluster and one per worker, never one per backend. A
-//! change of any record's format changes the number in front, so that filters of two versions never
-//! read each other's records.
+//! Keys cannot be deleted, so there is one per cluster and one per worker, never one per backend.
+//! Filters of several versions read each other's records (see [`super::record`]): the number in front
+//! changes only where one could not make sense of the other's at all.
 
 use super::hash::hex;
 
 /// The VM ids' counter.
-pub const VM_COUNTER: &str = "1/v/0000000000000000";
+pub const VM_COUNTER: &str = "2/v/0000000000000000";
 /// Who does the jobs of all workers: a lease.
-pub const LEASE: &str = "1/e/0000000000000000";
+pub const LEASE: &str = "2/e/0000000000000000";
 /// The verdicts that stand in the gates, and since when.
-pub const VERDICTS: &str = "1/x/0000000000000000";
+pub const VERDICTS: &str = "2/x/0000000000000000";
 /// The configuration that was rejected last, and why.
-pub const REJECTED: &str = "1/c/0000000000000000";
+pub const REJECTED: &str = "2/c/0000000000000000";
 
 /// The gates of a cluster, by its key.
 pub fn gates(cluster_key: u64) -> String {
-    format!("1/g/{}", hex(cluster_key))
+    format!("2/g/{}", hex(cluster_key))
 }
 
 /// A worker's heartbeat, by its slot.
 pub fn heartbeat(slot: u32) -> String {
-    format!("1/w/{}", hex(u64::from(slot)))
+    format!("2/w/{}", hex(u64::from(slot)))
 }

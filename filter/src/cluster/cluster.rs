@@ -3,7 +3,6 @@
 
 use super::endpoint::{Backend, Endpoint, lay_out};
 use super::load::Loads;
-use super::memo::Memo;
 use super::retry::RetryHeaders;
 use super::tier::{Rank, Tier};
 use crate::base::time::WallTime;
@@ -43,8 +42,6 @@ pub struct Cluster {
     by_key: Vec<(u64, u32)>,
     /// (hash of the sticky value, index), sorted, for cookies.
     by_sticky_value: Vec<(u64, u32)>,
-    /// What the gates of a later layer mean for it, as they were read last.
-    pub(crate) memo: Memo,
 }
 
 impl Cluster {
@@ -87,7 +84,6 @@ impl Cluster {
             endpoints,
             by_key,
             by_sticky_value,
-            memo: Memo::default(),
         }
     }
 
@@ -130,13 +126,10 @@ impl Cluster {
             .filter(move |backend| backend.sticky_value.as_bytes() == value)
     }
 
-    /// The identities of all backends at an endpoint.
+    /// The identities of all backends at an endpoint, in the registry's order.
     pub fn keys_at(&self, endpoint: u32) -> impl Iterator<Item = u64> {
-        // Most endpoints have one backend; a scan of the rest is for failures only, which are rare.
-        self.backends
-            .iter()
-            .filter(move |b| b.endpoint == endpoint)
-            .map(|b| b.key)
+        let first = self.endpoint(endpoint).and_then(|e| self.backend(e.first));
+        std::iter::successors(first, |backend| self.backend(backend.next)).map(|b| b.key)
     }
 
     /// Where an address stands among the endpoints; for failures and other rare questions.

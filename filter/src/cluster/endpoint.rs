@@ -7,6 +7,9 @@ use crate::base::hash::{self, KeyMap};
 use crate::base::time::WallTime;
 use crate::config::{ClusterConfig, State};
 
+/// The index of no backend.
+const NONE: u32 = u32::MAX;
+
 /// A backend of the registry.
 #[derive(Debug)]
 pub struct Backend {
@@ -24,6 +27,8 @@ pub struct Backend {
     pub weight: u16,
     /// What its sticky cookie says; empty where the cluster is not sticky.
     pub sticky_value: Box<str>,
+    /// The next backend at its endpoint; [`NONE`] for the last.
+    pub(super) next: u32,
 }
 
 impl Backend {
@@ -48,6 +53,8 @@ pub struct Endpoint {
     pub normal: bool,
     /// Its load on this worker.
     pub load: Rc<Load>,
+    /// The first backend at it.
+    pub(super) first: u32,
 }
 
 /// The backends in the registry's order, and an endpoint for each distinct address of theirs.
@@ -72,6 +79,7 @@ pub(super) fn lay_out(
                 backend: index,
                 backup: true,
                 normal: false,
+                first: NONE,
             });
             u32::try_from(endpoints.len().saturating_sub(1)).unwrap_or(u32::MAX)
         });
@@ -84,16 +92,29 @@ pub(super) fn lay_out(
             backup: backend.backup,
             weight: backend.weight,
             sticky_value: sticky_value.unwrap_or_default().into(),
+            next: NONE,
         };
-        if let Some(endpoint) = usize::try_from(endpoint)
-            .ok()
-            .and_then(|e| endpoints.get_mut(e))
-        {
+        if let Some(endpoint) = at_mut(&mut endpoints, endpoint) {
             endpoint.take_in(&compiled, index);
         }
         backends.push(compiled);
     }
+    link(&mut backends, &mut endpoints);
     (backends, endpoints)
+}
+
+/// Chains the backends of each endpoint, so that whoever asks for them scans no others.
+fn link(backends: &mut [Backend], endpoints: &mut [Endpoint]) {
+    let count = u32::try_from(backends.len()).unwrap_or(NONE);
+    for (index, backend) in (0..count).zip(backends).rev() {
+        if let Some(endpoint) = at_mut(endpoints, backend.endpoint) {
+            backend.next = std::mem::replace(&mut endpoint.first, index);
+        }
+    }
+}
+
+fn at_mut(endpoints: &mut [Endpoint], index: u32) -> Option<&mut Endpoint> {
+    endpoints.get_mut(usize::try_from(index).ok()?)
 }
 
 impl Endpoint {

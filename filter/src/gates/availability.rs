@@ -2,37 +2,34 @@
 
 use super::event::Event;
 use super::gates::Gates;
-use crate::base::hash::KeySet;
-use crate::cluster::Cluster;
+use super::view::GatesView;
+use crate::cluster::{Backend, Cluster};
 
 /// How many backends are available (healthy, normal and not exhausted; merely waiting counts as
 /// available, GT-2), and how many there are. What is held against one backend of an address is held
 /// against all of them (LB-18).
 pub fn count_available(cluster: &Cluster, gates: &Gates) -> (u32, u32) {
-    let max_tries = cluster.backoff.max_tries;
-    let out: KeySet = gates
-        .iter()
-        .filter(|gate| gate.unhealthy || u32::from(gate.tries) >= max_tries)
-        .filter_map(|gate| cluster.backend_by_key(gate.key))
-        .map(|backend| u64::from(backend.endpoint))
-        .collect();
-    let available = cluster
-        .backends
-        .iter()
-        .filter(|backend| backend.is_normal() && !out.contains(backend.endpoint.into()))
-        .count();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let available = available(cluster, gates).count();
     (number(available), number(cluster.backends.len()))
 }
 
-/// Latches all-down (GT-10): an empty cluster neither goes down nor recovers.
+fn available<'a>(cluster: &'a Cluster, gates: &'a Gates) -> impl Iterator<Item = &'a Backend> {
+    let view = GatesView::new(cluster, gates);
+    let backends = cluster.backends.iter();
+    backends.filter(move |backend| backend.is_normal() && view.is_available(backend.endpoint))
+}
+
+/// Latches all-down (GT-10): an empty cluster neither goes down nor recovers. The first that is
+/// available decides, so that a failure does not cost what the cluster's size is.
 pub fn availability(cluster: &Cluster, gates: &mut Gates, events: &mut Vec<Event>) {
-    let (available, total) = count_available(cluster, gates);
-    if total == 0 || gates.all_down == (available == 0) {
+    let all_down = available(cluster, gates).next().is_none();
+    if cluster.backends.is_empty() || gates.all_down == all_down {
         return;
     }
-    gates.all_down = available == 0;
-    events.push(match gates.all_down {
+    gates.all_down = all_down;
+    let (available, total) = count_available(cluster, gates);
+    events.push(match all_down {
         true => Event::AllDown { total },
         false => Event::Recovered { available, total },
     });

@@ -3,230 +3,247 @@
 //!
 //! Nothing gated is an **empty** blob, so that the good path reads nothing. Entries are keyed by
 //! the hash of (id, address), never by position: two configurations may live side by side. A blob of
-//! another format, too short, out of order or otherwise corrupt counts as empty.
+//! another version, too short or too long counts as empty; one whose entries are out of order is
+//! emptied by whoever tidies up next. Changes are made where they belong: what a newer module has
+//! appended to the head or to an entry is left alone.
 
+use super::entries::Entries;
+use super::gate::{ENTRY, Gate, holds_nothing};
 use crate::base::hash::KeySet;
+use crate::base::record::{self, Fields};
 use crate::base::time::WallTime;
 
-/// The first byte of a blob; another one is another format.
-const FORMAT: u8 = 1;
-const HEAD: usize = 4;
-const ENTRY: usize = 26;
+const VERSION: u8 = 1;
 /// Most entries of one blob; more are not taken in.
 pub const ENTRIES_MAX: usize = 20_000;
 const FAIL_OPEN: u8 = 1;
 const ALL_DOWN: u8 = 2;
-const UNHEALTHY: u8 = 1;
 /// Entries of backends that no configuration names are dropped this long after their window.
 const STALE_NS: u64 = 600_000_000_000;
 
-/// What is held against one backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gate {
-    /// [`crate::base::hash::backend_key`].
-    pub key: u64,
-    /// Failures counted since the last success.
-    pub tries: u8,
-    /// The sidecar's verdict.
-    pub unhealthy: bool,
-    /// When the last counted failure happened, wall clock.
-    pub failed_at: WallTime,
-    /// When its window ends, wall clock.
-    pub until: WallTime,
+/// The head of a blob, and its entries.
+#[derive(Debug, Clone, Copy)]
+struct Blob<'a> {
+    flags: u8,
+    /// Fields of a newer module.
+    appended: &'a [u8],
+    entries: Entries<'a>,
+    bytes: &'a [u8],
+    size: usize,
 }
 
-impl Gate {
-    /// A gate that holds nothing against the backend yet.
-    pub fn open(key: u64) -> Self {
-        Gate {
-            key,
-            tries: 0,
-            unhealthy: false,
-            failed_at: WallTime::default(),
-            until: WallTime::default(),
-        }
-    }
-
-    /// Whether the backend is inside its back-off window.
-    pub fn backs_off(&self, now: WallTime) -> bool {
-        now < self.until && !self.is_of_the_future(now)
-    }
-
-    /// Whether its failure was counted before the clock stepped back: nothing can be later than it,
-    /// so any success clears it.
-    pub fn is_of_the_future(&self, now: WallTime) -> bool {
-        now.stepped_back_since(self.failed_at)
-    }
-
-    fn holds_nothing(&self) -> bool {
-        self.tries == 0 && !self.unhealthy
+impl<'a> Blob<'a> {
+    /// `None` for the empty and the corrupt.
+    fn open(blob: &'a [u8]) -> Option<Self> {
+        let (mut fields, bytes): (Fields<'a>, &'a [u8]) = record::open(blob, VERSION)?;
+        let (flags, size, count) = (fields.u8()?, fields.u16()?, fields.u16()?);
+        let (size, count) = (usize::from(size), usize::from(count));
+        let fits = size >= ENTRY && bytes.len() == count.checked_mul(size)?;
+        (fits && count <= ENTRIES_MAX).then_some(Blob {
+            flags,
+            appended: fields.rest(),
+            entries: Entries::new(bytes, size),
+            bytes,
+            size,
+        })
     }
 }
 
-/// The gates of one cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The entries of a blob and the latch of fail-open, read in place.
+pub(super) fn open(blob: &[u8]) -> (Entries<'_>, bool) {
+    match Blob::open(blob) {
+        Some(blob) => (blob.entries, blob.flags & FAIL_OPEN != 0),
+        None => (Entries::NONE, false),
+    }
+}
+
+/// The gates of one cluster, to be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gates {
     /// Requests are sent to unhealthy backends because no other is left.
     pub fail_open: bool,
     /// No backend is available.
     pub all_down: bool,
-    gates: Vec<Gate>,
+    /// Flags of a newer module.
+    other_flags: u8,
+    /// Fields of a newer module.
+    appended: Vec<u8>,
+    /// The entries, each of `size` bytes.
+    bytes: Vec<u8>,
+    size: usize,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Gates {
+            fail_open: false,
+            all_down: false,
+            other_flags: 0,
+            appended: Vec::new(),
+            bytes: Vec::new(),
+            size: ENTRY,
+        }
+    }
 }
 
 impl Gates {
-    /// Reads a blob; see the module's text for the corrupt.
+    /// Takes a blob over; see the module's text for the corrupt.
     pub fn decode(blob: &[u8]) -> Self {
-        Self::try_decode(blob).unwrap_or_default()
-    }
-
-    fn try_decode(blob: &[u8]) -> Option<Self> {
-        let (head, body) = blob.split_at_checked(HEAD)?;
-        let [FORMAT, flags, low, high] = *head else {
-            return None;
+        let Some(blob) = Blob::open(blob) else {
+            return Gates::default();
         };
-        let count = usize::from(u16::from_le_bytes([low, high]));
-        if count > ENTRIES_MAX || body.len() != count.checked_mul(ENTRY)? {
-            return None;
+        Gates {
+            fail_open: blob.flags & FAIL_OPEN != 0,
+            all_down: blob.flags & ALL_DOWN != 0,
+            other_flags: blob.flags & !(FAIL_OPEN | ALL_DOWN),
+            appended: blob.appended.to_vec(),
+            bytes: blob.bytes.to_vec(),
+            size: blob.size,
         }
-        let gates: Vec<Gate> = body
-            .chunks_exact(ENTRY)
-            .map(decode_gate)
-            .collect::<Option<_>>()?;
-        let in_order = gates.is_sorted_by(|a, b| a.key < b.key);
-        in_order.then_some(Gates {
-            fail_open: flags & FAIL_OPEN != 0,
-            all_down: flags & ALL_DOWN != 0,
-            gates,
-        })
     }
 
     /// The blob; empty when nothing is gated.
     pub fn encode(&self) -> Vec<u8> {
-        if *self == Gates::default() {
+        let flags = self.other_flags
+            | if self.fail_open { FAIL_OPEN } else { 0 }
+            | if self.all_down { ALL_DOWN } else { 0 };
+        let appended = self.appended.iter().any(|byte| *byte != 0);
+        if flags == 0 && self.bytes.is_empty() && !appended {
             return Vec::new();
         }
-        let mut blob =
-            Vec::with_capacity(self.gates.len().saturating_mul(ENTRY).saturating_add(HEAD));
-        let flags =
-            if self.fail_open { FAIL_OPEN } else { 0 } | if self.all_down { ALL_DOWN } else { 0 };
-        let count = u16::try_from(self.gates.len()).unwrap_or(u16::MAX);
-        blob.extend_from_slice(&[FORMAT, flags]);
-        blob.extend_from_slice(&count.to_le_bytes());
-        for gate in &self.gates {
-            blob.extend_from_slice(&gate.key.to_le_bytes());
-            blob.extend_from_slice(&[gate.tries, if gate.unhealthy { UNHEALTHY } else { 0 }]);
-            blob.extend_from_slice(&gate.failed_at.ns().to_le_bytes());
-            blob.extend_from_slice(&gate.until.ns().to_le_bytes());
-        }
+        let number = |number: usize| u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes();
+        let ([s0, s1], [c0, c1]) = (number(self.size), number(self.entries().len()));
+        let mut fields = vec![flags, s0, s1, c0, c1];
+        fields.extend_from_slice(&self.appended);
+        let mut blob = record::create(VERSION, &fields, self.bytes.len());
+        blob.extend_from_slice(&self.bytes);
         blob
     }
 
-    /// All gates, sorted by key.
-    pub fn iter(&self) -> impl Iterator<Item = &Gate> {
-        self.gates.iter()
+    /// All of them.
+    pub fn entries(&self) -> Entries<'_> {
+        Entries::new(&self.bytes, self.size)
     }
 
     /// The gate of a backend, if anything is held against it.
-    pub fn of(&self, key: u64) -> Option<&Gate> {
-        let index = self
-            .gates
-            .binary_search_by_key(&key, |gate| gate.key)
-            .ok()?;
-        self.gates.get(index)
+    pub fn of(&self, key: u64) -> Option<Gate> {
+        self.entries().of(key)
     }
 
     /// Changes the gate of a backend; one that holds nothing afterwards is dropped.
     pub fn update(&mut self, key: u64, change: impl FnOnce(&mut Gate)) {
-        match self.gates.binary_search_by_key(&key, |gate| gate.key) {
-            Ok(index) => {
-                if let Some(gate) = self.gates.get_mut(index) {
-                    change(gate);
-                    if gate.holds_nothing() {
-                        self.gates.remove(index);
-                    }
-                }
-            }
-            Err(index) if self.gates.len() < ENTRIES_MAX => {
-                let mut gate = Gate::open(key);
-                change(&mut gate);
-                if !gate.holds_nothing() {
-                    self.gates.insert(index, gate);
-                }
-            }
-            Err(_) => {}
+        let entries = self.entries();
+        let found = entries.find(key);
+        let place = match found {
+            Err(_) if entries.len() >= ENTRIES_MAX => return,
+            Ok(place) | Err(place) => place,
+        };
+        let mut gate = entries.of(key).unwrap_or(Gate::open(key));
+        change(&mut gate);
+        match found {
+            Ok(_) => self.put(place, &gate),
+            Err(_) => self.insert(place, &gate),
         }
     }
 
     /// Takes verdicts in: those in `unhealthy` are, those for whom `healthy` is true are not.
-    pub fn judge(&mut self, unhealthy: &[u64], healthy: impl Fn(u64) -> bool) {
-        for gate in &mut self.gates {
-            gate.unhealthy = gate.unhealthy && !healthy(gate.key);
-        }
-        self.gates.retain(|gate| !gate.holds_nothing());
+    pub fn judge(&mut self, unhealthy: &[u64], healthy: impl Fn(u64) -> bool, now: WallTime) {
+        let unhealthy: KeySet = unhealthy.iter().copied().collect();
+        self.revise(|gate| {
+            let stays = gate.unhealthy && !healthy(gate.key);
+            gate.judge(unhealthy.contains(gate.key) || stays, now);
+            true
+        });
         // One merge: a verdict on a whole large cluster must not insert one by one.
-        let room = ENTRIES_MAX.saturating_sub(self.gates.len());
-        let mut strangers = Vec::new();
-        for key in unhealthy {
-            match self.gates.binary_search_by_key(key, |gate| gate.key) {
-                Ok(index) => {
-                    if let Some(gate) = self.gates.get_mut(index) {
-                        gate.unhealthy = true;
-                    }
-                }
-                Err(_) => strangers.push(*key),
+        let room = ENTRIES_MAX.saturating_sub(self.entries().len());
+        let strangers = unhealthy.iter().filter(|key| self.of(*key).is_none());
+        let strangers: Vec<u64> = strangers.take(room).collect();
+        let mut merged = Vec::with_capacity(
+            (strangers.len().saturating_mul(self.size)).saturating_add(self.bytes.len()),
+        );
+        let mut strangers = strangers.into_iter().peekable();
+        for entry in self.bytes.chunks_exact(self.size.max(1)) {
+            let key = Gate::read(entry).map_or(u64::MAX, |gate| gate.key);
+            while let Some(key) = strangers.next_if(|stranger| *stranger < key) {
+                append_unhealthy(&mut merged, self.size, key, now);
             }
+            merged.extend_from_slice(entry);
         }
-        let strangers: KeySet = strangers.into_iter().collect();
-        let mut strangers = strangers.iter().take(room).peekable();
-        let stranger = |key| Gate {
-            unhealthy: true,
-            ..Gate::open(key)
-        };
-        let mut merged = Vec::with_capacity(self.gates.len().saturating_add(unhealthy.len()));
-        for gate in self.gates.drain(..) {
-            while let Some(key) = strangers.next_if(|key| *key < gate.key) {
-                merged.push(stranger(key));
-            }
-            merged.push(gate);
-        }
-        merged.extend(strangers.map(stranger));
-        self.gates = merged;
+        strangers.for_each(|key| append_unhealthy(&mut merged, self.size, key, now));
+        self.bytes = merged;
     }
 
     /// Ends windows that began before the clock stepped back, and drops the back-offs of backends
-    /// that `known` denies, once their window is long over.
+    /// that `known` denies, once their window is long over. Entries out of order are dropped
+    /// altogether: nobody would find them.
     pub fn prune(&mut self, now: WallTime, known: impl Fn(u64) -> bool) {
-        for gate in &mut self.gates {
+        if !self.entries().are_in_order() {
+            *self = Gates::default();
+        }
+        self.revise(|gate| {
             if gate.is_of_the_future(now) {
                 (gate.failed_at, gate.until) = (now, now);
             }
-        }
-        self.gates.retain(|gate| {
             let stale = !gate.unhealthy && gate.until.plus(STALE_NS) < now;
             !stale || known(gate.key)
         });
     }
+
+    /// Changes every gate. One that `keep` denies or that holds nothing is dropped.
+    fn revise(&mut self, mut keep: impl FnMut(&mut Gate) -> bool) {
+        let mut kept = Vec::with_capacity(self.bytes.len());
+        for entry in self.bytes.chunks_exact_mut(self.size.max(1)) {
+            let Some(mut gate) = Gate::read(entry) else {
+                continue;
+            };
+            let before = gate;
+            let stays = keep(&mut gate);
+            if gate != before {
+                gate.write(entry);
+            }
+            if stays && !holds_nothing(entry) {
+                kept.extend_from_slice(entry);
+            }
+        }
+        self.bytes = kept;
+    }
+
+    fn put(&mut self, place: usize, gate: &Gate) {
+        let start = place.saturating_mul(self.size);
+        let entry = start..start.saturating_add(self.size);
+        if let Some(bytes) = self.bytes.get_mut(entry.clone()) {
+            gate.write(bytes);
+            if holds_nothing(bytes) {
+                self.bytes.drain(entry);
+            }
+        }
+    }
+
+    fn insert(&mut self, place: usize, gate: &Gate) {
+        let mut entry = vec![0; self.size];
+        gate.write(&mut entry);
+        let start = place.saturating_mul(self.size);
+        if !holds_nothing(&entry) && start <= self.bytes.len() {
+            self.bytes.splice(start..start, entry);
+        }
+    }
 }
 
-fn decode_gate(bytes: &[u8]) -> Option<Gate> {
-    let (key, rest) = bytes.split_first_chunk::<8>()?;
-    let ([tries, flags], rest) = rest.split_first_chunk::<2>()?;
-    let (failed_at, rest) = rest.split_first_chunk::<8>()?;
-    let (until, _) = rest.split_first_chunk::<8>()?;
-    Some(Gate {
-        key: u64::from_le_bytes(*key),
-        tries: *tries,
-        unhealthy: flags & UNHEALTHY != 0,
-        failed_at: WallTime::from_ns(u64::from_le_bytes(*failed_at)),
-        until: WallTime::from_ns(u64::from_le_bytes(*until)),
-    })
+fn append_unhealthy(bytes: &mut Vec<u8>, size: usize, key: u64, now: WallTime) {
+    let start = bytes.len();
+    bytes.resize(start.saturating_add(size), 0);
+    let mut unhealthy = Gate::open(key);
+    unhealthy.judge(true, now);
+    if let Some(entry) = bytes.get_mut(start..) {
+        unhealthy.write(entry);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     #[cfg(not(target_arch = "wasm32"))]
-    use proptest::prelude::*;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -267,48 +284,82 @@ mod tests {
     #[test]
     fn corrupt_blobs_count_as_empty() {
         let good = two().encode();
-        let mut other_format = good.clone();
-        other_format[0] = 2;
-        let mut unsorted = good.clone();
-        unsorted[4] = 99;
+        let mut other_version = good.clone();
+        other_version[0] = 2;
         let longer = [good.clone(), vec![0]].concat();
         let shorter = good[..good.len() - 1].to_vec();
+        let small_entries = record::create(VERSION, &[0, 1, 0, 0, 0], 0);
+        let endless = record::create(VERSION, &[0, 255, 255, 255, 255], 0);
         for blob in [
-            other_format,
-            unsorted,
+            other_version,
             longer,
             shorter,
+            small_entries,
+            endless,
             vec![1],
-            vec![1, 0, 255, 255],
         ] {
             assert_eq!(Gates::decode(&blob), Gates::default(), "{blob:?}");
+            assert!(open(&blob).0.is_empty(), "{blob:?}");
         }
     }
 
     #[test]
-    fn windows_and_a_clock_that_steps_back() {
-        let hour = 3_600_000_000_000;
-        let gate = Gate {
-            failed_at: at(hour),
-            until: at(hour + 1000),
-            ..Gate::open(1)
+    fn entries_out_of_order_are_dropped_by_whoever_tidies() {
+        let mut blob = two().encode();
+        let first = blob.len() - 2 * ENTRY;
+        blob[first] = 99;
+        let mut gates = Gates::decode(&blob);
+        gates.prune(at(0), |_| true);
+        assert!(gates.encode().is_empty());
+        let mut gates = two();
+        gates.prune(at(0), |_| true);
+        assert_eq!(gates, two());
+    }
+
+    /// What a module writes that knows two more bytes of each entry and one more of the head.
+    fn newer(gates: &Gates) -> Vec<u8> {
+        let wide = ENTRY + 2;
+        let mut newer = Gates {
+            bytes: Vec::new(),
+            size: wide,
+            appended: vec![5],
+            ..gates.clone()
         };
-        assert!(gate.backs_off(at(hour)) && gate.backs_off(at(hour + 999)));
-        assert!(!gate.backs_off(at(hour + 1000)));
-        assert!(
-            gate.backs_off(at(hour - 1)),
-            "another worker's clock reading may be a little older"
-        );
-        assert!(
-            !gate.backs_off(at(hour / 2)),
-            "a clock set back by half an hour holds nobody"
-        );
+        for gate in gates.entries().iter() {
+            newer.update(gate.key, |entry| *entry = gate);
+        }
+        let entries = newer.bytes.chunks_exact_mut(wide);
+        entries.for_each(|entry| entry[ENTRY + 1] = entry[0]);
+        newer.encode()
+    }
+
+    #[test]
+    fn a_newer_modules_gates_are_read_and_what_it_appended_stays() {
+        let mut gates = Gates::decode(&newer(&two()));
+        assert!(gates.entries().iter().eq(two().entries().iter()));
+        assert!(gates.all_down);
+        gates.update(4, |gate| gate.tries = 1);
+        gates.judge(&[5], |_| true, at(0));
+        gates.update(3, |gate| *gate = Gate::open(3));
+        gates.all_down = false;
+        let keys = |gates: &Gates| gates.entries().iter().map(|g| g.key).collect::<Vec<_>>();
+        assert_eq!(keys(&gates), [3, 4, 5, 9], "3 and 9 hold what is not ours");
+        assert_eq!(Gates::decode(&gates.encode()), gates);
+        let wide = ENTRY + 2;
+        let appended = gates.bytes.chunks_exact(wide).map(|e| e[wide - 1]);
+        assert_eq!(appended.collect::<Vec<u8>>(), [3, 0, 0, 9]);
+        for key in [4, 5] {
+            gates.update(key, |gate| *gate = Gate::open(key));
+        }
+        assert_eq!(keys(&gates), [3, 9]);
+        gates.bytes.clear();
+        assert!(!gates.encode().is_empty(), "its head says something still");
     }
 
     #[test]
     fn verdicts_come_and_go_without_touching_back_offs() {
         let mut gates = two();
-        gates.judge(&[4, 3, 4], |key| key == 9);
+        gates.judge(&[4, 3, 4], |key| key == 9, at(20));
         assert_eq!(gates.of(9), None);
         assert!(gates.of(4).is_some_and(|gate| gate.unhealthy));
         assert!(
@@ -316,7 +367,10 @@ mod tests {
                 .of(3)
                 .is_some_and(|gate| gate.unhealthy && gate.tries == 2)
         );
-        gates.judge(&[], |_| true);
+        assert_eq!(gates.of(4).map(|gate| gate.unhealthy_since), Some(at(20)));
+        gates.judge(&[4], |_| false, at(30));
+        assert_eq!(gates.of(4).map(|gate| gate.unhealthy_since), Some(at(20)));
+        gates.judge(&[], |_| true, at(40));
         assert!(
             gates
                 .of(3)
@@ -357,14 +411,14 @@ mod tests {
     fn a_verdict_on_more_than_fit_takes_in_as_many_as_fit() {
         let mut gates = two();
         let keys: Vec<u64> = (0..30_000).rev().collect();
-        gates.judge(&keys, |_| false);
-        assert_eq!(gates.iter().count(), ENTRIES_MAX);
+        gates.judge(&keys, |_| false, at(0));
+        assert_eq!(gates.entries().len(), ENTRIES_MAX);
         assert!(gates.of(9).is_some() && gates.of(3).is_some_and(|gate| gate.unhealthy));
         assert_eq!(Gates::decode(&gates.encode()), gates);
         gates.update(u64::MAX, |gate| gate.tries = 1);
         assert_eq!(gates.of(u64::MAX), None);
-        gates.judge(&[], |_| true);
-        assert_eq!(gates.iter().count(), 1);
+        gates.judge(&[], |_| true, at(0));
+        assert_eq!(gates.entries().len(), 1);
     }
 
     #[cfg(not(target_arch = "wasm32"))]

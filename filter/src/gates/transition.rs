@@ -4,7 +4,7 @@ use super::availability::availability;
 use super::backoff;
 use super::event::Event;
 use super::evidence::{Evidence, Met};
-use super::gates::{Gate, Gates};
+use super::gates::Gates;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::Cluster;
@@ -51,10 +51,7 @@ impl GateChange {
                 if gate.tries > 0 && earlier {
                     tries = tries.max(u32::from(gate.tries));
                     cleared = true;
-                    *gate = Gate {
-                        unhealthy: gate.unhealthy,
-                        ..Gate::open(key)
-                    };
+                    gate.forgive();
                 }
             });
         }

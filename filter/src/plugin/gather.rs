@@ -21,10 +21,9 @@ pub fn arrival(snapshot: &Snapshot, whole: bool) -> Option<Arrival> {
         .as_ref()
         .and_then(|sticky| take_cookies(&sticky.cookie))
         .unwrap_or_default();
-    let (gates, gates_version) = host::shared(&cluster.gates_key);
+    let (gates, _) = host::shared(&cluster.gates_key);
     Some(Arrival {
         gates,
-        gates_version,
         cluster: cluster.clone(),
         cookies,
         method: host::request_header(":method").unwrap_or_default(),

@@ -120,7 +120,7 @@ impl SidecarLink {
         let Some(silent_ns) = state.expired(snapshot.verdict_ttl(), now) else {
             return;
         };
-        let judged = |cluster: &Rc<Cluster>| judge(vm, cluster, &[], |_| true);
+        let judged = |cluster: &Rc<Cluster>| judge(vm, cluster, now, &[], |_| true);
         if snapshot.clusters().iter().all(judged) {
             let fields = format!("silent_s={}", silent_ns.div_euclid(1_000_000_000));
             vm.metrics
@@ -170,7 +170,7 @@ fn take_in(vm: &Vm, snapshot: &Snapshot, answer: &Answer, asked: Version, now: W
     };
     let mut done = true;
     for verdicts in &answer.clusters {
-        done &= apply(vm, snapshot, verdicts, answer.full);
+        done &= apply(vm, snapshot, verdicts, answer.full, now);
     }
     if answer.full {
         let names = answer.clusters.iter().map(|verdicts| &verdicts.name);
@@ -182,7 +182,7 @@ fn take_in(vm: &Vm, snapshot: &Snapshot, answer: &Answer, asked: Version, now: W
             .iter()
             .filter(|c| !named.contains(c.key))
         {
-            done &= judge(vm, cluster, &[], |_| true);
+            done &= judge(vm, cluster, now, &[], |_| true);
         }
     }
     if !done {
@@ -206,7 +206,13 @@ fn replace_verdict_state(state: VerdictState, version: u32, now: WallTime) {
     }
 }
 
-fn apply(vm: &Vm, snapshot: &Snapshot, verdicts: &ClusterVerdicts, full: bool) -> bool {
+fn apply(
+    vm: &Vm,
+    snapshot: &Snapshot,
+    verdicts: &ClusterVerdicts,
+    full: bool,
+    now: WallTime,
+) -> bool {
     let ClusterVerdicts {
         name,
         unhealthy,
@@ -218,18 +224,24 @@ fn apply(vm: &Vm, snapshot: &Snapshot, verdicts: &ClusterVerdicts, full: bool) -
         .collect();
     let is_healthy = |key: u64| named.contains(key) != full;
     match snapshot.cluster(name.as_bytes()) {
-        Some(cluster) => judge(vm, cluster, unhealthy, is_healthy),
+        Some(cluster) => judge(vm, cluster, now, unhealthy, is_healthy),
         None => {
             let key = hash::cluster_key(name.as_bytes());
-            shared::change_gates_unknown(key, |gates| gates.judge(unhealthy, is_healthy))
+            shared::change_gates_unknown(key, |gates| gates.judge(unhealthy, is_healthy, now))
         }
     }
 }
 
-fn judge(vm: &Vm, cluster: &Cluster, unhealthy: &[u64], is_healthy: impl Fn(u64) -> bool) -> bool {
+fn judge(
+    vm: &Vm,
+    cluster: &Cluster,
+    now: WallTime,
+    unhealthy: &[u64],
+    is_healthy: impl Fn(u64) -> bool,
+) -> bool {
     shared::change_gates(cluster, &vm.metrics, |gates: &mut Gates| {
         let mut events = Vec::new();
-        gates.judge(unhealthy, &is_healthy);
+        gates.judge(unhealthy, &is_healthy, now);
         availability::availability(cluster, gates, &mut events);
         events
     })

@@ -20,8 +20,6 @@ pub struct Arrival {
     pub cluster: Rc<Cluster>,
     /// The cluster's gates, as they stand in shared data.
     pub gates: Vec<u8>,
-    /// The version of these gates there.
-    pub gates_version: u32,
     /// What the client's sticky cookies say, in a sticky cluster.
     pub cookies: Vec<Vec<u8>>,
     /// The method.
@@ -138,31 +136,29 @@ impl Stream {
     /// Decides where a request goes, and charges the pick with it.
     pub fn arrive(&mut self, arrival: &Arrival, rng: &mut SplitMix64) -> Step {
         let cluster = &arrival.cluster;
-        let (gates, version) = (&arrival.gates, arrival.gates_version);
-        GatesView::with(cluster, gates, version, |gates| {
-            let facts = Facts {
-                cluster,
-                gates,
-                cookies: &arrival.cookies,
-                now: arrival.now,
-            };
-            match route(&facts, rng) {
-                Decision::Forward(plan) => {
-                    plan.commit(&facts);
-                    self.0 = Stage::pick(arrival, &plan, gates);
-                    let fails_open = plan.reason == PickReason::FailOpen;
-                    let latch = (fails_open != gates.fail_open).then_some(fails_open);
-                    Step::Forward { plan, latch }
-                }
-                Decision::Refuse {
-                    reason,
-                    retry_after_ns,
-                } => Step::Refuse {
-                    reason,
-                    retry_after_ns,
-                },
+        let gates = &GatesView::read(cluster, &arrival.gates);
+        let facts = Facts {
+            cluster,
+            gates,
+            cookies: &arrival.cookies,
+            now: arrival.now,
+        };
+        match route(&facts, rng) {
+            Decision::Forward(plan) => {
+                plan.commit(&facts);
+                self.0 = Stage::pick(arrival, &plan, gates);
+                let fails_open = plan.reason == PickReason::FailOpen;
+                let latch = (fails_open != gates.fail_open()).then_some(fails_open);
+                Step::Forward { plan, latch }
             }
-        })
+            Decision::Refuse {
+                reason,
+                retry_after_ns,
+            } => Step::Refuse {
+                reason,
+                retry_after_ns,
+            },
+        }
     }
 
     /// Whether the end of the request's body is to be told: a policy weighs the time from then on.
@@ -230,13 +226,13 @@ impl Stream {
 }
 
 impl Stage {
-    fn pick(arrival: &Arrival, plan: &Plan, gates: &GatesView) -> Self {
+    fn pick(arrival: &Arrival, plan: &Plan, gates: &GatesView<'_>) -> Self {
         let cluster = &arrival.cluster;
         let Some(first) = plan.list.first().and_then(|first| cluster.endpoint(first)) else {
             return Stage::Idle;
         };
         first.load.begin();
-        let failed = |e: &u32| gates.of(*e).is_some_and(|gate| gate.tries > 0);
+        let failed = |e: &u32| gates.tries(*e) > 0;
         Stage::Picked(Box::new(Picked {
             cluster: cluster.clone(),
             list: plan.list,

@@ -145,7 +145,7 @@ fn flips_to_all_down_idempotently() {
 fn recovers() {
     let mut drawing = Drawing::new("a:unhealthy");
     tidied(&mut drawing);
-    drawing.gates.judge(&[], |_| true);
+    drawing.gates.judge(&[], |_| true, drawing.now);
     assert_eq!(tidied(&mut drawing), "recovered");
     assert_eq!(tidied(&mut drawing), "");
 }
@@ -161,7 +161,7 @@ fn empty_stays_available() {
 fn unknown_cluster_is_no_op() {
     // Verdicts on backends that this configuration does not name neither gate nor count.
     let mut drawing = Drawing::new("a");
-    drawing.gates.judge(&[1, 2, 3], |_| false);
+    drawing.gates.judge(&[1, 2, 3], |_| false, drawing.now);
     assert_eq!(drawing.words(), "a by Primary alone");
     assert_eq!(tidied(&mut drawing), "");
     assert_eq!(count_available(&drawing.cluster, &drawing.gates), (1, 1));
@@ -178,7 +178,7 @@ fn removing_health_check_re_emits() {
     // Without a check the sidecar's full set names nobody: pristine, and the regime's end is told.
     let mut drawing = Drawing::new("a:unhealthy,waited b:unhealthy");
     tidied(&mut drawing);
-    drawing.gates.judge(&[], |_| true);
+    drawing.gates.judge(&[], |_| true, drawing.now);
     assert_eq!(tidied(&mut drawing), "recovered");
     assert_eq!(
         drawing.tries("a"),
@@ -191,7 +191,7 @@ fn removing_health_check_re_emits() {
 fn e2e_unhealthy_excluded_recovery_removal_fail_open() {
     let mut drawing = Drawing::new("a:unhealthy b");
     assert_eq!(drawing.shares(50).of("b"), 50);
-    drawing.gates.judge(&[], |_| true);
+    drawing.gates.judge(&[], |_| true, drawing.now);
     drawing.shares(1000).each("a b", 500, 80);
     drawing.redraw("b");
     assert_eq!(drawing.shares(50).of("b"), 50);

@@ -14,7 +14,6 @@ use std::rc::Rc;
 use serde_json::json;
 
 use crate::balance::route::{Decision, Facts, route};
-use crate::base::hash;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::Cluster;
@@ -123,7 +122,9 @@ impl Drawing {
         };
         let key = backend.key();
         match mark {
-            "unhealthy" => self.gates.update(key, |gate| gate.unhealthy = true),
+            "unhealthy" => self.gates.update(key, |gate| {
+                gate.judge(true, WallTime::from_ns(now.ns() - SECOND));
+            }),
             "cooling" => self.gates.update(key, window(1, SECOND / 2)),
             "waited" => self.gates.update(key, window(1, 0)),
             "down" => self.gates.update(key, window(6, 0)),
@@ -179,12 +180,12 @@ impl Drawing {
     }
 
     /// What the gates say.
-    pub fn view(&self) -> GatesView {
+    pub fn view(&self) -> GatesView<'_> {
         GatesView::new(&self.cluster, &self.gates)
     }
 
     /// What the decision on a request depends on.
-    pub fn facts<'a>(&'a self, gates: &'a GatesView) -> Facts<'a> {
+    pub fn facts<'a>(&'a self, gates: &'a GatesView<'a>) -> Facts<'a> {
         Facts {
             cluster: &self.cluster,
             gates,
@@ -207,11 +208,9 @@ impl Drawing {
 
     /// A request without a body that comes now.
     pub fn arrival(&self) -> Arrival {
-        let gates = self.gates.encode();
         Arrival {
             cluster: self.cluster.clone(),
-            gates_version: hash::text_key(&gates) as u32,
-            gates,
+            gates: self.gates.encode(),
             cookies: self.cookies.clone(),
             method: b"GET".to_vec(),
             whole: true,

@@ -256,7 +256,6 @@ impl Day {
         let arrival = Arrival {
             cluster: worker.cluster.clone(),
             gates: self.shared.0.clone(),
-            gates_version: self.shared.1,
             cookies: has_cookie
                 .then(|| cookie.into_bytes())
                 .into_iter()
@@ -316,7 +315,7 @@ impl Day {
         assert_eq!((gates.fail_open, gates.all_down), self.ledger.latches());
         assert_eq!(gates.encode(), self.shared.0);
         assert!(
-            gates.iter().count() <= IDS as usize,
+            gates.entries().len() <= IDS as usize,
             "invariant 7: one entry a backend"
         );
         for (place, worker) in self.workers.iter().enumerate() {
@@ -375,16 +374,17 @@ impl Day {
         );
         let known = |key: u64| cluster.backend_by_key(key).is_some();
         assert!(
-            gates.iter().all(|gate| known(gate.key)),
+            gates.entries().iter().all(|gate| known(gate.key)),
             "invariant 7: strangers are forgotten"
         );
     }
 
     fn change_verdicts_to_none(&mut self) {
+        let now = self.now;
         let cluster = self.workers[0].cluster.clone();
         let events = self.update(0, false, |gates, _| {
             let mut events = Vec::new();
-            gates.judge(&[], |_| true);
+            gates.judge(&[], |_| true, now);
             availability::availability(&cluster, gates, &mut events);
             events
         });

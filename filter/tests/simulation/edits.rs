@@ -43,9 +43,14 @@ impl Day {
         }
         let unhealthy: Vec<u64> = self.ledger.unhealthy.iter().copied().collect();
         let cluster = self.workers[0].cluster.clone();
+        let now = self.now;
         let events = self.update(0, true, |gates, _| {
             let mut events = Vec::new();
-            gates.judge(&unhealthy, |key| unhealthy.binary_search(&key).is_err());
+            gates.judge(
+                &unhealthy,
+                |key| unhealthy.binary_search(&key).is_err(),
+                now,
+            );
             availability::availability(&cluster, gates, &mut events);
             events
         });

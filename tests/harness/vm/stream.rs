@@ -87,6 +87,12 @@ impl Vm {
         Ok(goes_on)
     }
 
+    /// Tells a stream of its response's headers.
+    pub fn respond(&mut self, stream: i32, ending: Ending) -> Result<()> {
+        answer(self.host(), ending)?;
+        self.response_headers(stream, false)
+    }
+
     /// Serves a request from its arrival to its end. One that the module answers itself ends there.
     pub fn serve(&mut self, request: &Request<'_>) -> Result<Calls> {
         self.serve_under(ROOT, request)
@@ -106,8 +112,7 @@ impl Vm {
             ..Calls::default()
         };
         if goes_on && request.ending != Ending::Gone {
-            answer(self.host(), request.ending)?;
-            self.response_headers(STREAM, false)?;
+            self.respond(STREAM, request.ending)?;
             self.response_body(STREAM, 2, true)?;
         } else if goes_on {
             tried(self.host(), 0)?;

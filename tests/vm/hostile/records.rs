@@ -89,6 +89,7 @@ fn gates(now_ns: u64, chance: &mut Chance) -> Vec<u8> {
                 unhealthy,
                 failed_at,
                 until,
+                unhealthy_since: failed_at,
             }
         });
     }

@@ -50,7 +50,7 @@ fn gt_7_fail_open_is_latched_and_ends_when_somebody_is_ready() {
     );
     drawing
         .gates
-        .judge(&[], |key| key == drawing.cluster.backends[0].key);
+        .judge(&[], |key| key == drawing.cluster.backends[0].key, NOW);
     let events = tidy(&drawing.cluster, &mut drawing.gates, NOW);
     assert_eq!(names(&events), "fail_open_left recovered");
     assert_eq!(names(&tidy(&drawing.cluster, &mut drawing.gates, NOW)), "");
