@@ -132,6 +132,16 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
+    fn forgiven_failures_leave_the_verdict_and_its_time() {
+        let mut gate = Gate::open(1);
+        gate.judge(true, WallTime::from_ns(7));
+        let judged = gate;
+        (gate.tries, gate.until) = (3, WallTime::from_ns(9));
+        gate.forgive();
+        assert_eq!(gate, judged);
+    }
+
+    #[test]
     fn windows_and_a_clock_that_steps_back() {
         let (at, hour) = (WallTime::from_ns, 3_600_000_000_000);
         let gate = Gate {
