@@ -90,6 +90,7 @@ async fn outcome(sidecar: &Sidecar, envoy: &Envoy, faults: usize) -> Result<Outc
             for backend in backend["backends"].as_array_mut().into_iter().flatten() {
                 backend["lastCheckAgo"].take();
                 backend["lastFailureReason"].take();
+                backend["failures"].take();
                 backend["healthy"].take();
             }
             backend["healthy"].take();

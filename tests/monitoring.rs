@@ -79,6 +79,8 @@ impl Selector {
             return false;
         }
         self.labels.iter().all(|(label, value)| match value {
+            // Prometheus takes a label that is not there for an empty one.
+            Some(value) if value.is_empty() => !after.contains(&format!("{label}=\"")),
             Some(value) => after.contains(&format!("{label}=\"{value}\"")),
             None => after.contains(&format!("{label}=\"")),
         })
@@ -143,6 +145,9 @@ fn selectors_are_read_with_what_they_demand() {
     assert!(expected.is_met_by(r#"pointsman_a_total{event="e",result="x"} 1"#));
     assert!(!expected.is_met_by(r#"pointsman_a_total{result="x"} 1"#));
     assert!(!expected.is_met_by(r#"pointsman_a_total{event="e",result="y"} 1"#));
+    let without = &Selector::all(r#"pointsman_a_total{event=""}"#)[0];
+    assert!(without.is_met_by(r#"pointsman_a_total{result="x"} 1"#));
+    assert!(!without.is_met_by(r#"pointsman_a_total{event="e",result="x"} 1"#));
     assert!(!expected.is_met_by(r#"pointsman_a_total_more{event="e",result="x"} 1"#));
 }
 
