@@ -160,4 +160,13 @@ mod tests {
             "a clock set back by half an hour holds nobody"
         );
     }
+
+    #[test]
+    fn a_newer_modules_flags_stay_and_hold_the_entry() {
+        let mut entry = vec![0; ENTRY];
+        entry[9] = 0x80 | UNHEALTHY;
+        Gate::open(1).write(&mut entry);
+        assert_eq!(entry[9], 0x80);
+        assert!(!holds_nothing(&entry));
+    }
 }
