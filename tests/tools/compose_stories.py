@@ -23,7 +23,7 @@ import toolbox
 from compose import Compose, Project, Unmet, eventually, expect
 from compose_load import EDGES, Load
 from docker import DockerError
-from toolbox import PROJECT, FetchError, say
+from toolbox import FetchError, say
 
 BACKENDS = ("orders-1", "orders-2", "orders-3")
 SIDECAR = "pointsman"
