@@ -233,9 +233,14 @@ fn start_stages(
         reloads: channels.reloads.subscribe(),
     };
     match source.statuses() {
-        Some(Statuses::Kubernetes(statuses)) => {
+        Some(Statuses::Kubernetes {
+            access,
+            lease_duration,
+            told,
+        }) => {
             let (fleet, health) = (channels.fleet.subscribe(), channels.health.subscribe());
-            let writer = statuses::kubernetes::Writer::new(*statuses, fleet, health);
+            let inputs = (told, fleet, health);
+            let writer = statuses::kubernetes::Writer::new(&access, lease_duration, inputs);
             stages.start("statuses", writer.run(stages.stop()));
         }
         Some(Statuses::Redis { settings, told }) => {

@@ -14,6 +14,7 @@ pub mod history;
 pub mod model;
 pub mod record;
 pub mod records;
+pub mod services;
 pub mod source;
 
 pub use model::{Held, Output, Published, Reachability, Registry, SourceStatus, StoreKind};

@@ -1,6 +1,6 @@
 //! A registry file's text → its records, good and bad.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -12,7 +12,7 @@ use pointsman_filter::config::{
 use serde_json::Value;
 
 use super::model::Listing;
-use super::record::{Document, Record, What};
+use super::record::{Document, Record, Wanted, What};
 use super::records::Records;
 use crate::model::errors::{at, error};
 use crate::stores::file::FILE_MAX;
@@ -293,10 +293,15 @@ pub fn records(items: Vec<Value>, judge: Judge) -> Vec<Record> {
                 claim,
                 title: "a document above".to_owned(),
                 etag,
-                judge: Box::new(move || match nameless {
-                    // The parser saw one document and knows no position; a list has one.
-                    true => judge(&item).map_err(|errors| moved(errors, "cluster", &path)),
-                    false => judge(&item),
+                overrides: Ok(BTreeMap::new()),
+                object: None,
+                judge: Box::new(move || {
+                    let judged = judge(&item).map(Wanted::from);
+                    judged.map_err(|errors| match nameless {
+                        // The parser saw one document and knows no position; a list has one.
+                        true => moved(errors, "cluster", &path),
+                        false => errors,
+                    })
                 }),
             }),
         });

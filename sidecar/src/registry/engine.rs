@@ -6,6 +6,7 @@ use std::time::Duration;
 use pointsman_filter::config::ExchangeConfig;
 
 use super::guard::Guard;
+use super::history::History;
 use super::model::{Held, Listing, Registry, log_rejected};
 use super::records::{Reading, Records, Report, Silent};
 use crate::model::event::{Event, override_events};
@@ -18,6 +19,7 @@ pub struct Engine {
     /// The rule against losing it by accident.
     pub guard: Guard,
     last: Arc<Registry>,
+    history: Arc<History>,
     reports: Arc<[Report]>,
     gone: Vec<Silent>,
     due: Option<u64>,
@@ -29,6 +31,8 @@ pub struct Engine {
 pub struct View {
     /// What is served.
     pub registry: Arc<Registry>,
+    /// Which revisions there were before, and what each cluster was in them.
+    pub history: Arc<History>,
     /// What is to be said of each record.
     pub reports: Arc<[Report]>,
     /// Backends to delete.
@@ -44,6 +48,7 @@ impl Engine {
             records: Records::default(),
             guard: Guard::new(guard_delay),
             last: Arc::new(empty),
+            history: Arc::default(),
             reports: Arc::default(),
             gone: Vec::new(),
             due: None,
@@ -70,6 +75,7 @@ impl Engine {
     pub fn view(&self) -> View {
         View {
             registry: Arc::clone(&self.last),
+            history: Arc::clone(&self.history),
             reports: Arc::clone(&self.reports),
             gone: self.gone.clone(),
         }
@@ -101,6 +107,7 @@ impl Engine {
         if next != *self.last {
             if next.config != self.last.config {
                 next.log_changed();
+                Arc::make_mut(&mut self.history).take(Some(&self.last), &next);
             }
             self.last = Arc::new(next);
         }

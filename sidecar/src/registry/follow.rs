@@ -92,7 +92,7 @@ impl<F: Feed> Follower<F> {
     /// Reads the registry for the first time.
     pub async fn read(&mut self) -> Result<(), FeedError> {
         self.begin().await?;
-        self.rebuild(true);
+        self.engine.rebuild(self.feed.now(), true);
         Ok(())
     }
 
@@ -239,7 +239,8 @@ impl<F: Feed> Follower<F> {
 
     /// Serves what the records make now, and then says so: who waits for a reload finds it served.
     fn publish(&mut self, output: &Output, full: bool) {
-        let events = self.rebuild(full);
+        let now = self.feed.now();
+        let events = self.engine.rebuild(now, full);
         output.serve(self.engine.registry());
         let read = SourceStatus {
             error: self.feed.trouble(),
@@ -256,18 +257,12 @@ impl<F: Feed> Follower<F> {
             *status = SourceStatus { counters, ..read };
         });
         output.report(events);
-    }
-
-    fn rebuild(&mut self, full: bool) -> Vec<Event> {
-        let now = self.feed.now();
-        let events = self.engine.rebuild(now, full);
         self.told.send_replace(Told {
             view: self.engine.view(),
             statuses: Arc::clone(&self.statuses),
             listings: self.listings,
             read: (now, Instant::now()),
         });
-        events
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a store says at one place, as its feed hands it on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigErrors};
 
+use super::feeds::crd::status::BackendClusterStatus;
+use super::services::{ServiceRef, Services};
 use crate::model::overrides::Override;
 
 /// What stands at one place of a store now.
@@ -36,6 +39,8 @@ pub enum What {
         /// By backend.
         read: Entries,
     },
+    /// The endpoints of every Service, for the documents that name one.
+    Services(Arc<Services>),
     /// A status that a sidecar wrote about this cluster.
     Status(String),
     /// It stands where records do and is none.
@@ -52,8 +57,41 @@ pub struct Document {
     pub title: String,
     /// What it is to the letter, for those who edit it.
     pub etag: String,
+    /// The operators' overrides that stand with it.
+    pub overrides: Entries,
+    /// The object that it stands in, where the store has objects.
+    pub object: Option<Object>,
     /// Judges it; not asked while the etag is the one of before.
-    pub judge: Box<dyn FnOnce() -> Result<ClusterConfig, ConfigErrors> + Send>,
+    pub judge: Box<dyn FnOnce() -> Result<Wanted, ConfigErrors> + Send>,
+}
+
+/// What a good document says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// The cluster, without the backends of Services.
+    pub cluster: ClusterConfig,
+    /// The Services whose endpoints are backends too.
+    pub from: Vec<ServiceRef>,
+}
+
+impl From<ClusterConfig> for Wanted {
+    fn from(cluster: ClusterConfig) -> Self {
+        let from = Vec::new();
+        Wanted { cluster, from }
+    }
+}
+
+/// The object that a document stands in: what its status is written to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Its name.
+    pub name: String,
+    /// Tells it from another one of the same name, before or after it.
+    pub uid: String,
+    /// Counts the changes of its spec.
+    pub generation: i64,
+    /// What was last written about it; `None` where that is nothing we would write.
+    pub status: Option<BackendClusterStatus>,
 }
 
 /// The overrides of one cluster, by backend; each may be wrong by itself.

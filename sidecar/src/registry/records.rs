@@ -3,17 +3,20 @@
 //! One rule for every store: a record that turns bad keeps its last good version until it is repaired
 //! or gone; of several documents with one name the one with the lowest rank has it.
 
+mod judged;
 mod known;
 mod overrides;
 mod reading;
 mod registered;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use pointsman_filter::config::{ClusterConfig, ConfigErrors};
+use pointsman_filter::config::ConfigErrors;
 
-use super::record::{Document, Record, What};
-pub use known::{Known, joined, merge};
+use super::record::{Record, What};
+use super::services::Services;
+use judged::Judged;
 use overrides::OverrideSet;
 pub use reading::{Reading, Report, Silent, Verdict};
 use registered::Guest;
@@ -25,6 +28,7 @@ pub struct Records {
     entries: BTreeMap<String, Entry>,
     /// The clusters that have a status.
     statuses: BTreeSet<String>,
+    services: Arc<Services>,
 }
 
 /// What is known of one place.
@@ -34,52 +38,6 @@ enum Entry {
     Guest(Guest),
     Overrides { cluster: String, set: OverrideSet },
     Malformed(ConfigErrors),
-}
-
-/// A document that was judged.
-#[derive(Debug)]
-struct Judged {
-    rank: i64,
-    claim: Option<String>,
-    title: String,
-    etag: String,
-    known: Known<ClusterConfig>,
-}
-
-impl Judged {
-    fn update(before: Option<Judged>, rank: i64, document: Document) -> (Self, bool) {
-        let Document {
-            claim,
-            title,
-            etag,
-            judge,
-        } = document;
-        let before = match before {
-            Some(before) if before.etag == etag => {
-                let news = before.rank != rank;
-                return (Judged { rank, ..before }, news);
-            }
-            before => before.map(|it| it.known),
-        };
-        let (known, _) = Known::update(before, judge());
-        let judged = Judged {
-            rank,
-            claim,
-            title,
-            etag,
-            known,
-        };
-        (judged, true)
-    }
-
-    /// The name that it has or would have.
-    fn claim(&self) -> Option<&str> {
-        let good = self.known.good.as_ref().map(|good| good.name.as_str());
-        match &self.known.error {
-            None => good,
-            Some(_) => good.or(self.claim.as_deref()),
-        }
-    }
 }
 
 impl Records {
@@ -102,6 +60,10 @@ impl Records {
         let before = self.entries.remove(&place);
         let (entry, news) = match what {
             What::Gone => return before.is_some(),
+            What::Services(services) => {
+                self.services = services;
+                return true;
+            }
             What::Status(cluster) => {
                 self.statuses.insert(cluster);
                 return false;

@@ -1,6 +1,7 @@
 //! Where the registry is kept: one of three feeds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_filter::config::ExchangeConfig;
 use tokio::runtime::Handle;
@@ -12,11 +13,12 @@ use super::document::DocumentError;
 use super::editor::Editor;
 use super::feed::Feed;
 use super::feeds::file::FileFeed;
-use super::feeds::kubernetes::{self, KubernetesFeed, KubernetesStartError};
+use super::feeds::kubernetes::{KubernetesFeed, KubernetesStartError};
 use super::feeds::redis::{RedisFeed, RedisStartError};
 use super::follow::{Follower, Told};
 use super::model::{Output, Reachability, Registry, SourceStatus, StoreKind};
 use crate::settings::{RedisSettings, RegistrySettings};
+use crate::stores::kubernetes::access::Access;
 
 /// Why there is no registry to start with.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,7 @@ pub enum Source {
     /// In Redis.
     Redis(Box<Follower<RedisFeed>>),
     /// In custom resources.
-    Kubernetes(Box<KubernetesFeed>),
+    Kubernetes(Box<Follower<KubernetesFeed>>),
 }
 
 /// What became of the records, and the way to write it back.
@@ -52,7 +54,14 @@ pub enum Statuses {
         told: watch::Receiver<Told>,
     },
     /// Into the objects' statuses.
-    Kubernetes(Box<kubernetes::Statuses>),
+    Kubernetes {
+        /// The way to the API server.
+        access: Box<Access>,
+        /// How long a lease lasts.
+        lease_duration: Duration,
+        /// What is to be said.
+        told: watch::Receiver<Told>,
+    },
 }
 
 impl Source {
@@ -69,8 +78,8 @@ impl Source {
                 Source::Redis(Box::new(RedisFeed::start(redis.clone(), exchange).await?))
             }
             RegistrySettings::Kubernetes(kubernetes) => {
-                let opened = KubernetesFeed::open(kubernetes.clone(), exchange).await?;
-                Source::Kubernetes(Box::new(opened))
+                let started = KubernetesFeed::start(kubernetes.clone(), exchange).await?;
+                Source::Kubernetes(Box::new(started))
             }
         })
     }
@@ -103,7 +112,7 @@ impl Source {
         match self {
             Source::File(file) => file.feed().place(),
             Source::Redis(redis) => redis.feed().settings().url.to_string(),
-            Source::Kubernetes(kubernetes) => kubernetes.place(),
+            Source::Kubernetes(kubernetes) => kubernetes.feed().place(),
         }
     }
 
@@ -112,7 +121,10 @@ impl Source {
         match self {
             Source::File(file) => Editor::File(file.feed().editor()),
             Source::Redis(redis) => Editor::Redis(Box::new(redis.feed().editor())),
-            Source::Kubernetes(kubernetes) => Editor::Kubernetes(Box::new(kubernetes.editor())),
+            Source::Kubernetes(kubernetes) => {
+                let editor = kubernetes.feed().editor(kubernetes.told());
+                Editor::Kubernetes(Box::new(editor))
+            }
         }
     }
 
@@ -124,9 +136,11 @@ impl Source {
                 settings: Box::new(redis.feed().settings().clone()),
                 told: redis.told(),
             }),
-            Source::Kubernetes(kubernetes) => {
-                Some(Statuses::Kubernetes(Box::new(kubernetes.statuses())))
-            }
+            Source::Kubernetes(kubernetes) => Some(Statuses::Kubernetes {
+                access: Box::new(kubernetes.feed().access().clone()),
+                lease_duration: kubernetes.feed().lease_duration(),
+                told: kubernetes.told(),
+            }),
         }
     }
 

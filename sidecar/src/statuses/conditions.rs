@@ -7,7 +7,8 @@ use pointsman_filter::config::{BackendConfig, ClusterConfig, State};
 use crate::fleet::Reach;
 use crate::health::Health;
 use crate::registry::feeds::crd::status::{BackendClusterStatus, Counts, Impaired};
-use crate::registry::feeds::kubernetes::{Report, Verdict};
+use crate::registry::record::Object;
+use crate::registry::records::{Report, Verdict};
 
 /// Most backends that are named; the others are counted.
 const IMPAIRED_MAX: usize = 50;
@@ -34,7 +35,7 @@ pub struct Seen<'a> {
 /// The status of an object. `before` is what stands there: a condition that says what it said has
 /// the time it had.
 pub fn status(
-    report: &Report,
+    (report, object): (&Report, &Object),
     cluster: Option<&ClusterConfig>,
     seen: Seen<'_>,
     health: &Health,
@@ -48,12 +49,12 @@ pub fn status(
             all.find(|it| it.type_ == finding.kind && it.status == finding.status)
         });
         let time = last.map_or(Time(now), |last| last.last_transition_time.clone());
-        finding.at(report.generation, time)
+        finding.at(object.generation, time)
     });
     let backends = cluster.map_or(&[][..], |cluster| cluster.backends.as_slice());
     let (counts, impaired) = survey(report, backends, health);
     BackendClusterStatus {
-        observed_generation: report.generation,
+        observed_generation: object.generation,
         conditions: conditions.into(),
         cluster: cluster.map(|cluster| cluster.name.clone()),
         backends: counts,
@@ -137,7 +138,7 @@ fn survey(report: &Report, backends: &[BackendConfig], health: &Health) -> (Coun
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let mut counts = Counts {
         total: count(backends.len()),
-        from_services: count(report.from_services),
+        from_services: count(report.added),
         ..Counts::default()
     };
     let cluster = report.cluster.as_deref().unwrap_or("");
@@ -175,17 +176,41 @@ mod tests {
 
     fn report() -> Report {
         Report {
-            object: "a".to_owned(),
+            place: "a".to_owned(),
+            verdict: Verdict::Accepted,
+            error: String::new(),
+            cluster: Some("a".to_owned()),
+            name: Some("a".to_owned()),
+            added: 0,
+            refs: 0,
+            missing: Vec::new(),
+            object: None,
+        }
+    }
+
+    /// The status of its third generation.
+    fn status_of(
+        report: &Report,
+        cluster: Option<&ClusterConfig>,
+        reach: Reach,
+        before: Option<&BackendClusterStatus>,
+        now: Timestamp,
+    ) -> BackendClusterStatus {
+        let object = Object {
+            name: "a".to_owned(),
             uid: "u".to_owned(),
             generation: 3,
             status: None,
-            verdict: Verdict::Accepted,
-            error: String::new(),
-            refs: 0,
-            missing: Vec::new(),
-            cluster: Some("a".to_owned()),
-            from_services: 0,
-        }
+        };
+        let health = Health::new(1, 1);
+        status(
+            (report, &object),
+            cluster,
+            seen(reach),
+            &health,
+            before,
+            now,
+        )
     }
 
     fn at(second: i64) -> Timestamp {
@@ -198,7 +223,7 @@ mod tests {
 
     /// The conditions as one line.
     fn line(report: &Report, reach: Reach) -> String {
-        let status = status(report, None, seen(reach), &Health::new(1, 1), None, at(1));
+        let status = status_of(report, None, reach, None, at(1));
         let mut line = String::new();
         for it in status.conditions {
             assert_eq!(it.observed_generation, Some(3));
@@ -284,19 +309,10 @@ mod tests {
 
     #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
-        let health = Health::new(1, 1);
-        let behind = seen(Reach::Behind);
-        let first = status(&report(), None, behind, &health, None, at(1));
-        let again = status(&report(), None, behind, &health, Some(&first), at(2));
+        let first = status_of(&report(), None, Reach::Behind, None, at(1));
+        let again = status_of(&report(), None, Reach::Behind, Some(&first), at(2));
         assert_eq!(first, again);
-        let turned = status(
-            &report(),
-            None,
-            seen(Reach::Everywhere),
-            &health,
-            Some(&first),
-            at(3),
-        );
+        let turned = status_of(&report(), None, Reach::Everywhere, Some(&first), at(3));
         let times = turned.conditions.iter();
         let times: Vec<i64> = times
             .map(|it| it.last_transition_time.0.as_second())
@@ -313,15 +329,7 @@ mod tests {
         let backends: Vec<_> = (0..70).map(backend).collect();
         let document = json!({"name": "a", "backends": backends});
         let cluster = ClusterConfig::parse(&document).expect("valid");
-        let health = Health::new(1, 1);
-        let said = status(
-            &report(),
-            Some(&cluster),
-            seen(Reach::Unknown),
-            &health,
-            None,
-            at(1),
-        );
+        let said = status_of(&report(), Some(&cluster), Reach::Unknown, None, at(1));
         assert_eq!((said.backends.total, said.backends.normal), (70, 1));
         assert_eq!(said.backends.healthy, 1);
         assert_eq!(said.impaired.len(), IMPAIRED_MAX);

@@ -18,8 +18,9 @@ use super::conditions::{Seen, status};
 use crate::fleet::{Fleet, reach};
 use crate::health::Health;
 use crate::registry::feeds::crd::{self, status::BackendClusterStatus};
-use crate::registry::feeds::kubernetes::{Report, Statuses, View};
-use crate::stores::kubernetes::access::{error_chain, is_passing};
+use crate::registry::follow::Told;
+use crate::registry::record::Object;
+use crate::stores::kubernetes::access::{Access, error_chain, is_passing};
 use crate::stores::lease::Lease;
 
 /// Who writes, in the objects' `managedFields`.
@@ -43,7 +44,7 @@ const TROUBLES_MAX: usize = 8;
 pub struct Writer {
     objects: Api<DynamicObject>,
     lease: Lease,
-    views: watch::Receiver<View>,
+    told: watch::Receiver<Told>,
     /// What the proxies run.
     fleet: watch::Receiver<Fleet>,
     /// What the probes found.
@@ -56,8 +57,15 @@ pub struct Writer {
     /// Which reading `written` is of.
     listings: u64,
     /// A refusal was said already.
-    told: bool,
+    refusal_told: bool,
 }
+
+/// What the writer hears: what is to be said, what the proxies run, what the probes found.
+pub type Inputs = (
+    watch::Receiver<Told>,
+    watch::Receiver<Fleet>,
+    watch::Receiver<Health>,
+);
 
 /// What became of one write.
 enum Outcome {
@@ -87,30 +95,21 @@ impl Outcome {
 }
 
 impl Writer {
-    /// Nothing is known of what stands there, beyond what the views say.
-    pub fn new(
-        statuses: Statuses,
-        fleet: watch::Receiver<Fleet>,
-        health: watch::Receiver<Health>,
-    ) -> Self {
+    /// Nothing is known of what stands there, beyond what the reports say.
+    pub fn new(access: &Access, lease_duration: Duration, (told, fleet, health): Inputs) -> Self {
         // As unique as this sidecar's verdicts must be.
         let epoch = health.borrow().verdicts().version().epoch;
         let identity = format!("pointsman-{}", hash::hex(epoch));
-        let Statuses {
-            access,
-            lease_duration,
-            views,
-        } = statuses;
         Writer {
-            lease: Lease::new(&access, identity, lease_duration),
-            objects: access.objects,
-            views,
+            lease: Lease::new(access, identity, lease_duration),
+            objects: access.objects.clone(),
+            told,
             fleet,
             health,
             written: BTreeMap::new(),
             failed: BTreeMap::new(),
             listings: 0,
-            told: false,
+            refusal_told: false,
         }
     }
 
@@ -142,7 +141,7 @@ impl Writer {
                     dirty = (!all).then(Instant::now);
                     next_pass = Instant::now() + PASS_INTERVAL;
                 }
-                changed = self.views.changed(), if dirty.is_none() => match changed {
+                changed = self.told.changed(), if dirty.is_none() => match changed {
                     Ok(()) => dirty = Some(Instant::now()),
                     // The registry's stage ended, so all do.
                     Err(_) => return Ok(()),
@@ -168,7 +167,7 @@ impl Writer {
         news.truncate(PASS_MAX);
         let objects = self.objects.clone();
         let mut writes = stream::iter(news)
-            .map(|(report, status)| write(objects.clone(), report, status))
+            .map(|(object, status)| write(objects.clone(), object, status))
             .buffer_unordered(WRITES_MAX);
         while let Some((uid, outcome)) = writes.next().await {
             match outcome {
@@ -176,7 +175,7 @@ impl Writer {
                 Outcome::Gone => {}
                 Outcome::Refused(error) => {
                     self.failed.insert(uid, None);
-                    if !std::mem::replace(&mut self.told, true) {
+                    if !std::mem::replace(&mut self.refusal_told, true) {
                         let why = error_chain(&error);
                         warn!(
                             event = "registry_read_only",
@@ -199,11 +198,11 @@ impl Writer {
     }
 
     /// The objects whose status is not what it should be, each with what it should be.
-    fn news(&mut self, now: Timestamp) -> Vec<(Report, BackendClusterStatus)> {
-        let view = self.views.borrow_and_update();
-        if view.listings != self.listings {
+    fn news(&mut self, now: Timestamp) -> Vec<(Object, BackendClusterStatus)> {
+        let told = self.told.borrow_and_update();
+        if told.listings != self.listings {
             // What somebody deleted is written again.
-            self.listings = view.listings;
+            self.listings = told.listings;
             self.written.clear();
             self.failed.clear();
         }
@@ -212,24 +211,29 @@ impl Writer {
             .retain(|_, again| again.is_none_or(|again| again > ripe));
         let health = self.health.borrow_and_update();
         let fleet = self.fleet.borrow_and_update();
+        let view = &told.view;
         let clusters = view.registry.config.clusters.iter();
         let clusters: BTreeMap<&str, &ClusterConfig> =
             clusters.map(|it| (it.name.as_str(), it)).collect();
         let mut news = Vec::new();
-        for report in &view.reports {
-            let before = self.written.get(&report.uid).or(report.status.as_ref());
+        let objects = || {
+            let reports = view.reports.iter();
+            reports.filter_map(|report| Some((report, report.object.as_ref()?)))
+        };
+        for (report, object) in objects() {
+            let before = self.written.get(&object.uid).or(object.status.as_ref());
             let cluster = report.cluster.as_deref();
             let seen = Seen {
                 reach: reach(&view.history, cluster.unwrap_or(""), &fleet),
                 by: self.lease.identity(),
             };
             let cluster = cluster.and_then(|name| clusters.get(name).copied());
-            let wanted = status(report, cluster, seen, &health, before, now);
-            if before != Some(&wanted) && !self.failed.contains_key(&report.uid) {
-                news.push((report.clone(), wanted));
+            let wanted = status((report, object), cluster, seen, &health, before, now);
+            if before != Some(&wanted) && !self.failed.contains_key(&object.uid) {
+                news.push((object.clone(), wanted));
             }
         }
-        let known: BTreeSet<&str> = view.reports.iter().map(|it| it.uid.as_str()).collect();
+        let known: BTreeSet<&str> = objects().map(|(_, it)| it.uid.as_str()).collect();
         self.written.retain(|uid, _| known.contains(uid.as_str()));
         news
     }
@@ -237,28 +241,28 @@ impl Writer {
 
 async fn write(
     objects: Api<DynamicObject>,
-    report: Report,
+    object: Object,
     status: BackendClusterStatus,
 ) -> (String, Outcome) {
-    let patch = patch(&report, &status);
+    let patch = patch(&object, &status);
     let params = PatchParams::apply(MANAGER).force();
     let written = objects
-        .patch_status(&report.object, &params, &Patch::Apply(&patch))
+        .patch_status(&object.name, &params, &Patch::Apply(&patch))
         .await;
     let outcome = match written {
         Ok(_) => Outcome::Written(status),
         Err(error) => Outcome::of(error),
     };
-    (report.uid, outcome)
+    (object.uid, outcome)
 }
 
 /// With the uid: what was made anew under the same name is left alone.
-fn patch(report: &Report, status: &BackendClusterStatus) -> Value {
+fn patch(object: &Object, status: &BackendClusterStatus) -> Value {
     let kind = crd::resource();
     json!({
         "apiVersion": kind.api_version,
         "kind": kind.kind,
-        "metadata": {"name": report.object, "uid": report.uid},
+        "metadata": {"name": object.name, "uid": object.uid},
         "status": status,
     })
 }

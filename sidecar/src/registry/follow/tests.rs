@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::registry::Published;
 use crate::registry::model::StoreKind;
-use crate::registry::record::{Document, Record, What};
+use crate::registry::record::{Document, Record, Wanted, What};
 use crate::telemetry::events::Events;
 
 const RECONCILE: Duration = Duration::from_secs(30);
@@ -79,7 +79,9 @@ fn document(name: &str, port: u16) -> Record {
             claim: Some(name.to_owned()),
             title: name.to_owned(),
             etag: document.to_string(),
-            judge: Box::new(move || ClusterConfig::parse(&document)),
+            overrides: Ok(BTreeMap::new()),
+            object: None,
+            judge: Box::new(move || ClusterConfig::parse(&document).map(Wanted::from)),
         }),
     }
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use pointsman_filter::config::{BACKENDS_MAX, BackendConfig, CLUSTERS_MAX, ConfigErrors};
 
+use super::judged::{Judged, Served};
+use super::known::{joined, merge};
 use super::overrides::OverrideSet;
 use super::registered::Guest;
-use super::{Entry, Judged, Records, joined, merge};
+use super::{Entry, Records};
 use crate::model::errors::error;
 use crate::registry::model::{BadRecord, Listing};
+use crate::registry::record::Object;
 
 /// What is to be said of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +28,29 @@ pub struct Report {
     pub name: Option<String>,
     /// How many of its backends stand elsewhere than in the document.
     pub added: usize,
+    /// How many Services it names.
+    pub refs: usize,
+    /// What could not be found of them.
+    pub missing: Vec<String>,
+    /// The object that the document stands in.
+    pub object: Option<Object>,
+}
+
+impl Report {
+    /// Nothing of it is served.
+    fn unserved(place: &str, name: Option<&str>) -> Self {
+        Report {
+            place: place.to_owned(),
+            verdict: Verdict::Invalid,
+            error: String::new(),
+            cluster: None,
+            name: name.map(str::to_owned),
+            added: 0,
+            refs: 0,
+            missing: Vec::new(),
+            object: None,
+        }
+    }
 }
 
 /// Whether a document is taken as it is.
@@ -101,7 +127,8 @@ impl Records {
                 (Some(claim), None) => beside.remove(claim).unwrap_or_default(),
                 _ => Beside::default(),
             };
-            reading.document(place, judged, (owner, &around), now);
+            let served = judged.served(&self.services);
+            reading.document((place, judged), served, (owner, &around), now);
         }
         for (name, around) in beside {
             reading.orphans(name, &around, now);
@@ -117,8 +144,8 @@ impl Records {
 impl Reading {
     fn document(
         &mut self,
-        place: &str,
-        judged: &Judged,
+        (place, judged): (&str, &Judged),
+        served: Served<'_>,
         (owner, beside): (Option<&str>, &Beside<'_>),
         now: u64,
     ) {
@@ -126,19 +153,14 @@ impl Reading {
         let path = name.map_or_else(|| place.to_owned(), |name| format!("clusters.{name}"));
         let own = judged.known.error.clone();
         let mut errors: Errors = own.map(|own| (path.clone(), own)).into_iter().collect();
-        let mut report = Report {
-            place: place.to_owned(),
-            verdict: Verdict::Invalid,
-            error: String::new(),
-            cluster: None,
-            name: name.map(str::to_owned),
-            added: 0,
-        };
+        let mut report = Report::unserved(place, name);
+        report.object.clone_from(&judged.object);
         if let (Some(name), None) = (name, owner) {
             let etag = judged.etag.clone();
             self.listing.etags.insert(name.to_owned(), etag);
             let present = self.beside(name, beside, &mut errors, now);
-            self.cluster((&path, judged), present, &mut report, &mut errors);
+            self.overrides(name, &judged.overrides, &mut errors);
+            self.cluster(&path, (served, present), &mut report, &mut errors);
         } else if let Some(owner) = owner {
             let why = format!("must be unique, but {owner} has it");
             errors.push((path.clone(), error(&path, why)));
@@ -154,12 +176,14 @@ impl Reading {
     /// Adds the cluster that a document and the backends beside it make.
     fn cluster(
         &mut self,
-        (path, judged): (&str, &Judged),
-        present: Vec<&BackendConfig>,
+        path: &str,
+        (served, mut more): (Served<'_>, Vec<&BackendConfig>),
         report: &mut Report,
         errors: &mut Errors,
     ) {
-        let Some(good) = &judged.known.good else {
+        report.refs = served.refs;
+        report.missing = served.missing;
+        let Some(good) = served.cluster else {
             return;
         };
         if self.listing.clusters.len() >= CLUSTERS_MAX {
@@ -168,7 +192,8 @@ impl Reading {
             return;
         }
         let mut cluster = good.clone();
-        let (added, left) = merge(&mut cluster, present);
+        more.extend(&served.backends);
+        let (added, left) = merge(&mut cluster, more);
         if left > 0 {
             let why = format!("must be at most {BACKENDS_MAX}, {left} of them are left out");
             let path = format!("{path}.backends");
@@ -193,15 +218,7 @@ impl Reading {
             // Only overrides of a cluster that is not there: nothing to say of it.
             return;
         }
-        let report = Report {
-            place: name.to_owned(),
-            verdict: Verdict::Invalid,
-            error: String::new(),
-            cluster: None,
-            name: Some(name.to_owned()),
-            added: 0,
-        };
-        self.close(report, errors);
+        self.close(Report::unserved(name, Some(name)), errors);
     }
 
     /// Takes what stands beside a document: the registered backends that are alive.
@@ -230,10 +247,14 @@ impl Reading {
             }
         }
         if let Some(set) = beside.overrides {
-            errors.extend(set.errors(name));
-            set.read(name, &mut self.listing.overrides);
+            self.overrides(name, set, errors);
         }
         present
+    }
+
+    fn overrides(&mut self, name: &str, set: &OverrideSet, errors: &mut Errors) {
+        errors.extend(set.errors(name));
+        set.read(name, &mut self.listing.overrides);
     }
 
     fn close(&mut self, mut report: Report, errors: Errors) {

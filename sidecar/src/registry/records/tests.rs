@@ -4,6 +4,7 @@ use pointsman_filter::config::ClusterConfig;
 use serde_json::json;
 
 use super::*;
+use crate::registry::record::{Document, Wanted};
 
 /// A document at this place that claims this name.
 fn document(place: &str, rank: i64, name: &str, good: bool) -> Record {
@@ -18,7 +19,9 @@ fn document(place: &str, rank: i64, name: &str, good: bool) -> Record {
             claim: Some(name.to_owned()),
             title: place.to_owned(),
             etag: document.to_string(),
-            judge: Box::new(move || ClusterConfig::parse(&document)),
+            overrides: Ok(BTreeMap::new()),
+            object: None,
+            judge: Box::new(move || ClusterConfig::parse(&document).map(Wanted::from)),
         }),
     }
 }

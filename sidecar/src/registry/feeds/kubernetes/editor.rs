@@ -7,13 +7,14 @@ use pointsman_filter::base::hash;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::View;
 use super::object::Object;
 use crate::model::clock::now;
 use crate::model::overrides::Override;
 use crate::registry::edit::{ATTEMPTS_MAX, Document, EditError};
 use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
 use crate::registry::feeds::crd;
+use crate::registry::follow::Told;
+use crate::registry::records::{Report, Verdict};
 use crate::stores::kubernetes::access::{Access, error_chain, is_passing};
 
 /// Who says the operators' overrides, in the objects' `managedFields`.
@@ -27,14 +28,14 @@ pub struct KubernetesEditor {
     objects: Api<DynamicObject>,
     place: String,
     /// What the feed has read: which object has each name.
-    views: watch::Receiver<View>,
+    told: watch::Receiver<Told>,
 }
 
 type Asked<T> = Result<T, kube::Error>;
 
 impl KubernetesEditor {
-    /// An editor of this namespace, which the feed of these views reads.
-    pub fn new(access: &Access, views: watch::Receiver<View>) -> Self {
+    /// An editor of this namespace, of which this was `told`.
+    pub fn new(access: &Access, told: watch::Receiver<Told>) -> Self {
         let Access {
             objects,
             url,
@@ -44,7 +45,7 @@ impl KubernetesEditor {
         KubernetesEditor {
             objects: objects.clone(),
             place: format!("Kubernetes at {url}, namespace {namespace}"),
-            views,
+            told,
         }
     }
 
@@ -79,7 +80,7 @@ impl KubernetesEditor {
     /// a list of all: the feed knows which it is, and what the feed has not heard of yet has the name
     /// that is given here.
     async fn find(&self, cluster: &str) -> Asked<Option<DynamicObject>> {
-        let known = self.views.borrow().owners.get(cluster).cloned();
+        let known = self.owner(cluster);
         let ours = object_name(cluster);
         let other = known.filter(|known| *known != ours);
         for name in other.into_iter().chain([ours]) {
@@ -90,6 +91,15 @@ impl KubernetesEditor {
             }
         }
         Ok(None)
+    }
+
+    /// The object that has this name as far as the feed knows.
+    fn owner(&self, cluster: &str) -> Option<String> {
+        let told = self.told.borrow();
+        let has =
+            |it: &&Report| it.name.as_deref() == Some(cluster) && it.verdict != Verdict::NameTaken;
+        let report = told.view.reports.iter().find(has)?;
+        Some(report.object.as_ref()?.name.clone())
     }
 
     async fn put(

@@ -11,11 +11,8 @@ use crate::model::overrides::Override;
 use crate::registry::document;
 use crate::registry::feeds::crd;
 use crate::registry::feeds::crd::status::BackendClusterStatus;
-
-/// Most entries of `backendsFrom`.
-const REFS_MAX: usize = 16;
-/// Longest name of a Service, bytes.
-const SERVICE_NAME_MAX: usize = 253;
+use crate::registry::record::{self, Document, Entries, Record, Wanted, What};
+use crate::registry::services::read_refs;
 
 /// A BackendCluster as it was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,33 +31,6 @@ pub struct Object {
     pub overrides: Option<String>,
     /// What was last written about it; `None` where that is nothing we would write.
     pub status: Option<BackendClusterStatus>,
-}
-
-/// What a spec says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Document {
-    /// The cluster, without the backends of Services.
-    pub cluster: ClusterConfig,
-    /// Where more backends come from.
-    pub from: Vec<ServiceRef>,
-}
-
-/// A Service whose endpoints are backends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceRef {
-    /// Its name.
-    pub name: String,
-    /// Which of its ports; `None`: the only one.
-    pub port: Option<Port>,
-}
-
-/// A port of a Service's endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Port {
-    /// By name.
-    Name(String),
-    /// As the endpoints have it.
-    Number(u16),
 }
 
 impl Object {
@@ -113,19 +83,46 @@ impl Object {
         Value::Object(document)
     }
 
-    /// Reads the spec.
-    pub fn document(&self) -> Result<Document, ConfigErrors> {
-        let place = self.place();
-        if !self.spec.is_object() {
-            return Err(error(&place, "must have a spec that is an object"));
+    /// Whether it wants a Service's endpoints as backends.
+    pub fn names_a_service(&self) -> bool {
+        let from = self.spec.get("backendsFrom");
+        from.is_some_and(|from| !from.is_null())
+    }
+
+    /// What stands there.
+    pub fn record(self) -> Record {
+        let (text, place, overrides) = (self.text(), self.place(), self.overrides());
+        let what = Document {
+            claim: self.claim().map(str::to_owned),
+            title: format!("the older BackendCluster {}", self.name),
+            etag: document::etag(text.to_string().as_bytes()),
+            overrides,
+            judge: Box::new(move || read(text, &place)),
+            object: Some(record::Object {
+                name: self.name.clone(),
+                uid: self.uid,
+                generation: self.generation,
+                status: self.status,
+            }),
+        };
+        Record {
+            place: format!("backendclusters.{}", self.name),
+            rank: self.created,
+            what: What::Document(what),
         }
-        Document::judge(self.text(), &place)
+    }
+
+    /// Nothing stands there any more.
+    pub fn gone(self) -> Record {
+        Record {
+            place: format!("backendclusters.{}", self.name),
+            rank: 0,
+            what: What::Gone,
+        }
     }
 
     /// Reads the operators' overrides, by backend id.
-    pub fn overrides(
-        &self,
-    ) -> Result<BTreeMap<String, Result<Override, ConfigErrors>>, ConfigErrors> {
+    pub fn overrides(&self) -> Entries {
         let Some(text) = &self.overrides else {
             return Ok(BTreeMap::new());
         };
@@ -144,22 +141,21 @@ impl Object {
     }
 }
 
-impl Document {
-    /// Judges a document; `place` is where its errors are.
-    fn judge(mut document: Value, place: &str) -> Result<Self, ConfigErrors> {
-        // The one parser knows clusters, not where else their backends come from.
-        let from = document
-            .as_object_mut()
-            .and_then(|it| it.remove("backendsFrom"));
-        // Both are judged, so that all that is wrong is said at once.
-        let from = read_refs(&from.unwrap_or_default(), &format!("{place}.backendsFrom"));
-        match (document::judge(&document), from) {
-            (Ok(cluster), Ok(from)) => Ok(Document { cluster, from }),
-            (Ok(_), Err(wrong)) | (Err(wrong), Ok(_)) => Err(wrong),
-            (Err(mut wrong), Err(more)) => {
-                wrong.0.extend(more.0);
-                Err(wrong)
-            }
+/// Reads a document; `place` is where its errors are.
+fn read(mut document: Value, place: &str) -> Result<Wanted, ConfigErrors> {
+    let Value::Object(fields) = &mut document else {
+        return Err(error(place, "must have a spec that is an object"));
+    };
+    // The one parser knows clusters, not where else their backends come from.
+    let from = fields.remove("backendsFrom").unwrap_or_default();
+    // Both are judged, so that all that is wrong is said at once.
+    let from = read_refs(&from, &format!("{place}.backendsFrom"));
+    match (document::judge(&document), from) {
+        (Ok(cluster), Ok(from)) => Ok(Wanted { cluster, from }),
+        (Ok(_), Err(wrong)) | (Err(wrong), Ok(_)) => Err(wrong),
+        (Err(mut wrong), Err(more)) => {
+            wrong.0.extend(more.0);
+            Err(wrong)
         }
     }
 }
@@ -168,73 +164,7 @@ impl Document {
 pub fn judge(document: &Value) -> Result<ClusterConfig, ConfigErrors> {
     let name = document.get("name").and_then(Value::as_str);
     let place = name.map_or_else(|| "cluster".to_owned(), |name| format!("clusters.{name}"));
-    Document::judge(document.clone(), &place).map(|it| it.cluster)
-}
-
-fn read_refs(value: &Value, place: &str) -> Result<Vec<ServiceRef>, ConfigErrors> {
-    let items = match value {
-        Value::Null => return Ok(Vec::new()),
-        Value::Array(items) if items.len() <= REFS_MAX => items,
-        Value::Array(_) => return Err(error(place, format!("must have at most {REFS_MAX}"))),
-        _ => return Err(error(place, "must be a list")),
-    };
-    let mut errors = Vec::new();
-    let mut refs = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
-        match read_ref(item, &format!("{place}[{index}]")) {
-            Ok(read) => refs.push(read),
-            Err(wrong) => errors.extend(wrong.0),
-        }
-    }
-    match errors.is_empty() {
-        true => Ok(refs),
-        false => Err(ConfigErrors(errors)),
-    }
-}
-
-fn read_ref(item: &Value, place: &str) -> Result<ServiceRef, ConfigErrors> {
-    let outer = fields(item, place, &["service"])?;
-    let place = format!("{place}.service");
-    let service = outer.get("service").unwrap_or(&Value::Null);
-    if service.is_null() {
-        return Err(error(&place, "is required"));
-    }
-    let service = fields(service, &place, &["name", "port"])?;
-    let name = service.get("name").and_then(Value::as_str).unwrap_or("");
-    if name.is_empty() || name.len() > SERVICE_NAME_MAX {
-        let why = "is required: a Service of this namespace";
-        return Err(error(&format!("{place}.name"), why));
-    }
-    let number = |port: &Value| port.as_u64().and_then(|it| u16::try_from(it).ok());
-    let port = match service.get("port") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(name)) if !name.is_empty() => Some(Port::Name(name.clone())),
-        Some(port) => match number(port).filter(|port| *port > 0) {
-            Some(port) => Some(Port::Number(port)),
-            None => {
-                let why = "must be a port's name or a number from 1 to 65535";
-                return Err(error(&format!("{place}.port"), why));
-            }
-        },
-    };
-    Ok(ServiceRef {
-        name: name.to_owned(),
-        port,
-    })
-}
-
-fn fields<'a>(
-    value: &'a Value,
-    place: &str,
-    known: &[&str],
-) -> Result<&'a Map<String, Value>, ConfigErrors> {
-    let Value::Object(map) = value else {
-        return Err(error(place, "must be an object"));
-    };
-    match map.keys().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => Err(error(&format!("{place}.{name}"), "is not a known field")),
-        None => Ok(map),
-    }
+    read(document.clone(), &place).map(|it| it.cluster)
 }
 
 #[cfg(test)]
@@ -243,17 +173,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::registry::services::Port;
 
-    fn object(name: &str, spec: Value) -> Object {
+    fn wanted(name: &str, spec: Value) -> Result<Wanted, ConfigErrors> {
         let text = json!({"metadata": {"name": name}, "spec": spec});
-        Object::of(serde_json::from_value(text).expect("an object"))
+        let object = Object::of(serde_json::from_value(text).expect("an object"));
+        read(object.text(), &object.place())
     }
 
     #[test]
     fn a_document_has_its_objects_name_unless_it_says_another() {
-        let plain = object("orders", json!({})).document().unwrap();
+        let plain = wanted("orders", json!({})).unwrap();
         assert_eq!(plain.cluster.name, "orders");
-        let said = object("orders", json!({"name": "a|b"})).document().unwrap();
+        let said = wanted("orders", json!({"name": "a|b"})).unwrap();
         assert_eq!(said.cluster.name, "a|b");
         let equal = ClusterConfig::parse(&json!({"name": "a|b"})).unwrap();
         assert_eq!(said.cluster, equal);
@@ -265,7 +197,7 @@ mod tests {
             {"service": {"name": "a"}}, {"service": {"name": "b", "port": "http"}},
             {"service": {"name": "c", "port": 8080}},
         ]});
-        let from = object("o", spec).document().unwrap().from;
+        let from = wanted("o", spec).unwrap().from;
         let ports: Vec<Option<Port>> = from.into_iter().map(|it| it.port).collect();
         let named = Some(Port::Name("http".to_owned()));
         assert_eq!(ports, [None, named, Some(Port::Number(8080))]);
@@ -295,7 +227,7 @@ mod tests {
                 "clusters.o.backends[0].weight: must be a whole number from 0 to 65535, not -1",
             ),
         ] {
-            let errors = object("o", spec.clone()).document().unwrap_err();
+            let errors = wanted("o", spec.clone()).unwrap_err();
             assert_eq!(errors.to_string(), expected, "{spec}");
         }
     }

@@ -1,340 +1,144 @@
-//! EndpointSlices → the backends of a Service.
+//! What is heard of EndpointSlices, which are asked for only where an object names a Service.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
-use pointsman_filter::config::{BackendConfig, State};
+use futures_util::stream::{BoxStream, StreamExt};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::object::{Port, ServiceRef};
+use super::{LISTING_MAX, is_gone};
+use crate::registry::services::{SERVICE_LABEL, Services, Sight};
+use crate::stores::kubernetes::access::{Access, WATCH_MAX_S, error_chain};
 
-/// The label that says whose endpoints a slice holds.
-pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-/// What a backend weighs that says nothing itself: the schema's default.
-const WEIGHT: u16 = 100;
+/// Until the slices are asked for again after a failure.
+const BLIND_PAUSE: Duration = Duration::from_secs(5);
 
-/// Every slice that was read, by Service and name.
-#[derive(Debug, Default)]
-pub struct Slices {
-    services: BTreeMap<String, BTreeMap<String, Slice>>,
+/// What is heard of one kind.
+pub type Heard<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+
+/// The slices of a namespace.
+#[derive(Default)]
+pub struct SliceWatch {
+    heard: Option<Heard<EndpointSlice>>,
+    reading: Vec<EndpointSlice>,
+    /// They are being read, and must be through by then.
+    listing: Option<Instant>,
+    retry: Option<Instant>,
+    /// What was read of them.
+    pub services: Arc<Services>,
 }
 
-/// A part of a Service's endpoints; all of them have the same ports.
-#[derive(Debug, PartialEq, Eq)]
-struct Slice {
-    ports: Vec<(String, u16)>,
-    members: Vec<Member>,
-}
-
-/// An endpoint that may take requests.
-#[derive(Debug, PartialEq, Eq)]
-struct Member {
-    ip: IpAddr,
-    /// The pod behind it.
-    pod: Option<String>,
-    state: State,
-}
-
-/// What became of the Services of one cluster.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Resolved {
-    /// Their backends, each id once.
-    pub backends: Vec<BackendConfig>,
-    /// What could not be found.
-    pub missing: Vec<String>,
-}
-
-impl Slices {
-    /// Takes over a slice; whether that is news.
-    pub fn put(&mut self, slice: EndpointSlice) -> bool {
-        let Some((service, name)) = place(&slice) else {
-            return false;
+impl SliceWatch {
+    /// Stops listening; what was read stays.
+    pub fn close(&mut self) {
+        *self = SliceWatch {
+            services: Arc::clone(&self.services),
+            ..SliceWatch::default()
         };
-        let read = Slice::of(slice);
-        let slices = self.services.entry(service).or_default();
-        let news = slices.get(&name) != Some(&read);
-        slices.insert(name, read);
-        news
     }
 
-    /// Forgets a slice; whether that is news.
-    pub fn remove(&mut self, slice: &EndpointSlice) -> bool {
-        let Some((service, name)) = place(slice) else {
-            return false;
-        };
-        let Some(slices) = self.services.get_mut(&service) else {
-            return false;
-        };
-        let news = slices.remove(&name).is_some();
-        if slices.is_empty() {
-            self.services.remove(&service);
+    /// Whether they are being read as a whole.
+    pub fn is_listing(&self) -> bool {
+        self.listing.is_some()
+    }
+
+    /// Reads them all anew. What is slow is not begun anew, or it would never end.
+    pub fn list(&mut self, access: &Access) {
+        if self.listing.is_some() {
+            return;
         }
-        news
+        let api: Api<EndpointSlice> = Api::namespaced(access.client.clone(), &access.namespace);
+        let config = watcher::Config::default()
+            .timeout(WATCH_MAX_S)
+            .labels(SERVICE_LABEL);
+        self.heard = Some(watcher(api, config).boxed());
+        self.listing = deadline();
+        self.retry = None;
     }
 
-    /// The backends of these Services. A pod has one address: the IPv4 one where it has both.
-    pub fn resolve(&self, refs: &[ServiceRef]) -> Resolved {
-        let mut resolved = Resolved::default();
-        let mut ids = BTreeSet::new();
-        for service in refs {
-            let Some(slices) = self.services.get(&service.name) else {
-                let missing = format!("Service {} has no EndpointSlice", service.name);
-                resolved.missing.push(missing);
-                continue;
-            };
-            let mut pods = BTreeSet::new();
-            let mut portless = false;
-            let mut found: Vec<(SocketAddr, &Member)> = Vec::new();
-            for slice in slices.values() {
-                let Some(port) = slice.port(service.port.as_ref()) else {
-                    portless |= !slice.members.is_empty();
-                    continue;
-                };
-                let addresses = slice.members.iter();
-                found.extend(addresses.map(|it| (SocketAddr::new(it.ip, port), it)));
-            }
-            if portless {
-                let missing = format!("Service {} has no such port", service.name);
-                resolved.missing.push(missing);
-            }
-            // IPv4 sorts before IPv6; an endpoint may stand in two slices while it moves.
-            found.sort_by_key(|(address, _)| *address);
-            found.dedup_by_key(|(address, _)| *address);
-            for (address, member) in found {
-                if member.pod.as_ref().is_some_and(|pod| !pods.insert(pod)) {
-                    continue;
+    /// Waits until they are others than before, or cannot be read. Never, while nobody listens.
+    pub async fn next(&mut self, access: &Access) {
+        loop {
+            let news = match (&mut self.heard, self.retry) {
+                (Some(heard), _) => match hear(heard, self.listing).await {
+                    Some(event) => self.take(event),
+                    None => self.fail("no answer in time"),
+                },
+                (None, Some(at)) => {
+                    sleep_until(at).await;
+                    self.list(access);
+                    false
                 }
-                let backend = member.backend(address, &service.name, &mut ids);
-                resolved.backends.push(backend);
-            }
-        }
-        resolved
-    }
-}
-
-fn place(slice: &EndpointSlice) -> Option<(String, String)> {
-    let labels = slice.metadata.labels.as_ref()?;
-    let service = labels.get(SERVICE_LABEL)?.clone();
-    Some((service, slice.metadata.name.clone()?))
-}
-
-impl Slice {
-    fn of(slice: EndpointSlice) -> Self {
-        let ports = slice.ports.into_iter().flatten();
-        let ports = ports.filter(|port| port.protocol.as_deref().is_none_or(|it| it == "TCP"));
-        Slice {
-            ports: ports
-                .filter_map(|port| {
-                    let number = u16::try_from(port.port?).ok().filter(|it| *it > 0)?;
-                    Some((port.name.unwrap_or_default(), number))
-                })
-                .collect(),
-            members: slice.endpoints.iter().filter_map(Member::of).collect(),
-        }
-    }
-
-    fn port(&self, wanted: Option<&Port>) -> Option<u16> {
-        match wanted {
-            None => match self.ports.as_slice() {
-                [(_, only)] => Some(*only),
-                _ => None,
-            },
-            Some(Port::Number(wanted)) => {
-                let mut numbers = self.ports.iter().map(|(_, number)| *number);
-                numbers.find(|number| number == wanted)
-            }
-            Some(Port::Name(wanted)) => {
-                let named = self.ports.iter().find(|(name, _)| name == wanted);
-                named.map(|(_, number)| *number)
+                (None, None) => std::future::pending().await,
+            };
+            if news {
+                return;
             }
         }
     }
-}
 
-impl Member {
-    /// `None`: it takes nothing, or its address is none (a host name).
-    fn of(endpoint: &Endpoint) -> Option<Self> {
-        let ip: IpAddr = endpoint.addresses.first()?.parse().ok()?;
-        if ip.is_unspecified() || ip.is_multicast() {
-            return None;
+    /// Takes what was heard; whether that is news.
+    fn take(&mut self, event: Option<watcher::Result<Event<EndpointSlice>>>) -> bool {
+        match event {
+            Some(Ok(Event::Init)) => self.reading.clear(),
+            Some(Ok(Event::InitApply(slice))) => self.reading.push(slice),
+            Some(Ok(Event::InitDone)) => {
+                self.listing = None;
+                let read = std::mem::take(&mut self.reading);
+                Arc::make_mut(&mut self.services).replace(read);
+                return true;
+            }
+            Some(Ok(Event::Apply(slice))) => return Arc::make_mut(&mut self.services).put(slice),
+            Some(Ok(Event::Delete(slice))) => {
+                return Arc::make_mut(&mut self.services).remove(&slice);
+            }
+            // Too old: the library reads everything again by itself.
+            Some(Err(error)) if is_gone(&error) => self.listing = deadline(),
+            Some(Err(error)) => return self.fail(&error_chain(&error)),
+            None => return self.fail("the watch ended"),
         }
-        let pod = endpoint.target_ref.as_ref();
-        let pod = pod.filter(|it| it.kind.as_deref() == Some("Pod"));
-        Some(Member {
-            ip,
-            pod: pod.and_then(|it| it.name.clone()),
-            state: state(endpoint.conditions.as_ref())?,
-        })
+        false
     }
 
-    fn backend(
-        &self,
-        address: SocketAddr,
-        service: &str,
-        ids: &mut BTreeSet<String>,
-    ) -> BackendConfig {
-        let text = address.to_string();
-        // The pod's name survives a change of the service; two services may count one pod.
-        let named = self.pod.iter();
-        let candidates = named.flat_map(|pod| [pod.clone(), format!("{service}/{pod}")]);
-        let free = candidates.into_iter().find(|id| !ids.contains(id));
-        let id_given = free.is_some();
-        let id = free.unwrap_or(text);
-        ids.insert(id.clone());
-        BackendConfig {
-            id,
-            id_given,
-            address,
-            weight: WEIGHT,
-            backup: false,
-            sticky_id: None,
-            state: self.state,
-        }
+    /// Not to be able to read them is news too.
+    fn fail(&mut self, why: &str) -> bool {
+        self.close();
+        self.retry = Some(Instant::now() + BLIND_PAUSE);
+        Arc::make_mut(&mut self.services).sight = Sight::Blind(format!("EndpointSlices: {why}"));
+        true
     }
 }
 
-/// Ready: Normal. On its way out but still serving: Draining. Else nothing. Absent conditions mean
-/// what Kubernetes says they mean: ready, and serving as ready says.
-fn state(conditions: Option<&EndpointConditions>) -> Option<State> {
-    let ready = conditions.and_then(|it| it.ready).unwrap_or(true);
-    let serving = conditions.and_then(|it| it.serving).unwrap_or(ready);
-    let terminating = conditions.and_then(|it| it.terminating).unwrap_or(false);
-    match (terminating, ready, serving) {
-        (false, true, _) => Some(State::Normal),
-        (true, _, true) => Some(State::Draining),
-        _ => None,
+/// When a full reading that begins now must be through.
+fn deadline() -> Option<Instant> {
+    Some(Instant::now() + LISTING_MAX)
+}
+
+/// Waits for what is heard next; while everything is being read, until that must be through: `None`
+/// if it is not.
+async fn hear<T>(heard: &mut BoxStream<'static, T>, listing: Option<Instant>) -> Option<Option<T>> {
+    match listing {
+        None => Some(heard.next().await),
+        Some(end) => timeout_at(end, heard.next()).await.ok(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use futures_util::stream;
 
     use super::*;
 
-    fn slice(name: &str, ports: &Value, endpoints: &Value) -> EndpointSlice {
-        let slice = json!({
-            "metadata": {"name": name, "labels": {SERVICE_LABEL: "web"}},
-            "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
-        });
-        serde_json::from_value(slice).expect("a slice")
-    }
-
-    fn pod(name: &str, ip: &str, conditions: &Value) -> Value {
-        let target = json!({"kind": "Pod", "name": name});
-        json!({"addresses": [ip], "conditions": conditions, "targetRef": target})
-    }
-
-    fn http() -> Value {
-        json!([{"name": "http", "port": 80, "protocol": "TCP"}])
-    }
-
-    fn web(port: Option<Port>) -> [ServiceRef; 1] {
-        let name = "web".to_owned();
-        [ServiceRef { name, port }]
-    }
-
-    fn seen(resolved: &Resolved) -> Vec<String> {
-        let line = |it: &BackendConfig| format!("{} {} {}", it.id, it.address, it.state.name());
-        resolved.backends.iter().map(line).collect()
-    }
-
-    #[test]
-    fn conditions_decide_who_is_in() {
-        for (ready, serving, terminating, expected) in [
-            (None, None, None, Some(State::Normal)),
-            (Some(true), Some(true), Some(false), Some(State::Normal)),
-            (Some(false), Some(true), Some(true), Some(State::Draining)),
-            (Some(true), Some(true), Some(true), Some(State::Draining)),
-            (Some(false), Some(false), Some(true), None),
-            (Some(false), None, None, None),
-            (Some(false), Some(false), Some(false), None),
-        ] {
-            let conditions = EndpointConditions {
-                ready,
-                serving,
-                terminating,
-            };
-            let found = state(Some(&conditions));
-            assert_eq!(found, expected, "{conditions:?}");
-        }
-        assert_eq!(state(None), Some(State::Normal));
-    }
-
-    #[test]
-    fn slices_come_change_and_go() {
-        let mut slices = Slices::default();
-        let none = slices.resolve(&web(None));
-        assert_eq!(none.missing, ["Service web has no EndpointSlice"]);
-        let one = json!([pod("a", "10.0.0.1", &json!({}))]);
-        assert!(slices.put(slice("web-1", &http(), &one)));
-        assert!(!slices.put(slice("web-1", &http(), &one)), "nothing new");
-        // An endpoint that moves from one slice to another stands in both for a while.
-        let both = json!([
-            pod("a", "10.0.0.1", &json!({})),
-            pod(
-                "b",
-                "10.0.0.2",
-                &json!({"ready": false, "serving": true, "terminating": true})
-            ),
-        ]);
-        assert!(slices.put(slice("web-2", &http(), &both)));
-        let resolved = slices.resolve(&web(None));
-        assert_eq!(
-            seen(&resolved),
-            ["a 10.0.0.1:80 Normal", "b 10.0.0.2:80 Draining"]
-        );
-        assert!(slices.remove(&slice("web-2", &http(), &both)));
-        assert!(slices.remove(&slice("web-1", &http(), &one)));
-        assert!(!slices.remove(&slice("web-1", &http(), &one)));
-        assert_eq!(slices.resolve(&web(None)).backends, []);
-    }
-
-    #[test]
-    fn ports_are_found_by_name_by_number_or_alone() {
-        let mut slices = Slices::default();
-        let ports = json!([
-            {"name": "http", "port": 80}, {"name": "admin", "port": 81},
-            {"name": "dns", "port": 53, "protocol": "UDP"},
-        ]);
-        let one = json!([pod("a", "10.0.0.1", &json!({}))]);
-        slices.put(slice("web-1", &ports, &one));
-        for (port, expected) in [
-            (
-                Some(Port::Name("admin".to_owned())),
-                Some("a 10.0.0.1:81 Normal"),
-            ),
-            (Some(Port::Number(80)), Some("a 10.0.0.1:80 Normal")),
-            (Some(Port::Number(53)), None),
-            (None, None),
-        ] {
-            let resolved = slices.resolve(&web(port.clone()));
-            assert_eq!(
-                seen(&resolved).first().map(String::as_str),
-                expected,
-                "{port:?}"
-            );
-            assert_eq!(resolved.missing.is_empty(), expected.is_some(), "{port:?}");
-        }
-    }
-
-    #[test]
-    fn a_pod_is_one_backend_and_ids_are_unique() {
-        let mut slices = Slices::default();
-        let dual = json!([
-            pod("a", "10.0.0.1", &json!({})),
-            pod("a", "fd00::1", &json!({}))
-        ]);
-        slices.put(slice("web-1", &http(), &dual));
-        let twice = [web(None), web(Some(Port::Number(80)))].concat();
-        let resolved = slices.resolve(&twice);
-        let expected = ["a 10.0.0.1:80 Normal", "web/a 10.0.0.1:80 Normal"];
-        assert_eq!(seen(&resolved), expected);
-        // No pod behind it: the address is the id, as in any other record.
-        let bare = json!([{"addresses": ["10.0.0.9"]}, {"addresses": ["a.example"]}]);
-        slices.put(slice("web-1", &http(), &bare));
-        let resolved = slices.resolve(&web(None));
-        assert_eq!(seen(&resolved), ["10.0.0.9:80 10.0.0.9:80 Normal"]);
-        assert!(!resolved.backends[0].id_given);
+    #[tokio::test(start_paused = true)]
+    async fn a_full_reading_ends_in_time_and_a_watch_need_not() {
+        let mut silent: BoxStream<'static, ()> = stream::pending().boxed();
+        let begun = Instant::now();
+        assert!(hear(&mut silent, deadline()).await.is_none());
+        assert_eq!(begun.elapsed(), LISTING_MAX);
+        let watch = hear(&mut silent, None);
+        assert!(timeout_at(begun + 10 * LISTING_MAX, watch).await.is_err());
     }
 }

@@ -1,12 +1,14 @@
 //! One record of Redis → what it says, or everything that is wrong with it.
 
+use std::collections::BTreeMap;
+
 use pointsman_filter::config::{ClusterConfig, ConfigErrors};
 use serde_json::{Map, Value, json};
 
 use crate::model::errors::error;
 use crate::model::overrides::Override;
 use crate::registry::document as documents;
-use crate::registry::record::{Document, Entries, Record, Registered, What};
+use crate::registry::record::{Document, Entries, Record, Registered, Wanted, What};
 use crate::stores::redis::layout::{Key, Layout};
 use crate::stores::redis::link::Raw;
 
@@ -26,7 +28,9 @@ pub fn record(layout: &Layout, key: Key, raw: Raw) -> Record {
                 Raw::Text(text) => documents::etag(text),
                 _ => String::new(),
             },
-            judge: Box::new(move || document(&name, &raw)),
+            overrides: Ok(BTreeMap::new()),
+            object: None,
+            judge: Box::new(move || document(&name, &raw).map(Wanted::from)),
         }),
         Key::Backend { cluster, id } => {
             let read = registered(&cluster, &id, &raw);

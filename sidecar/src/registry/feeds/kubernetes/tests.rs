@@ -1,10 +1,12 @@
 //! Objects in, registries out.
 
-use pointsman_filter::config::{ClusterConfig, State};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use pointsman_filter::config::ClusterConfig;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::feeds::kubernetes::{crd, slices::SERVICE_LABEL};
+use crate::registry::records::{Reading, Records, Report, Verdict};
+use crate::registry::services::{SERVICE_LABEL, Services};
 
 const NOW: u64 = 1_000_000;
 
@@ -30,8 +32,22 @@ fn backends(ids: &[&str]) -> Value {
 
 fn records(objects: Vec<Object>) -> Records {
     let mut records = Records::default();
-    records.replace(objects);
+    records.replace(objects.into_iter().map(Object::record).collect(), NOW);
     records
+}
+
+fn put(records: &mut Records, object: Object) -> bool {
+    records.put(object.record(), NOW)
+}
+
+fn put_services(records: &mut Records, sight: Sight, slices: Vec<EndpointSlice>) {
+    let mut services = Services::default();
+    services.replace(slices);
+    services.sight = sight;
+    let what = What::Services(Arc::new(services));
+    let place = "services".to_owned();
+    let rank = 0;
+    assert!(records.put(Record { place, rank, what }, NOW));
 }
 
 /// The clusters of a reading: name, then each backend with its state.
@@ -45,7 +61,8 @@ fn served(reading: &Reading) -> Vec<String> {
 }
 
 fn report<'a>(reading: &'a Reading, object: &str) -> &'a Report {
-    let found = reading.reports.iter().find(|it| it.object == object);
+    let mut reports = reading.reports.iter();
+    let found = reports.find(|it| it.object.as_ref().is_some_and(|it| it.name == object));
     found.expect("a report on the object")
 }
 
@@ -55,8 +72,8 @@ fn rg_9_a_bad_object_keeps_its_last_good_version() {
         object("a", "00", backends(&["one"])),
         object("b", "01", backends(&["two"])),
     ]);
-    assert!(records.put(object("a", "00", json!({"weight": 1}))));
-    let reading = records.read(NOW, None);
+    assert!(put(&mut records, object("a", "00", json!({"weight": 1}))));
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), ["a one:Normal", "b two:Normal"]);
     let bad = report(&reading, "a");
     assert_eq!(bad.verdict, Verdict::Invalid);
@@ -64,16 +81,17 @@ fn rg_9_a_bad_object_keeps_its_last_good_version() {
     assert_eq!(bad.cluster.as_deref(), Some("a"));
     assert_eq!(reading.listing.rejected[0].place, "clusters.a");
     // Another full reading of the same keeps it, repairing ends it.
-    records.replace(vec![object("a", "00", json!({"weight": 1}))]);
-    assert_eq!(served(&records.read(NOW, None)), ["a one:Normal"]);
-    records.put(object("a", "00", backends(&["three"])));
-    let reading = records.read(NOW, None);
+    let listed = vec![object("a", "00", json!({"weight": 1})).record()];
+    records.replace(listed, NOW);
+    assert_eq!(served(&records.read(NOW)), ["a one:Normal"]);
+    put(&mut records, object("a", "00", backends(&["three"])));
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), ["a three:Normal"]);
     assert_eq!(report(&reading, "a").verdict, Verdict::Accepted);
     // Deleted and made again it has no past.
-    assert!(records.remove(&object("a", "00", Value::Null)));
-    records.put(object("a", "09", json!({"weight": 1})));
-    assert_eq!(served(&records.read(NOW, None)), [""; 0]);
+    assert!(records.put(object("a", "00", Value::Null).gone(), NOW));
+    put(&mut records, object("a", "09", json!({"weight": 1})));
+    assert_eq!(served(&records.read(NOW)), [""; 0]);
 }
 
 #[test]
@@ -87,19 +105,21 @@ fn of_two_objects_with_one_name_the_older_wins() {
         object("a", "05", other("younger")),
         object("z", "01", other("older")),
     ]);
-    let reading = records.read(NOW, None);
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), ["orders older:Normal"]);
-    assert_eq!(reading.owners["orders"], "z", "who is edited");
     let loser = report(&reading, "a");
     assert_eq!(loser.verdict, Verdict::NameTaken);
-    let expected = "clusters.orders.name: must be unique, but the older BackendCluster z has it";
+    let expected = "clusters.orders: must be unique, but the older BackendCluster z has it";
     assert_eq!(loser.error, expected);
     assert_eq!(report(&reading, "z").verdict, Verdict::Accepted);
     // Broken, the older one still has the name: its last good version serves.
-    records.put(object("z", "01", json!({"name": "orders", "x": 1})));
-    assert_eq!(served(&records.read(NOW, None)), ["orders older:Normal"]);
-    records.remove(&object("z", "01", Value::Null));
-    let reading = records.read(NOW, None);
+    put(
+        &mut records,
+        object("z", "01", json!({"name": "orders", "x": 1})),
+    );
+    assert_eq!(served(&records.read(NOW)), ["orders older:Normal"]);
+    records.put(object("z", "01", Value::Null).gone(), NOW);
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), ["orders younger:Normal"]);
 }
 
@@ -113,26 +133,26 @@ fn an_operators_word_holds_until_it_ends() {
         backends(&["one", "two"]),
         Some(overrides),
     )]);
-    let reading = records.read(NOW, None);
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), ["a one:Cordoned two:Draining"]);
     assert_eq!(reading.due, Some(NOW + 5));
     let expected = "overrides.a[three].state: must be Cordoned or Draining";
     assert_eq!(report(&reading, "a").error, expected);
-    let later = records.read(NOW + 5, None);
+    let later = records.read(NOW + 5);
     assert_eq!(served(&later), ["a one:Cordoned two:Normal"]);
     // Garbage in the annotation takes nothing back; an empty one does.
     let mut garbage = object("a", "00", backends(&["one", "two"]));
     garbage.overrides = Some("{".to_owned());
-    assert!(records.put(garbage));
+    assert!(put(&mut records, garbage));
     assert_eq!(
-        served(&records.read(NOW + 5, None)),
+        served(&records.read(NOW + 5)),
         ["a one:Cordoned two:Normal"]
     );
-    assert!(records.put(object("a", "00", backends(&["one", "two"]))));
-    assert_eq!(
-        served(&records.read(NOW, None)),
-        ["a one:Normal two:Normal"]
-    );
+    assert!(put(
+        &mut records,
+        object("a", "00", backends(&["one", "two"]))
+    ));
+    assert_eq!(served(&records.read(NOW)), ["a one:Normal two:Normal"]);
 }
 
 #[test]
@@ -140,9 +160,8 @@ fn services_add_their_endpoints_and_the_document_wins() {
     let mut spec = backends(&["web-0"]);
     spec["backendsFrom"] = json!([{"service": {"name": "web"}}]);
     let mut records = records(vec![object("a", "00", spec)]);
-    assert!(records.needs_slices());
-    records.replace_slices(Vec::new());
-    let reading = records.read(NOW, None);
+    put_services(&mut records, Sight::Clear, Vec::new());
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), ["a web-0:Normal"]);
     let missing = &report(&reading, "a").missing;
     assert_eq!(missing, &["Service web has no EndpointSlice"]);
@@ -154,15 +173,21 @@ fn services_add_their_endpoints_and_the_document_wins() {
         "ports": [{"name": "", "port": 8080}],
         "endpoints": [endpoint("web-0", "10.1.0.1"), endpoint("web-1", "10.1.0.2")],
     });
-    records.replace_slices(vec![serde_json::from_value(slice).expect("a slice")]);
-    let reading = records.read(NOW, None);
+    let slice: EndpointSlice = serde_json::from_value(slice).expect("a slice");
+    put_services(&mut records, Sight::Clear, vec![slice.clone()]);
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), ["a web-0:Normal web-1:Normal"]);
     let addresses = reading.listing.clusters[0].backends.iter();
     let addresses: Vec<String> = addresses.map(|it| it.address.to_string()).collect();
     assert_eq!(addresses, ["10.0.0.1:80", "10.1.0.2:8080"]);
-    assert_eq!(report(&reading, "a").from_services, 1);
+    assert_eq!(report(&reading, "a").added, 1);
     // Blind, it serves what it saw last and says so.
-    let blind = records.read(NOW, Some("no rights"));
+    put_services(
+        &mut records,
+        Sight::Blind("no rights".to_owned()),
+        vec![slice],
+    );
+    let blind = records.read(NOW);
     assert_eq!(served(&blind), ["a web-0:Normal web-1:Normal"]);
     assert_eq!(report(&blind, "a").missing, ["no rights"]);
 }
@@ -174,12 +199,24 @@ fn until_the_slices_are_read_what_needs_them_serves_as_before_and_all_else_as_it
         spec
     };
     let mut records = records(vec![object("a", "00", backends(&["one"]))]);
-    records.put(object("a", "00", from(backends(&["two"]), "web")));
-    records.put(object("a", "00", from(backends(&["three"]), "api")));
-    records.put(object("b", "01", from(backends(&["new"]), "web")));
+    put(
+        &mut records,
+        object("a", "00", from(backends(&["two"]), "web")),
+    );
+    put(
+        &mut records,
+        object("a", "00", from(backends(&["three"]), "api")),
+    );
+    put(
+        &mut records,
+        object("b", "01", from(backends(&["new"]), "web")),
+    );
     let overrides = json!({"four": {"state": "Draining", "expiresAt": NOW + 5}});
-    records.put(said("c", "02", backends(&["four"]), Some(overrides)));
-    let reading = records.read(NOW, None);
+    put(
+        &mut records,
+        said("c", "02", backends(&["four"]), Some(overrides)),
+    );
+    let reading = records.read(NOW);
     assert_eq!(served(&reading), ["a one:Normal", "c four:Draining"]);
     let waits = report(&reading, "a");
     assert_eq!((waits.refs, waits.cluster.as_deref()), (1, Some("a")));
@@ -187,26 +224,37 @@ fn until_the_slices_are_read_what_needs_them_serves_as_before_and_all_else_as_it
     assert_eq!(report(&reading, "b").cluster, None);
     assert_eq!(reading.due, Some(NOW + 5));
     // Time goes on, and once they are read, or cannot be, everything is as it is wanted.
-    let later = records.read(NOW + 5, None);
+    let later = records.read(NOW + 5);
     assert_eq!(served(&later), ["a one:Normal", "c four:Normal"]);
     let wanted = ["a three:Normal", "b new:Normal", "c four:Normal"];
-    assert_eq!(served(&records.read(NOW + 5, Some("no rights"))), wanted);
-    records.replace_slices(Vec::new());
-    assert_eq!(served(&records.read(NOW + 5, None)), wanted);
-    // Who needs them after a time when nobody did waits again.
-    records.forget_slices();
-    assert!(!records.knows_slices());
+    for sight in [Sight::Blind("no rights".to_owned()), Sight::Clear] {
+        put_services(&mut records, sight, Vec::new());
+        assert_eq!(served(&records.read(NOW + 5)), wanted);
+    }
 }
 
 #[test]
-fn only_what_matters_to_the_registry_is_news() {
+fn only_what_matters_to_the_registry_or_its_status_is_news() {
     let mut records = records(vec![object("a", "00", backends(&["one"]))]);
     let mut same = object("a", "00", backends(&["one"]));
-    same.status = Some(BackendClusterStatus::default());
-    assert!(!records.put(same.clone()), "our own status");
-    assert!(report(&records.read(NOW, None), "a").status.is_some());
-    same.generation += 1;
-    assert!(records.put(same));
-    let state = |reading: &Reading| reading.listing.clusters[0].backends[0].state;
-    assert_eq!(state(&records.read(NOW, None)), State::Normal);
+    same.status = Some(crd::status::BackendClusterStatus::default());
+    let again = |generation: i64| Object {
+        generation,
+        ..same.clone()
+    };
+    assert!(!put(&mut records, again(0)), "our own status");
+    let told = |records: &Records| report(&records.read(NOW), "a").object.clone().unwrap();
+    assert!(told(&records).status.is_some());
+    // The same to the letter, but its status is to say so.
+    assert!(put(&mut records, again(1)));
+    assert_eq!(told(&records).generation, 1);
+}
+
+#[test]
+fn another_object_of_the_same_name_has_no_past() {
+    let mut records = records(vec![object("a", "00", backends(&["one"]))]);
+    // Its deletion was not heard of.
+    let bad = object("a", "09", json!({"weight": 1}));
+    records.replace(vec![bad.record()], NOW);
+    assert_eq!(served(&records.read(NOW)), [""; 0]);
 }
