@@ -4,6 +4,7 @@ pub mod drain;
 pub mod exchange;
 pub mod gauges;
 pub mod heartbeat;
+pub mod identity;
 pub mod lease;
 pub mod regimes;
 pub mod rejection;

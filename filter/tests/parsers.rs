@@ -17,7 +17,8 @@ use pointsman_filter::cluster::load::LoadReport;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, FilterConfig};
 use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Rejection, Request, Version};
 use pointsman_filter::fleet::heartbeat::Heartbeat;
-use pointsman_filter::fleet::lease::Lease;
+use pointsman_filter::fleet::identity::Identity;
+use pointsman_filter::fleet::lease::{Claimant, Lease, LeaseWatch};
 use pointsman_filter::gates::Gates;
 use pointsman_filter::stream::cookie::take_out;
 use proptest::collection::{btree_map, vec};
@@ -260,23 +261,30 @@ proptest! {
     #[test]
     fn records_of_shared_data_read_back_or_are_ignored(
         noise in vec(any::<u8>(), 0..120),
-        (vm, at, revision) in any::<(u64, u64, u64)>(),
+        (vm, at, revision, process) in any::<(u64, u64, u64, u64)>(),
+        (picked_at, holds_leaving) in any::<(u64, bool)>(),
         loads in vec(any::<(u64, u32, u64)>(), 0..9),
         now in any::<u64>(),
     ) {
         let (at, now) = (WallTime::from_ns(at), WallTime::from_ns(now));
+        let picked_at = WallTime::from_ns(picked_at);
         let loads = loads.into_iter().map(|(key, in_flight, estimate_ns)| {
             LoadReport { key, in_flight, estimate_ns }
         });
-        let heartbeat = Heartbeat { vm, at, revision, loads: loads.collect() };
+        let loads = loads.collect();
+        let heartbeat =
+            Heartbeat { vm, at, revision, process, picked_at, holds_leaving, loads };
         let _ = (heartbeat.is_live(now), heartbeat.runs(now));
         prop_assert_eq!(Heartbeat::decode(&heartbeat.encode()), Some(heartbeat));
-        let lease = Lease { vm, until: at };
+        let lease = Lease { vm, until: at, revision, picked_at };
         prop_assert_eq!(Lease::decode(&lease.encode()), Some(lease));
-        let claim = Lease::claim(Lease::decode(&noise), vm, now);
+        let identity = Identity { vm, process };
+        prop_assert_eq!(Identity::next(&identity.encode(), now.ns()).process, process);
+        let claimant = Claimant { vm, revision, configured_at: at, picked_at };
+        let claim = Lease::claim(LeaseWatch::default().held(&noise, 1, now), &claimant, now);
         prop_assert!(claim.is_none_or(|claim| claim.vm == vm));
         if let Some(heartbeat) = Heartbeat::decode(&noise) {
-            prop_assert_eq!(heartbeat.encode(), noise.clone());
+            prop_assert_eq!(Heartbeat::decode(&heartbeat.encode()), Some(heartbeat));
         }
         let gates = Gates::decode(&noise);
         prop_assert_eq!(Gates::decode(&gates.encode()), gates);

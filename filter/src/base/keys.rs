@@ -6,8 +6,8 @@
 
 use super::hash::hex;
 
-/// The VM ids' counter.
-pub const VM_COUNTER: &str = "2/v/0000000000000000";
+/// The identity that was given last.
+pub const IDENTITY: &str = "2/v/0000000000000000";
 /// Who does the jobs of all workers: a lease.
 pub const LEASE: &str = "2/e/0000000000000000";
 /// The verdicts that stand in the gates, and since when.

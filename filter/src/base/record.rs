@@ -20,6 +20,11 @@ pub fn open(record: &[u8], version: u8) -> Option<(Fields<'_>, &[u8])> {
 }
 
 impl<'a> Fields<'a> {
+    /// The fields of an entry behind a record's own: all entries of one record have one size.
+    pub fn of(entry: &'a [u8]) -> Self {
+        Fields(entry)
+    }
+
     /// The next byte.
     pub fn u8(&mut self) -> Option<u8> {
         self.take::<1>().map(|[byte]| byte)
@@ -28,6 +33,11 @@ impl<'a> Fields<'a> {
     /// The next number of two bytes.
     pub fn u16(&mut self) -> Option<u16> {
         self.take().map(u16::from_le_bytes)
+    }
+
+    /// The next number of four bytes.
+    pub fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
     }
 
     /// The next number of eight bytes.
@@ -45,6 +55,12 @@ impl<'a> Fields<'a> {
         self.0 = rest;
         Some(*taken)
     }
+}
+
+/// Numbers of eight bytes each, as fields.
+pub fn numbers(numbers: &[u64]) -> Vec<u8> {
+    let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+    bytes.collect()
 }
 
 /// A record with these fields; `room` is for what will be put behind them.

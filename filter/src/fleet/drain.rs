@@ -61,15 +61,17 @@ impl Drain {
     }
 
     /// Takes out those whose last stream has ended: their servers may be stopped. Nobody is while
-    /// some worker's heartbeat is missing: one that is busy, or that runs another revision and may still
-    /// pick them. A worker is known by its heartbeat for as long as that counts as running a revision.
+    /// some worker's heartbeat is missing: one that is busy, or that runs another revision and still
+    /// picks. A worker is known by its heartbeat for as long as that counts as running a revision.
     pub fn take_drained(
         &mut self,
         heartbeats: &[Heartbeat],
         revision: u64,
         now: WallTime,
     ) -> Vec<Draining> {
-        let mut workers = heartbeats.iter().filter(|heartbeat| heartbeat.runs(now));
+        let mut workers = heartbeats.iter().filter(|heartbeat| {
+            heartbeat.runs(now) && !heartbeat.is_left_behind(revision, now)
+        });
         if !workers.all(|heartbeat| heartbeat.is_live(now) && heartbeat.revision == revision) {
             return Vec::new();
         }
@@ -110,7 +112,8 @@ mod tests {
             vm: 1,
             at: WallTime::from_ns(NOW.ns() - ago_ns),
             revision,
-            loads: Vec::new(),
+            picked_at: NOW,
+            ..Heartbeat::default()
         }
     }
 
@@ -170,8 +173,13 @@ mod tests {
             let heartbeats = [fresh.clone(), missing];
             assert!(drain.take_drained(&heartbeats, REVISION, NOW).is_empty());
         }
-        let heartbeats = [fresh, heartbeat(REVISION_NS, REVISION - 1)];
+        let left_behind = Heartbeat {
+            picked_at: WallTime::default(),
+            ..heartbeat(0, REVISION - 1)
+        };
+        let gone = heartbeat(REVISION_NS, REVISION - 1);
+        let heartbeats = [fresh, gone, left_behind];
         let drained = drain.take_drained(&heartbeats, REVISION, NOW);
-        assert_eq!(names(&drained), ["a"], "the other is no worker any more");
+        assert_eq!(names(&drained), ["a"], "the others are no workers any more");
     }
 }

@@ -1,13 +1,17 @@
 //! What every worker of an Envoy publishes: that it lives, which revision it runs, and how loaded it
 //! finds the endpoints.
 
+use super::lease::is_idle;
+use crate::base::record::{self, Fields};
 use crate::base::time::WallTime;
 use crate::cluster::load::LoadReport;
 
-/// The first byte of the record; another one is another format.
-const FORMAT: u8 = 1;
-const HEAD: usize = 25;
-const LOAD: usize = 20;
+/// The version of the record.
+const VERSION: u8 = 1;
+/// Bytes of a load; newer modules append.
+const LOAD: u16 = 20;
+/// The loads hold all endpoints that leave.
+const HOLDS_LEAVING: u8 = 1;
 /// Most loads of one heartbeat: those of more endpoints are told at later ticks.
 pub const LOADS_MAX: usize = 4096;
 /// Most workers of one Envoy that are told apart.
@@ -27,6 +31,12 @@ pub struct Heartbeat {
     pub at: WallTime,
     /// The revision it runs.
     pub revision: u64,
+    /// The process of its Envoy.
+    pub process: u64,
+    /// When it picked last, wall clock.
+    pub picked_at: WallTime,
+    /// Whether the loads hold all of its endpoints that leave.
+    pub holds_leaving: bool,
     /// Those of its endpoints.
     pub loads: Vec<LoadReport>,
 }
@@ -34,35 +44,39 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// The record.
     pub fn encode(&self) -> Vec<u8> {
+        let (at, picked_at) = (self.at.ns(), self.picked_at.ns());
+        let numbers = [self.vm, at, self.revision, self.process, picked_at];
+        let mut fields = record::numbers(&numbers);
+        fields.push(if self.holds_leaving { HOLDS_LEAVING } else { 0 });
+        fields.extend_from_slice(&LOAD.to_le_bytes());
         let loads = self.loads.len().min(LOADS_MAX);
-        let size = loads.saturating_mul(LOAD).saturating_add(HEAD);
-        let mut bytes = Vec::with_capacity(size);
-        bytes.push(FORMAT);
-        for number in [self.vm, self.at.ns(), self.revision] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
+        let mut record = record::create(VERSION, &fields, loads.saturating_mul(LOAD.into()));
         for load in self.loads.iter().take(loads) {
-            bytes.extend_from_slice(&load.key.to_le_bytes());
-            bytes.extend_from_slice(&load.in_flight.to_le_bytes());
-            bytes.extend_from_slice(&load.estimate_ns.to_le_bytes());
+            record.extend_from_slice(&load.key.to_le_bytes());
+            record.extend_from_slice(&load.in_flight.to_le_bytes());
+            record.extend_from_slice(&load.estimate_ns.to_le_bytes());
         }
-        bytes
+        record
     }
 
-    /// Reads a record; `None` for one of another format or length.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (head, loads) = bytes.split_at_checked(HEAD)?;
-        let (format, numbers) = head.split_first()?;
-        let fits = loads.len().checked_rem(LOAD) == Some(0);
-        if *format != FORMAT || !fits || loads.len() > LOADS_MAX.saturating_mul(LOAD) {
-            return None;
-        }
-        let mut numbers = numbers.chunks_exact(8).map(read_u64);
-        Some(Heartbeat {
-            vm: numbers.next()?,
-            at: WallTime::from_ns(numbers.next()?),
-            revision: numbers.next()?,
-            loads: loads.chunks_exact(LOAD).filter_map(read_load).collect(),
+    /// Reads a record; `None` for one of another version or too short.
+    pub fn decode(record: &[u8]) -> Option<Self> {
+        let (mut fields, loads) = record::open(record, VERSION)?;
+        let heartbeat = Heartbeat {
+            vm: fields.u64()?,
+            at: WallTime::from_ns(fields.u64()?),
+            revision: fields.u64()?,
+            process: fields.u64()?,
+            picked_at: WallTime::from_ns(fields.u64()?),
+            holds_leaving: fields.u8()? & HOLDS_LEAVING != 0,
+            loads: Vec::new(),
+        };
+        let size = fields.u16()?;
+        let loads = loads.chunks_exact(size.max(LOAD).into());
+        let fits = size >= LOAD && loads.remainder().is_empty() && loads.len() <= LOADS_MAX;
+        fits.then(|| Heartbeat {
+            loads: loads.filter_map(read_load).collect(),
+            ..heartbeat
         })
     }
 
@@ -75,48 +89,84 @@ impl Heartbeat {
     pub fn runs(&self, now: WallTime) -> bool {
         now.age_of(self.at) < REVISION_NS
     }
+
+    /// Whether its VM runs another revision than `revision`, the newest, and picks no more: an old
+    /// module's, which lives on for a stream alone. Nobody waits until it runs the newest.
+    pub fn is_left_behind(&self, revision: u64, now: WallTime) -> bool {
+        self.revision != revision && is_idle(self.picked_at, now)
+    }
 }
 
-fn read_load(bytes: &[u8]) -> Option<LoadReport> {
-    let (key, rest) = bytes.split_first_chunk::<8>()?;
-    let (in_flight, estimate) = rest.split_first_chunk::<4>()?;
+fn read_load(entry: &[u8]) -> Option<LoadReport> {
+    let mut fields = Fields::of(entry);
     Some(LoadReport {
-        key: u64::from_le_bytes(*key),
-        in_flight: u32::from_le_bytes(*in_flight),
-        estimate_ns: read_u64(estimate),
+        key: fields.u64()?,
+        in_flight: fields.u32()?,
+        estimate_ns: fields.u64()?,
     })
-}
-
-fn read_u64(bytes: &[u8]) -> u64 {
-    bytes
-        .first_chunk::<8>()
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::lease::IDLE_NS;
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    #[test]
-    fn the_record_reads_back_and_the_corrupt_is_none() {
+    fn heartbeat() -> Heartbeat {
         let load = |key| LoadReport {
             key,
             in_flight: 5,
             estimate_ns: 6,
         };
-        let heartbeat = Heartbeat {
+        Heartbeat {
             vm: 1,
             at: WallTime::from_ns(2),
             revision: 3,
+            process: 4,
+            picked_at: WallTime::from_ns(5),
+            holds_leaving: true,
             loads: vec![load(4), load(7)],
-        };
-        let bytes = heartbeat.encode();
-        assert_eq!(Heartbeat::decode(&bytes), Some(heartbeat));
+        }
+    }
+
+    #[test]
+    fn the_record_reads_back_and_the_corrupt_is_none() {
+        let bytes = heartbeat().encode();
+        assert_eq!(Heartbeat::decode(&bytes), Some(heartbeat()));
         assert_eq!(Heartbeat::decode(&bytes[..bytes.len() - 1]), None);
         assert_eq!(Heartbeat::decode(&[]), None);
-        assert_eq!(Heartbeat::decode(&[&[2], &bytes[1..]].concat()), None);
+        assert_eq!(Heartbeat::decode(&[&[9], &bytes[1..]].concat()), None);
+    }
+
+    #[test]
+    fn what_a_newer_module_appends_is_passed_over() {
+        let known = heartbeat().encode();
+        let (fields, loads) = record::open(&known, VERSION).expect("a record");
+        let size = usize::from(LOAD);
+        let mut longer = [fields.rest(), b"new"].concat();
+        longer[41..43].copy_from_slice(&(LOAD + 2).to_le_bytes());
+        let mut newer = record::create(VERSION, &longer, 0);
+        for load in loads.chunks_exact(size) {
+            newer.extend_from_slice(load);
+            newer.extend_from_slice(b"!!");
+        }
+        assert_eq!(Heartbeat::decode(&newer), Some(heartbeat()));
+        longer[41..43].copy_from_slice(&(LOAD - 1).to_le_bytes());
+        let shorter = record::create(VERSION, &longer, 0);
+        assert_eq!(Heartbeat::decode(&shorter), None, "a load has lost a field");
+            }
+
+    #[test]
+    fn a_vm_is_left_behind_once_it_picks_no_more() {
+        let now = WallTime::from_ns(100 * REVISION_NS);
+        let picked = |ago_ns| Heartbeat {
+            picked_at: WallTime::from_ns(now.ns() - ago_ns),
+            ..heartbeat()
+        };
+        assert!(picked(IDLE_NS).is_left_behind(4, now));
+        assert!(!picked(IDLE_NS - 1).is_left_behind(4, now), "it picks");
+        assert!(!picked(IDLE_NS).is_left_behind(3, now), "up to date");
     }
 
     #[test]

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use super::exchange::Version;
+use crate::base::record;
 use crate::base::time::{WallTime, nanos};
 
-/// The first byte of the record; another one is another format.
-const FORMAT: u8 = 1;
+/// The version of the record.
+const VERSION: u8 = 1;
 
 /// Which verdicts stand in the gates, and when the sidecar was heard last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,33 +29,24 @@ impl VerdictState {
             counter,
             revision,
         } = self.version;
-        let mut bytes = vec![FORMAT];
-        for number in [epoch, counter, revision, self.at.ns()] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes
+        let fields = record::numbers(&[epoch, counter, revision, self.at.ns()]);
+        record::create(VERSION, &fields, 0)
     }
 
-    /// Reads a record; one of another format or length is as none.
-    pub fn decode(bytes: &[u8]) -> Self {
-        let [FORMAT, numbers @ ..] = bytes else {
-            return VerdictState::default();
+    /// Reads a record; one of another version or too short is as none.
+    pub fn decode(record: &[u8]) -> Self {
+        Self::read(record).unwrap_or_default()
+    }
+
+    fn read(record: &[u8]) -> Option<Self> {
+        let (mut fields, _) = record::open(record, VERSION)?;
+        let version = Version {
+            epoch: fields.u64()?,
+            counter: fields.u64()?,
+            revision: fields.u64()?,
         };
-        let (numbers, rest) = numbers.as_chunks::<8>();
-        let numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
-        let numbers: Vec<u64> = numbers.collect();
-        let ([epoch, counter, revision, at], []) = (numbers.as_slice(), rest) else {
-            return VerdictState::default();
-        };
-        let (epoch, counter, revision, at) = (*epoch, *counter, *revision, *at);
-        VerdictState {
-            version: Version {
-                epoch,
-                counter,
-                revision,
-            },
-            at: WallTime::from_ns(at),
-        }
+        let at = WallTime::from_ns(fields.u64()?);
+        Some(VerdictState { version, at })
     }
 }
 
@@ -114,6 +106,9 @@ mod tests {
         assert_eq!(VerdictState::decode(&state.encode()), state);
         let none = VerdictState::default();
         assert_eq!(VerdictState::decode(&state.encode()[..30]), none);
+        let longer = [&record::numbers(&[1, 5, 1, SECOND])[..], b"new"].concat();
+        let longer = record::create(VERSION, &longer, 0);
+        assert_eq!(VerdictState::decode(&longer), state, "a newer module's");
     }
 
     #[test]

@@ -32,6 +32,7 @@ impl Downstream {
     fn arrive(&mut self, end_of_stream: bool) -> Option<Action> {
         let snapshot = self.snapshot.take()?;
         let arrival = gather::arrival(&snapshot, end_of_stream)?;
+        self.vm.picked_at.set(arrival.now);
         let step = self.vm.with_rng(|rng| self.stream.arrive(&arrival, rng));
         Some(match step {
             Step::Forward { plan, latch } => {

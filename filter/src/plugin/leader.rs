@@ -21,13 +21,14 @@ use crate::gates::Gates;
 const CLUSTERS_PER_TICK: usize = 500;
 
 /// Claims the lease or renews it; `true` while this VM holds it.
-pub fn claim_lease(vm: &Vm, now: WallTime) -> bool {
+pub fn claim_lease(vm: &Vm, revision: u64, now: WallTime) -> bool {
     let (record, version) = host::shared(keys::LEASE);
-    let (held, id) = (Lease::decode(&record), vm.id.get());
-    let claim = Lease::claim(held, id, now);
+    let held = vm.lease.borrow_mut().held(&record, version, now);
+    let claimant = vm.claimant(revision);
+    let claim = Lease::claim(held, &claimant, now);
     let claimed =
         claim.is_some_and(|lease| host::replace_shared(keys::LEASE, &lease.encode(), version));
-    if claimed && held.is_none_or(|held| held.vm != id) {
+    if claimed && held.is_none_or(|held| held.vm != claimant.vm) {
         // Another VM may have done the jobs since this one did.
         vm.gauges.borrow_mut().doubt();
     }

@@ -4,6 +4,7 @@ use super::host;
 use super::metrics::{Counter, Metrics};
 use crate::base::keys;
 use crate::cluster::Cluster;
+use crate::fleet::identity::Identity;
 use crate::gates::Gates;
 use crate::gates::event::Event;
 
@@ -51,16 +52,12 @@ pub fn change_gates_unknown(cluster_key: u64, change: impl Fn(&mut Gates)) -> bo
     })
 }
 
-/// Draws a number that no other VM of this Envoy process has drawn; `None` when outrun too often.
-pub fn draw_vm_id() -> Option<u64> {
-    let mut next = 0;
-    let drawn = compare_and_swap(keys::VM_COUNTER, &mut |last| {
-        let last = last.first_chunk::<8>();
-        next = last
-            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
-            .wrapping_add(1)
-            .max(1);
-        next.to_le_bytes().to_vec()
+/// Gives this VM an identity that no other of this Envoy process has; `None` when outrun too often.
+pub fn draw_identity(drawn: u64) -> Option<Identity> {
+    let mut next = Identity::default();
+    let given = compare_and_swap(keys::IDENTITY, &mut |last| {
+        next = Identity::next(last, drawn);
+        next.encode()
     });
-    drawn.then_some(next)
+    given.then_some(next)
 }

@@ -38,17 +38,14 @@ pub struct SidecarLink {
 }
 
 impl SidecarLink {
-    /// Notes what the workers run.
-    pub fn look_at(&mut self, heartbeats: &[Heartbeat], now: WallTime) {
-        let live = heartbeats
+    /// Notes what the workers run, while the newest revision is `revision`.
+    pub fn look_at(&mut self, heartbeats: &[Heartbeat], revision: u64, now: WallTime) {
+        let workers = heartbeats
             .iter()
-            .filter(|heartbeat| heartbeat.is_live(now))
-            .count();
-        self.workers = u32::try_from(live).unwrap_or(u32::MAX);
-        let revisions: KeySet = heartbeats
-            .iter()
-            .map(|heartbeat| heartbeat.revision)
-            .collect();
+            .filter(|heartbeat| !heartbeat.is_left_behind(revision, now));
+        let live = workers.clone().filter(|worker| worker.is_live(now));
+        self.workers = u32::try_from(live.count()).unwrap_or(u32::MAX);
+        let revisions: KeySet = workers.map(|worker| worker.revision).collect();
         self.revisions = revisions.iter().collect();
         self.revisions.truncate(REVISIONS_MAX);
     }
@@ -59,7 +56,7 @@ impl SidecarLink {
         let Some(config) = &snapshot.exchange else {
             return;
         };
-        if !self.schedule.is_due(now) || !leader::claim_lease(vm, now) {
+        if !self.schedule.is_due(now) || !leader::claim_lease(vm, snapshot.revision, now) {
             return;
         }
         let stands = verdict_state().0.version;

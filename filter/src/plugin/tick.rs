@@ -8,25 +8,26 @@ use crate::base::keys;
 use crate::base::time::WallTime;
 use crate::cluster::snapshot::Snapshot;
 use crate::fleet::heartbeat::{Heartbeat, LOADS_MAX, SLOTS_MAX};
+use crate::fleet::identity::Identity;
 
 /// Does the jobs; called for the root in charge of the VM alone.
 pub fn run(vm: &Vm, snapshot: &Snapshot, sidecar: &mut SidecarLink) {
     let now = host::now();
-    if vm.id.get() == 0 {
-        match shared::draw_vm_id() {
-            Some(id) => vm.id.set(id),
+    if vm.identity.get() == Identity::default() {
+        match shared::draw_identity(vm.draw()) {
+            Some(identity) => vm.identity.set(identity),
             None => return,
         }
     }
     publish(vm, snapshot, now);
     let heartbeats = read_heartbeats(now);
     merge(vm, &heartbeats, now);
-    let holds_lease = leader::claim_lease(vm, now);
+    let holds_lease = leader::claim_lease(vm, snapshot.revision, now);
     forget_drained(vm, snapshot, &heartbeats, now, holds_lease);
     if holds_lease {
         leader::record_gauges(vm, snapshot, now);
         sidecar.expire_verdicts(vm, snapshot, now);
-        sidecar.look_at(&heartbeats, now);
+        sidecar.look_at(&heartbeats, snapshot.revision, now);
         sidecar.post_if_due(vm, snapshot, now);
     }
 }
@@ -76,12 +77,16 @@ fn publish(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
     }
     let heartbeat = {
         let loads = vm.loads.borrow();
-        let reports = loads.iter().filter_map(|load| load.report(now));
+        let mut reports = loads.iter().filter_map(|load| load.report(now));
+        let Identity { vm: id, process } = vm.identity.get();
         Heartbeat {
-            vm: vm.id.get(),
+            vm: id,
             at: now,
             revision: snapshot.revision,
-            loads: reports.take(LOADS_MAX).collect(),
+            process,
+            picked_at: vm.picked_at.get(),
+            loads: reports.by_ref().take(LOADS_MAX).collect(),
+            holds_leaving: reports.next().is_none(),
         }
     };
     let record = heartbeat.encode();
@@ -97,19 +102,21 @@ fn publish(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
 
 /// Writes a heartbeat into the slot that holds this VM's last one; `false` when another took it.
 fn write_own(slot: u32, vm: u64, record: &[u8]) -> bool {
-    let is_own = |last: Option<Heartbeat>| last.is_some_and(|last| last.vm == vm);
+    let is_own = |last: &[u8]| Heartbeat::decode(last).is_some_and(|last| last.vm == vm);
     write_if(slot, record, is_own)
 }
 
 fn claim_slot(slot: u32, record: &[u8], now: WallTime) -> bool {
-    let is_free = |last: Option<Heartbeat>| last.is_none_or(|last| !last.is_live(now));
-    write_if(slot, record, is_free)
+    // One that cannot be read may be a newer module's.
+    let is_over =
+        |last: &[u8]| Heartbeat::decode(last).is_some_and(|last| !last.is_live(now));
+    write_if(slot, record, |last| last.is_empty() || is_over(last))
 }
 
-fn write_if(slot: u32, record: &[u8], may_write: impl Fn(Option<Heartbeat>) -> bool) -> bool {
+fn write_if(slot: u32, record: &[u8], may_write: impl Fn(&[u8]) -> bool) -> bool {
     let key = keys::heartbeat(slot);
     let (last, version) = host::shared(&key);
-    may_write(Heartbeat::decode(&last)) && host::replace_shared(&key, record, version)
+    may_write(&last) && host::replace_shared(&key, record, version)
 }
 
 /// All heartbeats; slots are taken from the first on, so the first that never was ends the search.
@@ -128,7 +135,7 @@ fn read_heartbeats(now: WallTime) -> Vec<Heartbeat> {
 fn merge(vm: &Vm, heartbeats: &[Heartbeat], now: WallTime) {
     let others = heartbeats
         .iter()
-        .filter(|heartbeat| heartbeat.vm != vm.id.get() && heartbeat.is_live(now));
+        .filter(|heartbeat| heartbeat.vm != vm.identity.get().vm && heartbeat.is_live(now));
     let reports = others.flat_map(|heartbeat| heartbeat.loads.iter().copied());
     vm.loads.borrow().merge(reports, now);
 }

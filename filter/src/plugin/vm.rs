@@ -11,6 +11,8 @@ use crate::cluster::load::Loads;
 use crate::cluster::snapshot::Snapshot;
 use crate::fleet::drain::Drain;
 use crate::fleet::gauges::Gauges;
+use crate::fleet::identity::Identity;
+use crate::fleet::lease::{Claimant, LeaseWatch};
 
 /// The state of one VM: a worker, the main thread, or a canary that never serves.
 pub struct Vm {
@@ -20,8 +22,12 @@ pub struct Vm {
     pub metrics: Metrics,
     /// Endpoints that are draining.
     pub drain: RefCell<Drain>,
-    /// Drawn at the first tick; 0 until then.
-    pub id: Cell<u64>,
+    /// Given at the first tick; none until then.
+    pub identity: Cell<Identity>,
+    /// When it picked last.
+    pub picked_at: Cell<WallTime>,
+    /// The lease as it sees it.
+    pub lease: RefCell<LeaseWatch>,
     /// The slot of this worker's heartbeat.
     pub slot: Cell<Option<u32>>,
     /// The gauges as they were set last.
@@ -31,6 +37,7 @@ pub struct Vm {
     /// The roots that live, by the order in which they were configured, with their clusters.
     roots: RefCell<Vec<(u64, Rc<Snapshot>)>>,
     configured: Cell<u64>,
+    configured_at: Cell<WallTime>,
 }
 
 /// The root that does the VM's jobs: the newest of those that speak with a sidecar, else the newest.
@@ -59,7 +66,9 @@ impl Vm {
             loads: RefCell::default(),
             metrics: Metrics::default(),
             drain: RefCell::default(),
-            id: Cell::new(0),
+            identity: Cell::default(),
+            picked_at: Cell::default(),
+            lease: RefCell::default(),
             slot: Cell::new(None),
             gauges: RefCell::default(),
             // VMs start at different nanoseconds, so no two workers draw alike (LB-21).
@@ -67,6 +76,7 @@ impl Vm {
             serving: Cell::new(false),
             roots: RefCell::default(),
             configured: Cell::new(0),
+            configured_at: Cell::default(),
         }
     }
 
@@ -92,10 +102,21 @@ impl Vm {
         self.serving.get()
     }
 
+    /// What it says of itself when it claims the lease.
+    pub fn claimant(&self, revision: u64) -> Claimant {
+        Claimant {
+            vm: self.identity.get().vm,
+            revision,
+            configured_at: self.configured_at.get(),
+            picked_at: self.picked_at.get(),
+        }
+    }
+
     /// Takes a configured root in, and gives it its order.
     pub fn enlist(&self, snapshot: &Rc<Snapshot>, now: WallTime) -> u64 {
         let order = self.configured.get().saturating_add(1);
         self.configured.set(order);
+        self.configured_at.set(now);
         let mut roots = self.roots.borrow_mut();
         let before = in_charge(&roots).map(|(_, snapshot)| snapshot.clone());
         roots.push((order, snapshot.clone()));

@@ -6,6 +6,7 @@ use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::load::LoadReport;
 use pointsman_filter::fleet::exchange::Version;
 use pointsman_filter::fleet::heartbeat::Heartbeat;
+use pointsman_filter::fleet::identity::Identity;
 use pointsman_filter::fleet::lease::Lease;
 use pointsman_filter::fleet::verdicts::VerdictState;
 use pointsman_filter::gates::{Gate, Gates};
@@ -16,7 +17,7 @@ use super::documents::CLUSTERS;
 /// A key that some filter reads or writes.
 pub fn place(chance: &mut Chance) -> String {
     match chance.below(6) {
-        0 => keys::VM_COUNTER.to_owned(),
+        0 => keys::IDENTITY.to_owned(),
         1 => keys::LEASE.to_owned(),
         2 => keys::VERDICTS.to_owned(),
         3 => keys::REJECTED.to_owned(),
@@ -45,7 +46,11 @@ pub fn record(place: &str, before: &[u8], now_ns: u64, chance: &mut Chance) -> V
             Some(b'w') => kind(1, now_ns, chance),
             Some(b'e') => kind(2, now_ns, chance),
             Some(b'x') => kind(3, now_ns, chance),
-            _ => chance.extreme().to_le_bytes().to_vec(),
+            _ => Identity {
+                vm: chance.extreme(),
+                process: chance.extreme(),
+            }
+            .encode(),
         },
     };
     if chance.in_1000(400) {
@@ -61,6 +66,8 @@ fn kind(kind: usize, now_ns: u64, chance: &mut Chance) -> Vec<u8> {
         2 => Lease {
             vm: *chance.pick(&[0, 1, 2, u64::MAX]),
             until: time(now_ns, chance),
+            revision: chance.below(4) as u64,
+            picked_at: time(now_ns, chance),
         }
         .encode(),
         _ => VerdictState {
@@ -106,6 +113,9 @@ fn heartbeat(now_ns: u64, chance: &mut Chance) -> Vec<u8> {
         vm: *chance.pick(&[0, 1, 2, 3, u64::MAX]),
         at: time(now_ns, chance),
         revision: chance.below(4) as u64,
+        process: chance.extreme(),
+        picked_at: time(now_ns, chance),
+        holds_leaving: chance.in_1000(500),
         loads: (0..loads).map(|_| load(chance)).collect(),
     }
     .encode()
