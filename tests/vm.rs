@@ -7,4 +7,5 @@ mod vm {
     mod calls;
     mod growth;
     mod hostile;
+    mod outrun;
 }

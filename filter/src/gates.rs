@@ -11,6 +11,7 @@ pub mod gate;
     reason = "the room is named for what it holds"
 )]
 mod gates;
+pub mod late;
 pub mod standing;
 pub mod transition;
 pub mod view;

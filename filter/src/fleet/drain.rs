@@ -69,9 +69,9 @@ impl Drain {
         revision: u64,
         now: WallTime,
     ) -> Vec<Draining> {
-        let mut workers = heartbeats.iter().filter(|heartbeat| {
-            heartbeat.runs(now) && !heartbeat.is_left_behind(revision, now)
-        });
+        let mut workers = heartbeats
+            .iter()
+            .filter(|heartbeat| heartbeat.runs(now) && !heartbeat.is_left_behind(revision, now));
         if !workers.all(|heartbeat| heartbeat.is_live(now) && heartbeat.revision == revision) {
             return Vec::new();
         }

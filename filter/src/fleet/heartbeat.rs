@@ -155,7 +155,7 @@ mod tests {
         longer[41..43].copy_from_slice(&(LOAD - 1).to_le_bytes());
         let shorter = record::create(VERSION, &longer, 0);
         assert_eq!(Heartbeat::decode(&shorter), None, "a load has lost a field");
-            }
+    }
 
     #[test]
     fn a_vm_is_left_behind_once_it_picks_no_more() {

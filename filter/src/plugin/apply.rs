@@ -8,6 +8,7 @@ use super::shared;
 use super::vm::Vm;
 use crate::balance::route::{PickReason, Plan, RefusalReason};
 use crate::gates::availability;
+use crate::gates::late::StreamChange;
 use crate::stream::headers::ListHeaders;
 use crate::stream::{Arrival, Effects};
 
@@ -98,10 +99,30 @@ pub fn effects(vm: &Vm, effects: &Effects) {
     if effects.need_clock() {
         let now = host::now();
         if let Some(change) = effects.gate_change(now) {
-            shared::change_gates(cluster, &vm.metrics, |gates| {
-                vm.with_rng(|rng| change.apply(cluster, gates, rng))
-            });
+            let late = vm.late.borrow_mut().take(|late| late.key == cluster.key);
+            late.into_iter().for_each(|late| change_gates(vm, late));
+            let (cluster, seed) = (cluster.clone(), vm.draw());
+            change_gates(
+                vm,
+                StreamChange {
+                    cluster,
+                    change,
+                    seed,
+                },
+            );
         }
         effects.measure(now);
+    }
+}
+
+/// Tries the changes again that other workers outran.
+pub fn late_changes(vm: &Vm) {
+    let late = vm.late.borrow_mut().take(|_| true);
+    late.into_iter().for_each(|late| change_gates(vm, late));
+}
+
+fn change_gates(vm: &Vm, change: StreamChange) {
+    if !shared::change_gates(&change.cluster, &vm.metrics, |gates| change.apply(gates)) {
+        vm.late.borrow_mut().keep(change);
     }
 }

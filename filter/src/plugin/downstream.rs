@@ -31,7 +31,7 @@ impl Downstream {
     /// `None` where the request is none of ours.
     fn arrive(&mut self, end_of_stream: bool) -> Option<Action> {
         let snapshot = self.snapshot.take()?;
-        let arrival = gather::arrival(&snapshot, end_of_stream)?;
+        let arrival = gather::arrival(&self.vm, &snapshot, end_of_stream)?;
         self.vm.picked_at.set(arrival.now);
         let step = self.vm.with_rng(|rng| self.stream.arrive(&arrival, rng));
         Some(match step {

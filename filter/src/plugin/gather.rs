@@ -1,6 +1,7 @@
 //! Host → values: what a decision needs, read in the right phase, as little as possible.
 
 use super::host;
+use super::vm::Vm;
 use crate::cluster::snapshot::Snapshot;
 use crate::config::Metric;
 use crate::stream::attempts::{Answer, Ending};
@@ -13,7 +14,7 @@ const VIA_UPSTREAM: &[u8] = b"via_upstream";
 
 /// Reads a request, and takes the sticky cookie out of its headers; `None` when it is none of ours.
 /// Request headers phase.
-pub fn arrival(snapshot: &Snapshot, whole: bool) -> Option<Arrival> {
+pub fn arrival(vm: &Vm, snapshot: &Snapshot, whole: bool) -> Option<Arrival> {
     let name = host::property("xds\0cluster_name")?;
     let cluster = snapshot.cluster(&name)?;
     let cookies = cluster
@@ -23,7 +24,7 @@ pub fn arrival(snapshot: &Snapshot, whole: bool) -> Option<Arrival> {
         .unwrap_or_default();
     let (gates, _) = host::shared(&cluster.gates_key);
     Some(Arrival {
-        gates,
+        gates: vm.late.borrow().on_top_of(gates, cluster.key),
         cluster: cluster.clone(),
         cookies,
         method: host::request_header(":method").unwrap_or_default(),

@@ -23,7 +23,7 @@ pub enum Counter {
     Failure(&'static str),
     /// Requests whose every attempt failed (RT-6).
     Exhausted,
-    /// Changes of shared state that other workers outran.
+    /// Changes of gates that are late: other workers outran them.
     Conflict,
     /// Events, by name.
     Event(&'static str),

@@ -8,8 +8,8 @@ use crate::fleet::identity::Identity;
 use crate::gates::Gates;
 use crate::gates::event::Event;
 
-/// Tries before a change is given up. A loop must end: there is no fuel in the VM.
-const CAS_ATTEMPTS_MAX: u32 = 16;
+/// Tries before a change is late. A loop must end: there is no fuel in the VM.
+const CAS_ATTEMPTS_MAX: u32 = 4;
 
 /// The one compare-and-swap loop: replaces a record by what `change` makes of it. `false` when it
 /// was outrun too often.
@@ -22,7 +22,7 @@ fn compare_and_swap(key: &str, change: &mut dyn FnMut(&[u8]) -> Vec<u8>) -> bool
 }
 
 /// Changes the gates of a cluster and reports the events of the change that went through; `false`
-/// when it was given up, which is counted.
+/// when it was outrun too often, which is counted.
 pub fn change_gates(
     cluster: &Cluster,
     metrics: &Metrics,

@@ -1,9 +1,9 @@
-//! A VM's jobs, ten times a second: publish and merge loads, and for the one VM that holds the
+//! A VM's jobs, ten times a second: make late changes, publish and merge loads, and for the one VM that holds the
 //! lease the jobs of all: gauges, tidying, verdicts, the exchange with the sidecar.
 
 use super::sidecar::SidecarLink;
 use super::vm::Vm;
-use super::{host, leader, shared};
+use super::{apply, host, leader, shared};
 use crate::base::keys;
 use crate::base::time::WallTime;
 use crate::cluster::snapshot::Snapshot;
@@ -19,6 +19,7 @@ pub fn run(vm: &Vm, snapshot: &Snapshot, sidecar: &mut SidecarLink) {
             None => return,
         }
     }
+    apply::late_changes(vm);
     publish(vm, snapshot, now);
     let heartbeats = read_heartbeats(now);
     merge(vm, &heartbeats, now);
@@ -108,8 +109,7 @@ fn write_own(slot: u32, vm: u64, record: &[u8]) -> bool {
 
 fn claim_slot(slot: u32, record: &[u8], now: WallTime) -> bool {
     // One that cannot be read may be a newer module's.
-    let is_over =
-        |last: &[u8]| Heartbeat::decode(last).is_some_and(|last| !last.is_live(now));
+    let is_over = |last: &[u8]| Heartbeat::decode(last).is_some_and(|last| !last.is_live(now));
     write_if(slot, record, |last| last.is_empty() || is_over(last))
 }
 

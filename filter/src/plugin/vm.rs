@@ -13,6 +13,7 @@ use crate::fleet::drain::Drain;
 use crate::fleet::gauges::Gauges;
 use crate::fleet::identity::Identity;
 use crate::fleet::lease::{Claimant, LeaseWatch};
+use crate::gates::late::LateChanges;
 
 /// The state of one VM: a worker, the main thread, or a canary that never serves.
 pub struct Vm {
@@ -30,6 +31,8 @@ pub struct Vm {
     pub lease: RefCell<LeaseWatch>,
     /// The slot of this worker's heartbeat.
     pub slot: Cell<Option<u32>>,
+    /// Changes of gates that other workers outran.
+    pub late: RefCell<LateChanges>,
     /// The gauges as they were set last.
     pub gauges: RefCell<Gauges>,
     rng: RefCell<SplitMix64>,
@@ -70,6 +73,7 @@ impl Vm {
             picked_at: Cell::default(),
             lease: RefCell::default(),
             slot: Cell::new(None),
+            late: RefCell::default(),
             gauges: RefCell::default(),
             // VMs start at different nanoseconds, so no two workers draw alike (LB-21).
             rng: RefCell::new(SplitMix64::new(host::now().ns())),
