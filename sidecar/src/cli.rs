@@ -102,7 +102,7 @@ pub fn run() -> ExitCode {
         Command::Uncordon(flags) => client::run(async || overrides::take_back(&flags, admin).await),
         Command::Doctor(flags) => client::run(async || doctor::run(&flags, admin).await),
         Command::Completions { shell } => completions(shell),
-        Command::Crd => Report::done(crd::yaml()),
+        Command::Crd => Report::done(crd::YAML),
     }
     .finish()
 }

@@ -1,92 +1,86 @@
-//! The custom resource `BackendCluster`, as `pointsman crd` prints it.
+//! The custom resource `BackendCluster`.
 //!
-//! The types of [`spec`] mirror the registry's schema and are there for the definition alone: what
-//! an object says is judged by the one parser, which is given its `spec` as it stands. The
+//! What an object says is judged by the one parser, which is given its `spec` as it stands. The
 //! definition refuses at once what the parser would refuse later, as far as patterns, limits and
 //! CEL rules can say it.
 
-pub mod spec;
 pub mod status;
 
-use kube::CustomResourceExt;
-use kube::core::ApiResource;
-use serde_json::Value;
+use kube::core::{ApiResource, GroupVersionKind};
 
-pub use spec::BackendCluster;
-
+/// The definition, as `pointsman crd` prints it.
+pub const YAML: &str = include_str!("../../../../envoy/kubernetes/crd.yaml");
 /// The annotation that holds the operators' overrides.
 pub const OVERRIDES: &str = "pointsman.dev/overrides";
 
 /// What the API server is asked for.
 pub fn resource() -> ApiResource {
-    BackendCluster::api_resource()
-}
-
-/// The definition as YAML.
-pub fn yaml() -> String {
-    let mut definition = serde_json::to_value(BackendCluster::crd()).unwrap_or_default();
-    tidy(&mut definition);
-    let text = serde_saphyr::to_string(&definition).unwrap_or_default();
-    format!("# Written by `pointsman crd`.\n{text}")
-}
-
-/// What the derivation adds beyond the schema: `null` is no value here, formats that Kubernetes
-/// does not know only earn a warning, and a limit of whole numbers is one itself.
-fn tidy(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.remove("nullable");
-            if map.get("default").is_some_and(Value::is_null) {
-                map.remove("default");
-            }
-            let foreign = |format: &Value| format.as_str().is_some_and(|it| it.starts_with("uint"));
-            if map.get("format").is_some_and(foreign) {
-                map.remove("format");
-            }
-            map.values_mut().for_each(tidy);
-        }
-        Value::Array(items) => items.iter_mut().for_each(tidy),
-        Value::Number(number) => {
-            let float = number.as_f64().filter(|_| number.is_f64());
-            if let Some(float) = float.filter(|float| float.fract() == 0.0 && float.abs() < 1e15) {
-                // Exact: it is whole and far below 2^53.
-                *value = Value::from(float as i64);
-            }
-        }
-        _ => {}
-    }
+    let kind = GroupVersionKind::gvk("pointsman.dev", "v1alpha1", "BackendCluster");
+    ApiResource::from_gvk_with_plural(&kind, "backendclusters")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use serde_json::{Value, json};
 
-    use serde_json::json;
-
+    use super::status::{BackendClusterStatus, Impaired};
     use super::*;
 
-    #[test]
-    fn the_committed_definition_is_the_derived_one() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy/kubernetes/crd.yaml");
-        let committed = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            committed == yaml(),
-            "run `pointsman crd > envoy/kubernetes/crd.yaml`; derived:\n{}",
-            yaml()
-        );
+    fn definition() -> Value {
+        serde_saphyr::from_str(YAML).expect("YAML")
     }
 
     #[test]
     fn rg_10_it_is_namespaced_with_a_status_and_columns() {
-        let definition: Value = serde_saphyr::from_str(&yaml()).expect("YAML");
-        let spec = &definition["spec"];
-        assert_eq!(spec["group"], "pointsman.dev");
+        let spec = &definition()["spec"];
+        let asked = resource();
+        assert_eq!(spec["group"], asked.group);
+        assert_eq!(spec["names"]["kind"], asked.kind);
+        assert_eq!(spec["names"]["plural"], asked.plural);
         assert_eq!(spec["scope"], "Namespaced");
         assert_eq!(spec["names"]["shortNames"], json!(["bcl"]));
         let version = &spec["versions"][0];
-        assert_eq!(version["name"], "v1alpha1");
+        assert_eq!(version["name"], asked.version);
         assert_eq!(version["subresources"], json!({"status": {}}));
         let columns = version["additionalPrinterColumns"].as_array().unwrap();
         assert!(columns.iter().any(|column| column["name"] == "Accepted"));
+    }
+
+    /// The fields that a schema describes, or that a value has, each by its path.
+    fn fields(value: &Value, path: &str, schema: bool, into: &mut Vec<String>) {
+        let inner = if schema { &value["properties"] } else { value };
+        for (name, value) in inner.as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            // Conditions are Kubernetes' own.
+            if name != "conditions" {
+                let item = if schema { &value["items"] } else { &value[0] };
+                fields(if item.is_null() { value } else { item }, &path, schema, into);
+            }
+            into.push(path);
+        }
+    }
+
+    #[test]
+    fn the_server_keeps_every_field_of_the_status_that_is_written() {
+        let impaired = Impaired {
+            id: "a".to_owned(),
+            address: "10.0.0.1:80".to_owned(),
+            state: "Draining".to_owned(),
+            healthy: false,
+            reason: Some("refused".to_owned()),
+        };
+        let status = BackendClusterStatus {
+            cluster: Some("orders".to_owned()),
+            impaired: vec![impaired],
+            ..BackendClusterStatus::default()
+        };
+        let (mut written, mut kept) = (Vec::new(), Vec::new());
+        fields(&json!(status), "", false, &mut written);
+        let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
+        let definition = definition();
+        fields(definition.pointer(schema).unwrap(), "", true, &mut kept);
+        written.sort();
+        kept.sort();
+        assert_eq!(written, kept);
     }
 }

@@ -1,11 +1,10 @@
 //! What the sidecar writes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What became of a BackendCluster.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendClusterStatus {
     /// The generation that the rest is said of.
@@ -13,10 +12,6 @@ pub struct BackendClusterStatus {
     pub observed_generation: i64,
     /// Accepted, ResolvedRefs and Programmed.
     #[serde(default)]
-    #[schemars(extend(
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["type"]
-    ))]
     pub conditions: Vec<Condition>,
     /// The Envoy cluster it is served as; absent: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,12 +21,11 @@ pub struct BackendClusterStatus {
     pub backends: Counts,
     /// The first of the backends that are not healthy or not Normal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50))]
     pub impaired: Vec<Impaired>,
 }
 
 /// Backends, counted.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Counts {
     /// All of them.
@@ -45,7 +39,7 @@ pub struct Counts {
 }
 
 /// A backend that is not healthy or not Normal.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Impaired {
     /// Its id.
