@@ -114,6 +114,22 @@ async fn rt_9_a_stale_keep_alive_connection_costs_no_get() -> Result<()> {
     Ok(())
 }
 
+/// RT-9: no backend keeps a connection for a second request.
+#[tokio::test]
+async fn rt_9_stale_keep_alive_connections_everywhere_cost_no_get() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let envoy = serve(&cluster(CLUSTER, &[&a, &b], eager())).await?;
+    a.set(Behaviour::ResetAfter(1));
+    b.set(Behaviour::ResetAfter(1));
+    let order = answered_by(&mut envoy.client(), 600).await?;
+    let failed = wait_for_failures(&envoy, 5).await?;
+    println!(
+        "RT-9: every reused connection is reset: {:?}, {failed} attempts failed",
+        shares(&order)
+    );
+    Ok(())
+}
+
 /// RT-9: what a POST may have done it must not do twice.
 #[tokio::test]
 async fn rt_9_a_post_is_never_replayed_after_its_bytes_were_sent() -> Result<()> {

@@ -3,6 +3,8 @@
 use super::event::Event;
 use super::gates::Gates;
 use super::view::GatesView;
+use crate::base::time::WallTime;
+use crate::cluster::pool::Pool;
 use crate::cluster::{Backend, Cluster};
 
 /// How many backends are available (healthy, normal and not exhausted; merely waiting counts as
@@ -33,6 +35,16 @@ pub fn availability(cluster: &Cluster, gates: &mut Gates, events: &mut Vec<Event
         true => Event::AllDown { total },
         false => Event::Recovered { available, total },
     });
+}
+
+/// Whether nobody else of the cluster stands as well as an endpoint: without it requests would be
+/// refused, or sent to the unhealthy.
+pub fn is_last(cluster: &Cluster, gates: &Gates, endpoint: u32, now: WallTime) -> bool {
+    let view = GatesView::new(cluster, gates);
+    let own = view.standing(endpoint, now);
+    let members = cluster.all.pools().into_iter().flat_map(Pool::members);
+    let mut others = members.filter(|other| **other != endpoint);
+    !others.any(|other| view.standing(*other, now) <= own)
 }
 
 /// Latches fail-open (GT-7) as a pick found it.

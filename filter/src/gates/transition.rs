@@ -1,9 +1,10 @@
 //! What a stream's attempts change in the gates of its cluster.
 
-use super::availability::availability;
+use super::availability::{availability, is_last};
 use super::backoff;
 use super::event::Event;
 use super::evidence::{Evidence, Met};
+use super::gate::Gate;
 use super::gates::Gates;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
@@ -14,7 +15,7 @@ use crate::cluster::Cluster;
 pub struct GateChange {
     /// What its attempts met, in their order.
     pub evidence: Vec<Evidence>,
-    /// When the stream was picked: its success says nothing of later failures.
+    /// When the stream was picked: it says nothing of the time after a later failure (RT-2).
     pub picked_at: WallTime,
     /// Wall clock.
     pub now: WallTime,
@@ -27,14 +28,22 @@ impl GateChange {
         let mut events = Vec::new();
         for Evidence { endpoint, what } in &self.evidence {
             match what {
+                // Perhaps a kept connection had gone stale, which says little of the backend: so
+                // little leaves no cluster without anybody.
+                Met::Unknown if is_last(cluster, gates, *endpoint, self.now) => {}
                 Met::Connect | Met::Unknown => {
-                    fail(cluster, gates, *endpoint, self.now, rng, &mut events);
+                    self.fail(cluster, gates, *endpoint, rng, &mut events);
                 }
                 Met::Served => self.succeed(cluster, gates, *endpoint, &mut events),
             }
         }
         availability(cluster, gates, &mut events);
         events
+    }
+
+    /// Whether the stream says anything of the time after a gate's latest failure (RT-2).
+    fn is_news(&self, gate: &Gate) -> bool {
+        gate.failed_at < self.picked_at || gate.is_of_the_future(self.now)
     }
 
     fn succeed(
@@ -47,8 +56,7 @@ impl GateChange {
         let (mut tries, mut cleared) = (0, false);
         for key in cluster.keys_at(endpoint) {
             gates.update(key, |gate| {
-                let earlier = gate.failed_at < self.picked_at || gate.is_of_the_future(self.now);
-                if gate.tries > 0 && earlier {
+                if gate.tries > 0 && self.is_news(gate) {
                     tries = tries.max(u32::from(gate.tries));
                     cleared = true;
                     gate.forgive();
@@ -63,43 +71,43 @@ impl GateChange {
             events.push(Event::BackendUp { backend });
         }
     }
-}
 
-fn fail(
-    cluster: &Cluster,
-    gates: &mut Gates,
-    endpoint: u32,
-    now: WallTime,
-    rng: &mut SplitMix64,
-    events: &mut Vec<Event>,
-) {
-    // All ids at the address share the failure and the wait (LB-18).
-    let mut tries_before: u32 = 0;
-    for gate in cluster.keys_at(endpoint).filter_map(|key| gates.of(key)) {
-        if gate.backs_off(now) {
-            return; // RT-2: within its own window a failure says nothing new.
+    fn fail(
+        &self,
+        cluster: &Cluster,
+        gates: &mut Gates,
+        endpoint: u32,
+        rng: &mut SplitMix64,
+        events: &mut Vec<Event>,
+    ) {
+        // All ids at the address share the failure and the wait (LB-18).
+        let mut tries_before: u32 = 0;
+        for gate in cluster.keys_at(endpoint).filter_map(|key| gates.of(key)) {
+            if gate.backs_off(self.now) || !self.is_news(&gate) {
+                return;
+            }
+            tries_before = tries_before.max(u32::from(gate.tries));
         }
-        tries_before = tries_before.max(u32::from(gate.tries));
-    }
-    let wait_ns = backoff::wait_ns(&cluster.backoff, tries_before, rng);
-    let tries = tries_before
-        .saturating_add(1)
-        .min(cluster.backoff.max_tries);
-    for key in cluster.keys_at(endpoint) {
-        gates.update(key, |gate| {
-            gate.tries = u8::try_from(tries).unwrap_or(u8::MAX);
-            gate.failed_at = now;
-            gate.until = now.plus(wait_ns);
+        let wait_ns = backoff::wait_ns(&cluster.backoff, tries_before, rng);
+        let tries = tries_before
+            .saturating_add(1)
+            .min(cluster.backoff.max_tries);
+        for key in cluster.keys_at(endpoint) {
+            gates.update(key, |gate| {
+                gate.tries = u8::try_from(tries).unwrap_or(u8::MAX);
+                gate.failed_at = self.now;
+                gate.until = self.now.plus(wait_ns);
+            });
+        }
+        let backend = backend_at(cluster, endpoint);
+        events.push(Event::BackoffOpened {
+            backend,
+            tries,
+            wait_ns,
         });
-    }
-    let backend = backend_at(cluster, endpoint);
-    events.push(Event::BackoffOpened {
-        backend,
-        tries,
-        wait_ns,
-    });
-    if tries_before < cluster.backoff.max_tries && tries == cluster.backoff.max_tries {
-        events.push(Event::BackendDown { backend });
+        if tries_before < cluster.backoff.max_tries && tries == cluster.backoff.max_tries {
+            events.push(Event::BackendDown { backend });
+        }
     }
 }
 

@@ -260,13 +260,19 @@ impl Drawing {
         }
     }
 
-    /// Applies what a stream proved, picked and ended now unless `picked_at` says otherwise.
+    /// Applies what a stream proved, picked and ended now unless `picked_at` says otherwise. `a`
+    /// refused, `a?` was passed over.
     pub fn learn(&mut self, failed: &str, served: Option<&str>, picked_at: WallTime) -> String {
         let met = |id, what| Evidence {
             endpoint: self.endpoint(id),
             what,
         };
-        let failed = failed.split_whitespace().map(|id| met(id, Met::Connect));
+        let failed = failed
+            .split_whitespace()
+            .map(|word| match word.strip_suffix('?') {
+                Some(id) => met(id, Met::Unknown),
+                None => met(word, Met::Connect),
+            });
         let served = served.map(|id| met(id, Met::Served));
         let change = GateChange {
             evidence: failed.chain(served).collect(),

@@ -32,16 +32,17 @@ impl Day {
     pub(super) fn change_verdicts(&mut self) {
         let (all, sick) = (self.chance(15), self.rng.below(2) == 0);
         let one = self.rng.below(self.config.backends.len() as u32) as usize;
+        let mut judged = self.ledger.unhealthy.clone();
         for (place, backend) in self.config.backends.iter().enumerate() {
             if all || place == one {
                 if sick {
-                    self.ledger.unhealthy.insert(backend.key());
+                    judged.insert(backend.key());
                 } else {
-                    self.ledger.unhealthy.remove(&backend.key());
+                    judged.remove(&backend.key());
                 }
             }
         }
-        let unhealthy: Vec<u64> = self.ledger.unhealthy.iter().copied().collect();
+        let unhealthy: Vec<u64> = judged.iter().copied().collect();
         let cluster = self.workers[0].cluster.clone();
         let now = self.now;
         let events = self.update(0, true, |gates, _| {
@@ -54,6 +55,7 @@ impl Day {
             availability::availability(&cluster, gates, &mut events);
             events
         });
+        self.ledger.unhealthy = judged;
         self.ledger.told(&cluster, &events);
     }
 

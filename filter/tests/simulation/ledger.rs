@@ -140,14 +140,30 @@ impl Ledger {
                 _ => {}
             }
         }
-        // Every failure has opened a window, or fell into one.
-        for Evidence { endpoint, what } in &change.evidence {
-            assert!(
-                *what == Met::Served || self.backs_off(cluster, *endpoint, change.now),
-                "a failure without a window"
-            );
+        for met in &change.evidence {
+            self.has_counted(cluster, change, *met);
         }
         self.told(cluster, events);
+    }
+
+    /// Every failure has opened a window, fell into one, or is older than the last. One of unknown
+    /// kind has left the last alone.
+    fn has_counted(&self, cluster: &Cluster, change: &GateChange, met: Evidence) {
+        let windows = cluster.keys_at(met.endpoint);
+        let mut windows = windows.filter_map(|key| self.windows.get(&key));
+        let serves = |e: &u32| {
+            let normal = cluster.endpoints[*e as usize].normal;
+            normal && *e != met.endpoint && !self.backs_off(cluster, *e, change.now)
+        };
+        let sick = |e| self.is_unhealthy(cluster, e);
+        let mut others = (0..cluster.endpoints.len() as u32).filter(serves);
+        assert!(
+            met.what == Met::Served
+                || self.backs_off(cluster, met.endpoint, change.now)
+                || windows.any(|window| window.failed_at >= change.picked_at)
+                || met.what == Met::Unknown && !others.any(|e| sick(met.endpoint) || !sick(e)),
+            "a failure without a window"
+        );
     }
 
     /// Regimes begin and end in turns, each told once.

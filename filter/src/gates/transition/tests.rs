@@ -52,6 +52,50 @@ fn rt_2_failures_in_the_window_count_once() {
     assert_eq!(drawing.tries("a"), 2);
 }
 
+/// RT-2: the incident's requests fail one after the other, long after the window of the first.
+#[test]
+fn rt_2_one_incident_is_one_try() {
+    let mut drawing = Drawing::new("a b");
+    for _ in 0..100 {
+        drawing.now = drawing.now.plus(SECOND);
+        drawing.learn("a", None, NOW);
+    }
+    assert_eq!(drawing.tries("a"), 1);
+    let after = drawing.now;
+    assert_eq!(
+        drawing.learn("a", None, NOW.plus(SECOND)),
+        "",
+        "picked at the very time of the failure"
+    );
+    assert_eq!(drawing.learn("a", None, after), "backoff_opened");
+    assert_eq!(drawing.tries("a"), 2);
+}
+
+/// RT-9: it may have been a stale connection. GT-6: a refused one gates the last, too.
+#[test]
+fn rt_9_a_failure_of_unknown_kind_leaves_the_last_to_serve() {
+    for (text, failed, events) in [
+        ("a b", "a? b?", "backoff_opened"),
+        ("a b", "a? b", "backoff_opened backoff_opened"),
+        ("a b:cooling", "a?", ""),
+        ("a b:waited", "a?", "backoff_opened"),
+        ("a b:backup", "a?", "backoff_opened"),
+        ("a b:draining", "a?", ""),
+        ("a b@a", "a?", ""),
+        ("a b:unhealthy", "a?", ""),
+        ("a b:unhealthy", "b?", "backoff_opened"),
+        (
+            "a:unhealthy b:unhealthy",
+            "a? b?",
+            "backoff_opened all_down",
+        ),
+    ] {
+        let mut drawing = Drawing::new(text);
+        let told = drawing.fail(failed);
+        assert_eq!(told, events, "{text}: {failed}");
+    }
+}
+
 #[test]
 fn rt_3_a_success_resets() {
     let mut drawing = Drawing::new("a:down b");
