@@ -14,6 +14,9 @@ use crate::config::Metric;
 use crate::gates::transition::GateChange;
 use crate::gates::view::GatesView;
 
+/// Longest time that is taken in, nanoseconds: what seems longer may be a clock that stepped forward.
+const TIME_MAX_NS: u64 = 60_000_000_000;
+
 /// A request of one of our clusters.
 pub struct Arrival {
     /// Its cluster.
@@ -62,7 +65,7 @@ pub struct Effects {
     measurement: Option<Measurement>,
 }
 
-/// A time of the endpoint that served.
+/// A time of an endpoint: that in which it served, or that in which it did not.
 struct Measurement {
     load: Rc<Load>,
     time: Time,
@@ -90,14 +93,14 @@ impl Effects {
         })
     }
 
-    /// Takes in the time of the endpoint that served, where the cluster's policy weighs one.
+    /// Takes in the time of an endpoint, where the cluster's policy weighs one.
     pub fn measure(&self, now: WallTime) {
         if let Some(Measurement { load, time }) = &self.measurement {
             let time_ns = match time {
                 Time::Lasted(time_ns) => *time_ns,
                 Time::Since(start) => now.since(*start),
             };
-            load.observe(time_ns, now);
+            load.observe(time_ns.min(TIME_MAX_NS), now);
         }
     }
 }
@@ -203,7 +206,8 @@ impl Stream {
     }
 
     /// The stream ends. `answer` is what Envoy says of the attempts, asked only where no response
-    /// had begun.
+    /// had begun: the client has left. That proves nothing of the endpoint but that it takes at least
+    /// so long (LB-7).
     pub fn end(&mut self, answer: Option<&Answer>) -> Option<Effects> {
         if let Stage::Served(load) = &self.0 {
             load.end();
@@ -211,7 +215,13 @@ impl Stream {
         }
         let picked = self.take_picked()?;
         picked.load.end();
-        answer.map(|answer| picked.effects(answer))
+        answer.map(|answer| {
+            let mut effects = picked.effects(answer);
+            if picked.asks_first(answer) {
+                effects.measurement = picked.measurement(&picked.load, answer);
+            }
+            effects
+        })
     }
 
     fn take_picked(&mut self) -> Option<Box<Picked>> {
@@ -259,6 +269,12 @@ impl Picked {
             changes_gates: failed || (self.had_failures && served),
             measurement: None,
         }
+    }
+
+    /// Whether the last attempt is at the pick itself.
+    fn asks_first(&self, answer: &Answer) -> bool {
+        let first = self.list.first().and_then(|e| self.cluster.endpoint(e));
+        first.is_some_and(|first| answer.address.as_deref() == Some(first.address.as_bytes()))
     }
 
     /// The time that the cluster's policy weighs, if it weighs one. The first attempt alone says

@@ -142,7 +142,8 @@ fn st_1_the_server_is_named_to_a_client_that_does_not_know_it() {
     );
 }
 
-/// The load report's estimate after an answer that began two seconds after the pick.
+/// The load report's estimate after an answer that began two seconds after the pick, or a client
+/// that left then.
 fn measured(metric: Metric, whole_after: Option<u64>, answer: impl Fn(&Drawing) -> Answer) -> u64 {
     let mut drawing = three().metric(metric);
     let mut stream = Stream::default();
@@ -156,16 +157,21 @@ fn measured(metric: Metric, whole_after: Option<u64>, answer: impl Fn(&Drawing) 
         stream.request_ended(NOW.plus(seconds * SECOND));
     }
     let now = NOW.plus(2 * SECOND);
-    let effects = stream.respond(&answer(&drawing)).unwrap();
+    let answer = answer(&drawing);
+    let effects = match answer.ending {
+        Ending::Abandoned => stream.end(Some(&answer)).unwrap(),
+        _ => stream.respond(&answer).unwrap(),
+    };
     effects.measure(now);
     let report = ["a", "b"].map(|id| drawing.load(id).report(now));
     let estimate = report
         .iter()
         .flatten()
         .map(|report| report.estimate_ns)
-        .max();
-    assert!(effects.need_clock() || estimate.unwrap() == 0);
-    estimate.unwrap()
+        .max()
+        .unwrap_or(0);
+    assert!(effects.need_clock() || estimate == 0);
+    estimate
 }
 
 #[test]
@@ -192,4 +198,40 @@ fn lb_7_a_connection_takes_as_long_as_the_host_says() {
     assert_eq!(measured(Metric::ConnectionTime, Some(0), new), SECOND / 4);
     let pooled = |drawing: &Drawing| served(drawing, "a", 1);
     assert_eq!(measured(Metric::ConnectionTime, Some(0), pooled), 0);
+}
+
+#[test]
+fn lb_7_a_client_that_leaves_has_waited_for_the_pick_at_least_so_long() {
+    let left =
+        |id, attempts| move |drawing: &Drawing| answer(drawing, id, attempts, Ending::Abandoned);
+    let measured =
+        |metric, whole_after, id, attempts| measured(metric, whole_after, left(id, attempts));
+    assert_eq!(measured(Metric::Latency, Some(0), "a", 1), 2 * SECOND);
+    assert_eq!(measured(Metric::Latency, Some(1), "a", 1), SECOND);
+    for (metric, whole_after, id, attempts) in [
+        (Metric::Latency, None, "a", 1),
+        (Metric::Latency, Some(0), "b", 2),
+        (Metric::Latency, Some(0), "b", 1),
+        (Metric::Latency, Some(0), "a", 0),
+        (Metric::ConnectionTime, Some(0), "a", 1),
+        (Metric::Requests, Some(0), "a", 1),
+    ] {
+        let estimate = measured(metric, whole_after, id, attempts);
+        assert_eq!(estimate, 0, "{metric:?} {whole_after:?} {id} {attempts}");
+    }
+}
+
+#[test]
+fn lb_7_a_clock_that_steps_is_no_slow_backend() {
+    let hour = 3600 * SECOND;
+    let earlier = WallTime::from_ns(NOW.ns() - hour);
+    for (now, seconds) in [(NOW.plus(hour), 60), (earlier, 0)] {
+        let mut drawing = three().metric(Metric::Latency);
+        let (mut stream, _) = arrived(&mut drawing);
+        let effects = stream.respond(&served(&drawing, "a", 1)).unwrap();
+        effects.measure(now);
+        let report = drawing.load("a").report(now);
+        let estimate = report.map_or(0, |report| report.estimate_ns);
+        assert_eq!(estimate, seconds * SECOND);
+    }
 }
