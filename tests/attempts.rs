@@ -1,15 +1,13 @@
 //! How often a request is tried, where, and for how long.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::client::post;
 use harness::registry::cluster;
+use harness::upstream::BlackHole;
 use harness::{Behaviour, Envoy};
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
-use tokio::net::TcpStream;
 
 use crate::scene::{
     self, CLUSTER, answered_by, backends, cluster_stat, figure, serve, shares, wait_for_figure,
@@ -98,7 +96,7 @@ async fn rt_8_a_request_ends_in_bounded_time_when_nobody_connects() -> Result<()
     ];
     let backends: Vec<Value> = holes
         .iter()
-        .map(|hole| json!({"address": hole.address.to_string()}))
+        .map(|hole| json!({"address": hole.address().to_string()}))
         .collect();
     let document = json!({"name": CLUSTER, "backends": backends, "retry": {"attempts": 2}});
     let timeout = |root: &mut Value| {
@@ -130,31 +128,6 @@ async fn rt_8_a_request_ends_in_bounded_time_when_nobody_connects() -> Result<()
         "it is busy with something"
     );
     Ok(())
-}
-
-/// An address where connections are neither accepted nor refused.
-struct BlackHole {
-    address: SocketAddr,
-    _listener: Socket,
-    _queued: TcpStream,
-}
-
-impl BlackHole {
-    /// A listener that accepts nothing, and the one connection that its queue holds.
-    async fn open() -> Result<Self> {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
-        listener.bind(&any_port.into())?;
-        listener.listen(0)?;
-        let address = listener.local_addr()?.as_socket();
-        let address = address.context("an IP address")?;
-        let queued = TcpStream::connect(address).await?;
-        Ok(BlackHole {
-            address,
-            _listener: listener,
-            _queued: queued,
-        })
-    }
 }
 
 /// RT-10: an answer of the backend is its answer, whatever befell the request elsewhere: a filter delayed

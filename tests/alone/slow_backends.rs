@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use harness::client::post;
 use harness::registry::cluster;
+use harness::upstream::BlackHole;
 use harness::{Behaviour, Client, Envoy, Upstream, eventually, raw};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::scene::{
     CLUSTER, DEADLINE, Requests, answered_by, backends, cluster_stat, in_flight, serve, shares,
@@ -110,6 +112,40 @@ async fn lb_7_a_slow_upload_moves_no_traffic() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// LB-7: no answer and no failure tells of a silent backend whose clients give up, but their wait does.
+#[tokio::test]
+async fn lb_7_clients_that_give_up_move_traffic_away() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let silent = serve(&cluster(CLUSTER, &[&a, &b], least("Latency"))).await?;
+    a.set(Behaviour::Hold);
+    let left = give_up(&silent, 200).await?;
+    println!("LB-7, Latency: a is silent: {left} of 200 clients gave up after 300 ms");
+    ensure!((1..10).contains(&left), "{left} clients waited for a");
+
+    let hole = BlackHole::open().await?;
+    let mut document = cluster(CLUSTER, &[&b], least("Latency"));
+    let unreachable = json!({"id": "hole", "address": hole.address().to_string()});
+    let backends = document["backends"].as_array_mut();
+    backends.context("no backends")?.insert(0, unreachable);
+    let left = give_up(&serve(&document).await?, 200).await?;
+    println!("LB-7, Latency: nobody connects: {left} of 200 clients gave up after 300 ms");
+    ensure!((1..10).contains(&left), "{left} clients waited for nobody");
+    Ok(())
+}
+
+/// How many of `count` clients, one after the other, leave without an answer after 300 ms.
+async fn give_up(envoy: &Envoy, count: usize) -> Result<usize> {
+    let mut left = 0;
+    for _ in 0..count {
+        let mut client = envoy.client();
+        match timeout(Duration::from_millis(300), client.get("/")).await {
+            Ok(answer) => ensure!(answer?.status == 200),
+            Err(_) => left += 1,
+        }
+    }
+    Ok(left)
 }
 
 async fn ensure_it_comes_back(slow: &Upstream, client: &mut Client) -> Result<()> {

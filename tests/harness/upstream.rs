@@ -6,6 +6,7 @@
 //! connections: [`Upstream::refuse`], [`Upstream::stop`], [`Upstream::start`].
 
 mod behaviour;
+mod black_hole;
 mod connection;
 mod http1;
 mod http2;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use behaviour::Behaviour;
+pub use black_hole::BlackHole;
 
 use crate::port::Port;
 use connection::Connection;
