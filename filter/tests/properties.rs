@@ -196,7 +196,7 @@ proptest! {
         let mut gates = Gates::default();
         let mut model: BTreeMap<u64, Gate> = BTreeMap::new();
         for (key, tries, unhealthy, at) in steps {
-            let held = Gate { key, tries, unhealthy, failed_at: at, until: at, unhealthy_since: at };
+            let held = Gate { key, tries, down: tries == 2, unhealthy, failed_at: at, until: at, unhealthy_since: at };
             gates.update(key, |gate| *gate = held);
             model.insert(key, held);
             if tries == 0 {

@@ -10,6 +10,7 @@ pub(super) const KNOWN: usize = 34;
 /// more flags. Newer modules use the room or append; what they hold there is left alone.
 pub(super) const ENTRY: usize = 44;
 const UNHEALTHY: u8 = 1;
+const DOWN: u8 = 2;
 
 /// What is held against one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Gate {
     pub key: u64,
     /// Failures counted since the last success.
     pub tries: u8,
+    /// They were as many as count, which was told (RT-5); until its next success.
+    pub down: bool,
     /// The sidecar's verdict.
     pub unhealthy: bool,
     /// When the last counted failure happened, wall clock.
@@ -34,6 +37,7 @@ impl Gate {
         Gate {
             key,
             tries: 0,
+            down: false,
             unhealthy: false,
             failed_at: WallTime::default(),
             until: WallTime::default(),
@@ -79,8 +83,8 @@ impl Gate {
     }
 
     /// Whether the backend is out of service: unhealthy, or all its tries failed.
-    pub fn is_out(&self, max_tries: u32) -> bool {
-        self.unhealthy || u32::from(self.tries) >= max_tries
+    pub fn is_out(&self) -> bool {
+        self.unhealthy || self.down
     }
 
     pub(super) fn read(entry: &[u8]) -> Option<Self> {
@@ -92,6 +96,7 @@ impl Gate {
         Some(Gate {
             key: u64::from_le_bytes(*key),
             tries: *tries,
+            down: flags & DOWN != 0,
             unhealthy: flags & UNHEALTHY != 0,
             failed_at: WallTime::from_ns(u64::from_le_bytes(*failed_at)),
             until: WallTime::from_ns(u64::from_le_bytes(*until)),
@@ -101,8 +106,9 @@ impl Gate {
 
     /// Puts it into its entry; what newer modules hold there stays.
     pub(super) fn write(&self, entry: &mut [u8]) {
-        let others = flags(entry) & !UNHEALTHY;
-        let flags = others | if self.unhealthy { UNHEALTHY } else { 0 };
+        let flags = (flags(entry) & !(UNHEALTHY | DOWN))
+            | if self.unhealthy { UNHEALTHY } else { 0 }
+            | if self.down { DOWN } else { 0 };
         let known = self.key.to_le_bytes().into_iter();
         let known = known.chain([self.tries, flags]);
         let known = known.chain(self.failed_at.ns().to_le_bytes());

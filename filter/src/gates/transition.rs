@@ -53,12 +53,11 @@ impl GateChange {
         endpoint: u32,
         events: &mut Vec<Event>,
     ) {
-        let (mut tries, mut cleared) = (0, false);
+        let (mut cleared, mut was_down) = (false, false);
         for key in cluster.keys_at(endpoint) {
             gates.update(key, |gate| {
                 if gate.tries > 0 && self.is_news(gate) {
-                    tries = tries.max(u32::from(gate.tries));
-                    cleared = true;
+                    (cleared, was_down) = (true, was_down || gate.down);
                     gate.forgive();
                 }
             });
@@ -67,7 +66,7 @@ impl GateChange {
         if cleared {
             events.push(Event::BackoffClosed { backend });
         }
-        if tries >= cluster.backoff.max_tries {
+        if was_down {
             events.push(Event::BackendUp { backend });
         }
     }
@@ -81,20 +80,23 @@ impl GateChange {
         events: &mut Vec<Event>,
     ) {
         // All ids at the address share the failure and the wait (LB-18).
-        let mut tries_before: u32 = 0;
+        let (mut tries_before, mut was_down) = (0, false);
         for gate in cluster.keys_at(endpoint).filter_map(|key| gates.of(key)) {
             if gate.backs_off(self.now) || !self.is_news(&gate) {
                 return;
             }
             tries_before = tries_before.max(u32::from(gate.tries));
+            was_down |= gate.down;
         }
         let wait_ns = backoff::wait_ns(&cluster.backoff, tries_before, rng);
-        let tries = tries_before
-            .saturating_add(1)
-            .min(cluster.backoff.max_tries);
+        let tries_max = cluster.backoff.max_tries;
+        let tries = tries_before.saturating_add(1).min(tries_max);
+        // The number that counts may have been edited: down stays down until a success (RT-5).
+        let down = was_down || tries == tries_max;
         for key in cluster.keys_at(endpoint) {
             gates.update(key, |gate| {
                 gate.tries = u8::try_from(tries).unwrap_or(u8::MAX);
+                gate.down = down;
                 gate.failed_at = self.now;
                 gate.until = self.now.plus(wait_ns);
             });
@@ -105,7 +107,7 @@ impl GateChange {
             tries,
             wait_ns,
         });
-        if tries_before < cluster.backoff.max_tries && tries == cluster.backoff.max_tries {
+        if down && !was_down {
             events.push(Event::BackendDown { backend });
         }
     }

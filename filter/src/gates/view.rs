@@ -86,10 +86,7 @@ impl<'a> GatesView<'a> {
     /// Whether an endpoint can be counted on: neither unhealthy nor out of tries. Merely waiting
     /// does not matter (GT-2).
     pub fn is_available(&self, endpoint: u32) -> bool {
-        let max_tries = self.cluster.backoff.max_tries;
-        !self
-            .held_against(endpoint)
-            .any(|gate| gate.is_out(max_tries))
+        !self.held_against(endpoint).any(|gate| gate.is_out())
     }
 
     /// Whether nothing is held against anybody.

@@ -127,7 +127,10 @@ impl Drawing {
             }),
             "cooling" => self.gates.update(key, window(1, SECOND / 2)),
             "waited" => self.gates.update(key, window(1, 0)),
-            "down" => self.gates.update(key, window(6, 0)),
+            "down" => self.gates.update(key, |gate| {
+                window(6, 0)(gate);
+                gate.down = true;
+            }),
             _ => {}
         }
         if let Some(seconds) = mark

@@ -232,7 +232,7 @@ prop_compose! {
         failed_at in a_time(),
         until in a_time(),
     ) -> (usize, Gate) {
-        (place, Gate { key: 0, tries, unhealthy, failed_at, until, unhealthy_since: failed_at })
+        (place, Gate { key: 0, tries, down: tries > 7, unhealthy, failed_at, until, unhealthy_since: failed_at })
     }
 }
 

@@ -156,6 +156,26 @@ fn rt_5_down_and_up_once_per_edge() {
 }
 
 #[test]
+fn rt_5_down_and_up_stay_pairs_over_an_edit_of_the_tries_that_count() {
+    for (before, after, told) in [(2, 6, "down up"), (6, 2, "down up"), (6, 5, "")] {
+        let mut drawing = Drawing::new("a b").edit(|config| config.backoff.max_tries = before);
+        let mut events = String::new();
+        for nth in 0..4 {
+            if nth == 3 {
+                drawing = drawing.edit(|config| config.backoff.max_tries = after);
+            }
+            events += &drawing.fail("a");
+            drawing.wait_for("a");
+        }
+        events += &drawing.serve("a");
+        let told_of = |word: &str| events.matches(&format!("backend_{word}")).count();
+        for word in ["down", "up"] {
+            assert_eq!(told_of(word), told.matches(word).count(), "{events}");
+        }
+    }
+}
+
+#[test]
 fn verdicts_and_back_offs_leave_each_other_alone() {
     let mut drawing = Drawing::new("a:unhealthy,waited b");
     assert_eq!(drawing.serve("a"), "backoff_closed");
