@@ -214,12 +214,13 @@ proptest! {
     #[test]
     fn lb_2_a_round_gives_everybody_exactly_its_weight(
         weights in prop::collection::vec(1u16..40, 1..8),
+        seed in any::<u64>(),
     ) {
         let mut config = world::empty(false);
         config.load_balancing.policy = Policy::RoundRobin;
         let places = weights.iter().enumerate();
         config.backends = places.map(|(i, w)| world::backend(i, i as u8 + 1, *w)).collect();
-        let world = World { config, gates: vec![], loads: vec![], cookies: vec![], seed: 0 };
+        let world = World { config, gates: vec![], loads: vec![], cookies: vec![], seed };
         let mut built = world.build();
         let mut picked = vec![0u16; weights.len()];
         for _ in 0..weights.iter().sum::<u16>() {

@@ -42,7 +42,7 @@ pub fn commit_smooth(candidates: &Candidates<'_>, picked: u32, total: i64) {
         let grown = grown(candidates, endpoint, total);
         let paid = if endpoint == picked { total } else { 0 };
         if let Some(load) = candidates.cluster.endpoint(endpoint).map(|e| &e.load) {
-            load.turn.set(grown.saturating_sub(paid));
+            load.turn.set(Some(grown.saturating_sub(paid)));
         }
     }
 }
@@ -56,7 +56,7 @@ fn sum(candidates: &Candidates<'_>) -> i64 {
 fn grown(candidates: &Candidates<'_>, endpoint: u32, total: i64) -> i64 {
     let weight = i64::from(candidates.weight(endpoint));
     let load = candidates.cluster.endpoint(endpoint).map(|e| &e.load);
-    let mut running = load.map_or(0, |load| load.turn.get());
+    let mut running = load.and_then(|load| load.turn.get()).unwrap_or(0);
     let within = |running: i64, total: i64| running.clamp(total.saturating_neg(), total);
     if let Turn::Smooth(pending) = candidates.pending {
         running = within(running, pending).saturating_add(weight);

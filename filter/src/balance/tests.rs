@@ -290,13 +290,20 @@ fn lb_20_a_new_policy_keeps_loads_and_gates() {
 fn lb_21_workers_that_start_together_do_not_pick_together() {
     use crate::base::random::SplitMix64;
     use crate::cluster::Cluster;
-    for policy in [Policy::RoundRobin, Policy::Random, Policy::PowerOfTwo] {
+    use crate::cluster::load::Loads;
+    for (text, policy) in [
+        ("a b c d", Policy::RoundRobin),
+        ("a:w5 b:w4 c:w3 d:w2", Policy::RoundRobin),
+        ("a b c d", Policy::Random),
+        ("a b c d", Policy::PowerOfTwo),
+    ] {
         let picks: Vec<String> = (0..8)
             .map(|worker| {
-                let mut drawing = Drawing::new("a b c d").policy(policy);
+                let mut drawing = Drawing::new(text).policy(policy);
                 let mut rng = SplitMix64::new(7);
                 rng.stir(worker);
                 let seed = rng.below(u32::MAX);
+                drawing.loads = Loads::default();
                 let cluster = Cluster::compile(&drawing.config, &mut drawing.loads, NOW, seed);
                 drawing.cluster = std::rc::Rc::new(cluster);
                 drawing.rng = rng;
@@ -305,7 +312,7 @@ fn lb_21_workers_that_start_together_do_not_pick_together() {
             .collect();
         assert!(
             picks.iter().any(|pick| *pick != picks[0]),
-            "{policy:?}: {picks:?}"
+            "{policy:?} of {text}: {picks:?}"
         );
     }
 }

@@ -25,8 +25,8 @@ pub struct Load {
     time: Cell<PeakEwma>,
     measured: Cell<bool>,
     time_elsewhere: Cell<PeakEwma>,
-    /// The running weight of smooth weighted round robin.
-    pub turn: Cell<i64>,
+    /// The running weight of smooth weighted round robin, once there is one.
+    pub turn: Cell<Option<i64>>,
 }
 
 impl Load {
@@ -38,7 +38,7 @@ impl Load {
             time: Cell::new(PeakEwma::new(now)),
             measured: Cell::new(false),
             time_elsewhere: Cell::new(PeakEwma::none()),
-            turn: Cell::new(0),
+            turn: Cell::new(None),
         }
     }
 

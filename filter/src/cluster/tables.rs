@@ -36,6 +36,35 @@ impl Table {
     }
 }
 
+/// Most running weights that are moved to find where smooth weighted round robin starts.
+const MOVED_MAX: u32 = 100_000;
+
+/// The running weights of smooth weighted round robin after some of the turns of a round: `seed` says
+/// after how many.
+pub(super) fn running_weights(weights: &[u16], seed: u32) -> Vec<i64> {
+    let each = weights.iter().map(|weight| u32::from(*weight));
+    let total = each.fold(0, u32::saturating_add);
+    let count = u32::try_from(weights.len()).unwrap_or(u32::MAX);
+    let turns_max = MOVED_MAX
+        .checked_div(count)
+        .unwrap_or(0)
+        .clamp(1, total.max(1));
+    let mut running = vec![0i64; weights.len()];
+    for _ in 0..seed.checked_rem(turns_max).unwrap_or(0) {
+        let mut best: Option<&mut i64> = None;
+        for (running, weight) in running.iter_mut().zip(weights) {
+            *running = running.saturating_add(i64::from(*weight));
+            if best.as_ref().is_none_or(|best| *running > **best) {
+                best = Some(running);
+            }
+        }
+        if let Some(best) = best {
+            *best = best.saturating_sub(i64::from(total));
+        }
+    }
+    running
+}
+
 /// Where round robin goes on.
 #[derive(Debug)]
 pub struct Cursor(Cell<u32>);

@@ -1,7 +1,9 @@
 //! A tier of a cluster: endpoints that are picked before or after those of other tiers.
 
 use super::endpoint::Endpoint;
+use super::load::Load;
 use super::pool::Pool;
+use super::tables::{Table, running_weights};
 use crate::config::Policy;
 
 /// Where a tier stands: the tiers of a cluster are tried in this order.
@@ -43,11 +45,18 @@ impl Tier {
             };
             side.push((index, endpoint.weight));
         }
-        Tier {
+        let tier = Tier {
             rank,
             weighted: Pool::new(policy, &weighted, seed),
             weightless: Pool::new(policy, &weightless, seed),
+        };
+        if matches!(tier.weighted.table(), Table::Smooth) {
+            let loads = endpoints.iter().filter(|e| wanted(e) && e.weight > 0);
+            let loads: Vec<&Load> = loads.map(|endpoint| &*endpoint.load).collect();
+            let weights: Vec<u16> = weighted.iter().map(|(_, weight)| *weight).collect();
+            start_turning(&loads, &weights, seed);
         }
+        tier
     }
 
     /// Both pools, in the order in which they are tried.
@@ -61,6 +70,16 @@ impl Tier {
             &self.weighted
         } else {
             &self.weightless
+        }
+    }
+}
+
+/// Puts loads of which none has had a turn where smooth weighted round robin takes them in so many
+/// turns as `seed` says.
+fn start_turning(loads: &[&Load], weights: &[u16], seed: u32) {
+    if loads.iter().all(|load| load.turn.get().is_none()) {
+        for (load, running) in loads.iter().zip(running_weights(weights, seed)) {
+            load.turn.set(Some(running));
         }
     }
 }

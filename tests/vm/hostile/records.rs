@@ -93,6 +93,7 @@ fn gates(now_ns: u64, chance: &mut Chance) -> Vec<u8> {
             *gate = Gate {
                 key,
                 tries,
+                down: chance.in_1000(500),
                 unhealthy,
                 failed_at,
                 until,
