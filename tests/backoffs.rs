@@ -139,7 +139,7 @@ async fn rt_2_failures_at_the_same_time_count_once() -> Result<()> {
     ensure!(answers.iter().all(|answer| answer.status == 200));
     ensure!(each[0] >= 280, "too few at the one that fails: {each:?}");
     let failed = u64::try_from(each[0])?;
-    wait_for_figure(&envoy, "failed_attempts_total", "connect", failed).await?;
+    wait_for_figure(&envoy, "failed_attempts_total", "unknown", failed).await?;
     wait_for_figure(&envoy, "events_total", "backoff_opened", 1).await?;
     println!("RT-2: {each:?} in flight, {failed} failed together");
     assert_eq!(waits(&envoy)?, [(1, 20_000)]);

@@ -30,7 +30,7 @@ pub fn h2(bootstrap: Bootstrap) -> Bootstrap {
 }
 
 async fn wait_for_failures(envoy: &Envoy, least: u64) -> Result<u64> {
-    wait_for_figure_at_least(envoy, "failed_attempts_total", "connect", least).await
+    wait_for_figure_at_least(envoy, "failed_attempts_total", "unknown", least).await
 }
 
 /// 500 GETs, of which the bad backend spoils some; none of the clients may notice.
@@ -74,7 +74,7 @@ async fn connections_reset_after_the_request_was_read_cost_no_get() -> Result<()
         a.set(behaviour);
         spare_the_clients(how, &envoy, &a).await?;
         let failed = u64::try_from(a.hits())?;
-        wait_for_figure(&envoy, "failed_attempts_total", "connect", failed).await?;
+        wait_for_figure(&envoy, "failed_attempts_total", "unknown", failed).await?;
     }
     Ok(())
 }
@@ -198,7 +198,7 @@ async fn rt_10_a_backend_that_answers_500_keeps_its_share() -> Result<()> {
     for _ in 0..200 {
         client.get("/").await?;
     }
-    let failed = figure(&envoy, "failed_attempts_total", "connect").await?;
+    let failed = figure(&envoy, "failed_attempts_total", "unknown").await?;
     println!(
         "RT-10: a answers 500: a {}, b {}, failed attempts {failed}",
         a.hits(),

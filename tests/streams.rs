@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::registry::cluster;
 use harness::websocket::WebSocket;
-use harness::{Behaviour, Envoy, Upstream, eventually, grpc};
+use harness::{Behaviour, Envoy, Upstream, eventually, grpc, raw};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::failover::h2;
 use crate::scene::{
@@ -32,7 +33,7 @@ async fn a_websocket_fails_over_to_a_backend_that_answers() -> Result<()> {
         let mut socket = WebSocket::open(envoy.address(), "/chat").await?;
         assert_eq!(socket.echo("hello").await?, "hello");
         sockets.push(socket);
-        let failed = figure(&envoy, "failed_attempts_total", "connect").await?;
+        let failed = figure(&envoy, "failed_attempts_total", "unknown").await?;
         ensure!(failed >= 3, "{failed}");
         Ok(failed)
     })
@@ -75,7 +76,7 @@ async fn grpc_calls_pass_and_fail_over() -> Result<()> {
         assert_eq!(call(b"another").await?, "b");
     }
     let failed = "failed_attempts_total";
-    let failed = wait_for_figure_at_least(&envoy, failed, "connect", 1).await?;
+    let failed = wait_for_figure_at_least(&envoy, failed, "unknown", 1).await?;
     println!(
         "gRPC: {:?}; then a refuses: 50 of 50 calls served, {failed} failed over",
         shares(&order)
@@ -119,8 +120,59 @@ async fn grpc_status_14_opens_back_offs_only_where_nobody_answered() -> Result<(
             (answer.status.as_u16(), answer.grpc_status),
             (200, Some(14))
         );
+        ensure!(answer.headers.contains_key("grpc-status"), "trailers only");
     }
     Ok(())
+}
+
+/// ST-1: a backend says 100 and 103 and is gone, another says the same and answers. Interim answers
+/// name nobody; the final one names who served.
+#[tokio::test]
+async fn st_1_interim_answers_pass_and_the_final_one_names_the_server_once() -> Result<()> {
+    let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </s.css>\r\n\r\n";
+    let full = format!("{early}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let (gone, serves) = (Scripted::start(early).await?, Scripted::start(&full).await?);
+    let document = json!({
+        "name": CLUSTER,
+        "sticky": {"cookie": "P"},
+        "backends": [
+            {"id": "gone", "address": gone.address.to_string()},
+            {"id": "serves", "address": serves.address.to_string(), "backup": true},
+        ],
+    });
+    let answer = raw::get(serve(&document).await?.address(), "/", &[]).await?;
+    let text = answer.text();
+    println!("ST-1, interim answers over a failover: {text:?}");
+    let (interim, last) = text.split_once("HTTP/1.1 200").context("no answer")?;
+    ensure!(interim.contains("HTTP/1.1 103") && !interim.contains("set-cookie"));
+    let named: Vec<&str> = last.matches("set-cookie: P=serves;").collect();
+    ensure!(named.len() == 1 && last.matches("set-cookie").count() == 1);
+    Ok(())
+}
+
+/// A backend that answers whatever it reads with the same bytes, and closes.
+struct Scripted {
+    address: SocketAddr,
+    _task: JoinSet<()>,
+}
+
+impl Scripted {
+    async fn start(answer: &str) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, answer) = (listener.local_addr()?, answer.to_owned());
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                // Whoever left meanwhile needs no answer.
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Ok(Scripted {
+            address,
+            _task: task,
+        })
+    }
 }
 
 /// Opens six streams, three on each of two backends, closes b's and sees everybody go to b; then
@@ -214,9 +266,9 @@ async fn in_flight_moves_to_the_backend_that_serves() -> Result<()> {
     let envoy = serve(&cluster(CLUSTER, &[&a, &b], balanced("LeastLoaded"))).await?;
     a.stop().await;
     let socket = eventually(DEADLINE, "a socket whose pick refused", async || {
-        let before = figure(&envoy, "failed_attempts_total", "connect").await?;
+        let before = figure(&envoy, "failed_attempts_total", "unknown").await?;
         let socket = WebSocket::open(envoy.address(), "/chat").await?;
-        let after = figure(&envoy, "failed_attempts_total", "connect").await?;
+        let after = figure(&envoy, "failed_attempts_total", "unknown").await?;
         ensure!(after > before, "b was picked first");
         Ok(socket)
     })

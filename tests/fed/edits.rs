@@ -106,7 +106,7 @@ async fn ad_1_5_20_lb_20_two_dozen_edits_under_load_cost_nothing_and_forget_noth
         "registry and endpoints out of step"
     );
     scene
-        .wait_for_figure("failed_attempts_total", "connect", u64::try_from(tried)?)
+        .wait_for_figure("failed_attempts_total", "unknown", u64::try_from(tried)?)
         .await?;
     scene.ensure_sane().await
 }

@@ -229,7 +229,7 @@ fn a_request_that_fails_over() -> Result<()> {
     )?;
     let learnt = [
         "get_property upstream.request_attempt_count",
-        "increment_metric pointsman_failed_attempts_total;c=orders;r=connect",
+        "increment_metric pointsman_failed_attempts_total;c=orders;r=unknown",
     ];
     check(
         &over,

@@ -24,8 +24,8 @@ impl Met {
     /// Whether it is a failure, and its reason in the counter of failed attempts.
     pub fn failure(self) -> Option<&'static str> {
         match self {
-            // Where nothing but transport failures is retried, both are failures to connect.
-            Met::Connect | Met::Unknown => Some("connect"),
+            Met::Connect => Some("connect"),
+            Met::Unknown => Some("unknown"),
             Met::Served => None,
         }
     }
