@@ -125,28 +125,31 @@ async fn grpc_status_14_opens_back_offs_only_where_nobody_answered() -> Result<(
     Ok(())
 }
 
-/// ST-1: a backend says 100 and 103 and is gone, another says the same and answers. Interim answers
-/// name nobody; the final one names who served.
+/// ST-1: one backend refuses, the next says 100 and 103 before it answers: interim answers name nobody,
+/// the final one who served. Whoever is gone after an interim answer has served nobody, and Envoy asks
+/// no other.
 #[tokio::test]
-async fn st_1_interim_answers_pass_and_the_final_one_names_the_server_once() -> Result<()> {
+async fn st_1_interim_answers_name_nobody_and_the_final_one_who_served() -> Result<()> {
     let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </s.css>\r\n\r\n";
     let full = format!("{early}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-    let (gone, serves) = (Scripted::start(early).await?, Scripted::start(&full).await?);
-    let document = json!({
-        "name": CLUSTER,
-        "sticky": {"cookie": "P"},
-        "backends": [
-            {"id": "gone", "address": gone.address.to_string()},
-            {"id": "serves", "address": serves.address.to_string(), "backup": true},
-        ],
-    });
-    let answer = raw::get(serve(&document).await?.address(), "/", &[]).await?;
-    let text = answer.text();
-    println!("ST-1, interim answers over a failover: {text:?}");
-    let (interim, last) = text.split_once("HTTP/1.1 200").context("no answer")?;
-    ensure!(interim.contains("HTTP/1.1 103") && !interim.contains("set-cookie"));
-    let named: Vec<&str> = last.matches("set-cookie: P=serves;").collect();
-    ensure!(named.len() == 1 && last.matches("set-cookie").count() == 1);
+    let [refuses] = backends(["refuses"])?;
+    refuses.stop().await;
+    for (answer, status, named) in [(full.as_str(), 200, 1), (early, 503, 0)] {
+        let server = Scripted::start(answer).await?;
+        let mut document = cluster(CLUSTER, &[&refuses], json!({"sticky": {"cookie": "P"}}));
+        let second = json!({
+            "id": "second", "address": server.address.to_string(), "backup": true,
+        });
+        let backends = document["backends"].as_array_mut();
+        backends.context("no backends")?.push(second);
+        let envoy = serve(&document).await?;
+        let answer = raw::get(envoy.address(), "/", &[]).await?;
+        let text = answer.text();
+        println!("ST-1, interim answers behind a refusal: {text:?}");
+        ensure!(text.contains(&format!("HTTP/1.1 {status}")));
+        ensure!(text.matches("set-cookie").count() == named);
+        ensure!(text.matches("set-cookie: P=second;").count() == named);
+    }
     Ok(())
 }
 

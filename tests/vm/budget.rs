@@ -37,7 +37,7 @@ const DECISION: [(&str, u32, u32, u64); 11] = [
 ];
 /// Instructions while 5,000 of 10,000 backends are unhealthy: attempts, the decision, and the response
 /// after every one of them failed to connect.
-const GATED: [(u32, u64, u64); 2] = [(1, 19_899, 92_470), (4, 39_257, 200_733)];
+const GATED: [(u32, u64, u64); 2] = [(1, 19_899, 92_470), (4, 39_401, 216_061)];
 /// Instructions to take a configuration of 1,000 backends over.
 const CONFIGURATION: u64 = 48_515_445;
 /// Linear memory with a configuration of 1,000 backends.
