@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use hmac::{Hmac, KeyInit, Mac};
+use pointsman_filter::base::hash;
 use pointsman_filter::config::ExchangeConfig;
 use serde::Serialize;
 use serde_json::json;
@@ -25,6 +26,9 @@ use crate::registry::document::SIDECAR_CLUSTER;
 use crate::registry::{Output, Published, Source, SourceStatus, Statuses};
 use crate::settings::{Listen, Module, RegistrySettings, Settings};
 use crate::statuses;
+use crate::stores::kubernetes::lease::KubernetesLease;
+use crate::stores::lease::Lease;
+use crate::stores::redis::keeper::Keeper;
 use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
 use crate::xds::Proxies;
@@ -232,20 +236,30 @@ fn start_stages(
         events: events.clone(),
         reloads: channels.reloads.subscribe(),
     };
+    // As unique as this sidecar's verdicts must be.
+    let epoch = channels.health.borrow().verdicts().version().epoch;
+    let holder = format!("pointsman-{}", hash::hex(epoch));
     match source.statuses() {
         Some(Statuses::Kubernetes {
             access,
             lease_duration,
             told,
         }) => {
-            let (fleet, health) = (channels.fleet.subscribe(), channels.health.subscribe());
-            let inputs = (told, fleet, health);
-            let writer = statuses::kubernetes::Writer::new(&access, lease_duration, inputs);
+            let store = KubernetesLease::new(&access);
+            let lease = Lease::new(store, holder, lease_duration);
+            let inputs = (
+                told,
+                channels.fleet.subscribe(),
+                channels.health.subscribe(),
+            );
+            let writer = statuses::kubernetes::Writer::new(&access, lease, inputs);
             stages.start("statuses", writer.run(stages.stop()));
         }
         Some(Statuses::Redis { settings, told }) => {
-            let (status, events) = (channels.source.clone(), events.clone());
-            let writer = statuses::redis::Writer::new(*settings, told, status, events);
+            let inputs = (told, channels.health.subscribe());
+            let outputs = (channels.source.clone(), events.clone());
+            let keeper = Keeper::new(&settings);
+            let writer = statuses::redis::Writer::new(keeper, holder, inputs, outputs);
             stages.start("statuses", writer.run(stages.stop()));
         }
         None => {}

@@ -4,3 +4,4 @@ mod conditions;
 mod counters;
 pub mod kubernetes;
 pub mod redis;
+mod survey;

@@ -6,24 +6,20 @@ mod work;
 
 use std::sync::Arc;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError};
 use serde_json::Value;
-use tokio::sync::{Mutex, Notify};
-use tokio::time::timeout;
+use tokio::sync::Notify;
 
 use super::{Act, DEPTH_MAX, Job, JobsError, LISTED_MAX, Progress, State};
 use crate::settings::RedisSettings;
-use crate::stores::redis::layout::Layout;
+use crate::stores::redis::keeper::Keeper;
 use crate::stores::redis::node;
 
 /// The way to the queue; clones share one connection.
 #[derive(Clone)]
 pub struct RedisQueue {
-    settings: RedisSettings,
-    layout: Layout,
+    keeper: Keeper,
     consumer: String,
-    link: Arc<Mutex<Option<MultiplexedConnection>>>,
     news: Arc<Notify>,
 }
 
@@ -31,10 +27,8 @@ impl RedisQueue {
     /// A queue in the registry's store; `consumer` tells this process from the others.
     pub fn new(settings: &RedisSettings, consumer: String) -> Self {
         RedisQueue {
-            layout: Layout::new(&settings.root),
-            settings: settings.clone(),
+            keeper: Keeper::new(settings),
             consumer,
-            link: Arc::default(),
             news: Arc::default(),
         }
     }
@@ -106,9 +100,9 @@ impl RedisQueue {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut link = self.link().await?;
-        let asked = pipe.query_async::<Vec<Vec<Option<String>>>>(&mut link);
-        let answers = self.kept(asked.await).await?;
+        let mut link = self.keeper.link().await?;
+        let asked: Result<Vec<Vec<Option<String>>>, _> = link.query_all(&pipe).await;
+        let answers = self.keeper.keep(link, asked)?;
         let known = ids.iter().zip(&answers);
         Ok(known
             .filter_map(|(id, fields)| progress(id, fields))
@@ -122,39 +116,11 @@ impl RedisQueue {
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        let mut link = self.link().await?;
-        let asked = command.query_async::<T>(&mut link).await;
-        self.kept(asked).await
-    }
-
-    /// The answer; after an error the next question takes a new connection: this one may lead to a
-    /// server that is the registry's no more.
-    async fn kept<T>(&self, answer: Result<T, RedisError>) -> Result<T, RedisError> {
-        if answer.is_err() {
-            *self.link.lock().await = None;
-        }
-        answer
-    }
-
-    async fn link(&self) -> Result<MultiplexedConnection, RedisError> {
-        let mut link = self.link.lock().await;
-        if let Some(link) = &*link {
-            return Ok(link.clone());
-        }
-        let connecting = async {
-            let url = &self.settings.url;
-            let node = node::find(url, &self.layout).await?;
-            node::connect(url.info(&node), &node::config()).await
-        };
-        let late = |_| RedisError::from((ErrorKind::Io, "no answer in time"));
-        let new = timeout(node::ANSWER_MAX, connecting)
-            .await
-            .map_err(late)??;
-        Ok(link.insert(new).clone())
+        self.keeper.query(command).await
     }
 
     fn told(&self, error: &RedisError) -> JobsError {
-        let why = self.settings.url.redact(&error.to_string());
+        let why = self.keeper.why(error);
         match node::is_refusal(error) {
             true => JobsError::Refused(why),
             false => JobsError::Unreachable(why),
@@ -162,19 +128,19 @@ impl RedisQueue {
     }
 
     fn job(&self, id: &str) -> String {
-        self.layout.queue(&format!("job:{id}"))
+        self.keeper.layout().queue(&format!("job:{id}"))
     }
 
     fn stream(&self) -> String {
-        self.layout.queue("jobs")
+        self.keeper.layout().queue("jobs")
     }
 
     fn timed(&self) -> String {
-        self.layout.queue("jobs:timed")
+        self.keeper.layout().queue("jobs:timed")
     }
 
     fn all(&self) -> String {
-        self.layout.queue("jobs:all")
+        self.keeper.layout().queue("jobs:all")
     }
 }
 

@@ -2,16 +2,15 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use pointsman_filter::config::{BackendConfig, ClusterConfig, State};
+use pointsman_filter::config::ClusterConfig;
 
+use super::survey::survey;
 use crate::fleet::Reach;
 use crate::health::Health;
-use crate::registry::feeds::crd::status::{BackendClusterStatus, Counts, Impaired};
+use crate::registry::feeds::crd::status::BackendClusterStatus;
 use crate::registry::record::Object;
 use crate::registry::records::{Report, Verdict};
 
-/// Most backends that are named; the others are counted.
-const IMPAIRED_MAX: usize = 50;
 /// Longest message of a condition, bytes: the limit of Kubernetes' own conditions.
 const MESSAGE_MAX: usize = 32_768;
 
@@ -51,8 +50,7 @@ pub fn status(
         let time = last.map_or(Time(now), |last| last.last_transition_time.clone());
         finding.at(object.generation, time)
     });
-    let backends = cluster.map_or(&[][..], |cluster| cluster.backends.as_slice());
-    let (counts, impaired) = survey(report, backends, health);
+    let (counts, impaired) = survey(cluster, report.added, health);
     BackendClusterStatus {
         observed_generation: object.generation,
         conditions: conditions.into(),
@@ -133,39 +131,6 @@ impl Finding {
     }
 }
 
-/// The backends counted, and the first that are not as they should be.
-fn survey(report: &Report, backends: &[BackendConfig], health: &Health) -> (Counts, Vec<Impaired>) {
-    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    let mut counts = Counts {
-        total: count(backends.len()),
-        from_services: count(report.added),
-        ..Counts::default()
-    };
-    let cluster = report.cluster.as_deref().unwrap_or("");
-    let mut impaired = Vec::new();
-    for backend in backends {
-        let known = health.backend(cluster, backend.address);
-        let healthy = known.is_none_or(|known| known.healthy);
-        if backend.state == State::Normal {
-            counts.normal += 1;
-            counts.healthy += i32::from(healthy);
-        }
-        if (backend.state != State::Normal || !healthy) && impaired.len() < IMPAIRED_MAX {
-            let failure = known
-                .and_then(|known| known.last_failure)
-                .filter(|_| !healthy);
-            impaired.push(Impaired {
-                id: backend.id.clone(),
-                address: backend.address.to_string(),
-                state: backend.state.name().to_owned(),
-                healthy,
-                reason: failure.map(|failure| failure.to_string()),
-            });
-        }
-    }
-    (counts, impaired)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;
@@ -173,6 +138,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::statuses::survey::IMPAIRED_MAX;
 
     fn report() -> Report {
         Report {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use pointsman_filter::base::hash;
 use pointsman_filter::config::ClusterConfig;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -21,6 +20,7 @@ use crate::registry::feeds::crd::{self, status::BackendClusterStatus};
 use crate::registry::follow::Told;
 use crate::registry::record::Object;
 use crate::stores::kubernetes::access::{Access, error_chain, is_passing};
+use crate::stores::kubernetes::lease::KubernetesLease;
 use crate::stores::lease::Lease;
 
 /// Who writes, in the objects' `managedFields`.
@@ -43,7 +43,7 @@ const TROUBLES_MAX: usize = 8;
 /// The writer of statuses.
 pub struct Writer {
     objects: Api<DynamicObject>,
-    lease: Lease,
+    lease: Lease<KubernetesLease>,
     told: watch::Receiver<Told>,
     /// What the proxies run.
     fleet: watch::Receiver<Fleet>,
@@ -96,12 +96,13 @@ impl Outcome {
 
 impl Writer {
     /// Nothing is known of what stands there, beyond what the reports say.
-    pub fn new(access: &Access, lease_duration: Duration, (told, fleet, health): Inputs) -> Self {
-        // As unique as this sidecar's verdicts must be.
-        let epoch = health.borrow().verdicts().version().epoch;
-        let identity = format!("pointsman-{}", hash::hex(epoch));
+    pub fn new(
+        access: &Access,
+        lease: Lease<KubernetesLease>,
+        (told, fleet, health): Inputs,
+    ) -> Self {
         Writer {
-            lease: Lease::new(access, identity, lease_duration),
+            lease,
             objects: access.objects.clone(),
             told,
             fleet,
@@ -113,11 +114,20 @@ impl Writer {
         }
     }
 
-    /// Writes until told to stop.
+    /// Writes until told to stop, and then lets another one write.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.write_all() => {}
+        }
+        self.lease.release().await;
+        Ok(())
+    }
+
+    /// Writes until the registry's stage ends.
+    async fn write_all(&mut self) {
         let mut beat = interval(self.lease.beat());
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut held = false;
         // From when there is something to say.
         let mut dirty = Some(Instant::now());
         let mut next_pass = Instant::now();
@@ -125,16 +135,12 @@ impl Writer {
             let due = dirty.filter(|_| self.lease.held(Instant::now()));
             let pass_at = due.map_or(next_pass, |since| next_pass.max(since + SETTLING));
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
                 _ = beat.tick() => {
-                    self.lease.renew().await;
-                    let holds = self.lease.held(Instant::now());
-                    if holds && !held {
+                    if self.lease.renew().await {
                         // Another one wrote until now.
                         self.written.clear();
                         dirty = dirty.or(Some(Instant::now()));
                     }
-                    held = holds;
                 }
                 () = sleep_until(pass_at), if due.is_some() => {
                     let all = self.pass().await;
@@ -144,7 +150,7 @@ impl Writer {
                 changed = self.told.changed(), if dirty.is_none() => match changed {
                     Ok(()) => dirty = Some(Instant::now()),
                     // The registry's stage ended, so all do.
-                    Err(_) => return Ok(()),
+                    Err(_) => return,
                 },
                 Ok(()) = self.health.changed(), if dirty.is_none() => {
                     dirty = Some(Instant::now());
@@ -225,7 +231,7 @@ impl Writer {
             let cluster = report.cluster.as_deref();
             let seen = Seen {
                 reach: reach(&view.history, cluster.unwrap_or(""), &fleet),
-                by: self.lease.identity(),
+                by: self.lease.holder(),
             };
             let cluster = cluster.and_then(|name| clusters.get(name).copied());
             let wanted = status((report, object), cluster, seen, &health, before, now);

@@ -6,23 +6,27 @@ use std::time::Duration;
 
 use redis::RedisError;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::counters::Counters;
+use super::survey::survey;
+use crate::health::Health;
 use crate::registry::SourceStatus;
 use crate::registry::follow::Told;
 use crate::registry::records::{Report, Verdict};
-use crate::settings::RedisSettings;
-use crate::stores::redis::layout::{Key, Layout};
+use crate::stores::lease::Lease;
+use crate::stores::redis::keeper::Keeper;
+use crate::stores::redis::layout::Key;
+use crate::stores::redis::lease::RedisLease;
 use crate::stores::redis::link::Link;
 use crate::stores::redis::node;
 use crate::telemetry::events::Events;
 
 /// Between two passes over what there is to say.
 const PASS_INTERVAL: Duration = Duration::from_millis(100);
-/// Passes from one telling of the counts to the next.
+/// Passes from one telling of the counts to the next, and from one look at what flaps.
 const PASSES_PER_COUNT: u32 = 10;
 
 /// What is written about one cluster.
@@ -30,12 +34,13 @@ type Fields = Vec<(&'static str, String)>;
 
 /// The writer.
 pub struct Writer {
-    settings: RedisSettings,
-    layout: Layout,
+    keeper: Keeper,
+    lease: Lease<RedisLease>,
     told: watch::Receiver<Told>,
+    /// What the probes found.
+    health: watch::Receiver<Health>,
     status: watch::Sender<SourceStatus>,
     events: Events,
-    link: Option<Link>,
     /// What stands under the status keys.
     written: BTreeMap<String, Fields>,
     counters: Counters,
@@ -49,20 +54,21 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Nothing is written yet.
+    /// Nothing is written yet. The totals of what all have counted go to `status`.
     pub fn new(
-        settings: RedisSettings,
-        told: watch::Receiver<Told>,
-        status: watch::Sender<SourceStatus>,
-        events: Events,
+        keeper: Keeper,
+        holder: String,
+        (told, health): (watch::Receiver<Told>, watch::Receiver<Health>),
+        (status, events): (watch::Sender<SourceStatus>, Events),
     ) -> Self {
+        let store = RedisLease(keeper.clone());
         Writer {
-            layout: Layout::new(&settings.root),
-            settings,
+            lease: Lease::new(store, holder, keeper.settings().lease_duration),
+            keeper,
             told,
+            health,
             status,
             events,
-            link: None,
             written: BTreeMap::new(),
             counters: Counters::default(),
             listings: 0,
@@ -72,28 +78,44 @@ impl Writer {
         }
     }
 
-    /// Writes until told to stop.
+    /// Writes until told to stop, and then lets another one write.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let writing = async {
-            let mut pass = interval(PASS_INTERVAL);
-            pass.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut passes: u32 = 0;
-            let mut dirty = true;
-            loop {
-                pass.tick().await;
-                dirty |= self.told.has_changed().unwrap_or(false);
-                let count = passes.is_multiple_of(PASSES_PER_COUNT);
-                passes = passes.wrapping_add(1);
-                if dirty || count {
-                    dirty = !self.pass(dirty, count).await;
-                }
-            }
-        };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = writing => {}
+            () = self.write_all() => {}
         }
+        self.lease.release().await;
         Ok(())
+    }
+
+    async fn write_all(&mut self) {
+        let mut beat = interval(self.lease.beat());
+        let mut pass = interval(PASS_INTERVAL);
+        for interval in [&mut beat, &mut pass] {
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let mut passes: u32 = 0;
+        let mut dirty = true;
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {
+                    if self.lease.renew().await {
+                        // Another one wrote until now.
+                        self.written.clear();
+                        dirty = true;
+                    }
+                    continue;
+                }
+                _ = pass.tick() => {}
+            }
+            dirty |= self.told.has_changed().unwrap_or(false);
+            let count = passes.is_multiple_of(PASSES_PER_COUNT);
+            passes = passes.wrapping_add(1);
+            dirty |= count && self.health.has_changed().unwrap_or(false);
+            if dirty || count {
+                dirty = !self.pass(dirty, count).await;
+            }
+        }
     }
 
     /// Writes what is news; false: it could not be.
@@ -115,7 +137,7 @@ impl Writer {
         if node::is_refusal(&error) {
             self.refused = true;
             if !std::mem::replace(&mut self.refusal_told, true) {
-                let why = self.settings.url.redact(&error.to_string());
+                let why = self.keeper.why(&error);
                 warn!(
                     event = "registry_read_only",
                     "nothing is written to Redis: {why}"
@@ -123,30 +145,43 @@ impl Writer {
             }
             return true;
         }
-        self.link = None;
         false
     }
 
     async fn write(&mut self, told: &Told, say: bool, count: bool) -> Result<(), RedisError> {
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => Link::open(&self.settings, &self.layout).await?,
+        let mut link = self.keeper.link().await?;
+        let written = async {
+            if say {
+                self.say(&mut link, told).await?;
+            }
+            if count {
+                self.count(&mut link).await?;
+            }
+            Ok(())
         };
-        if say {
-            self.say(&mut link, told).await?;
-        }
-        if count {
-            self.count(&mut link).await?;
-        }
-        self.link = Some(link);
-        Ok(())
+        let written = written.await;
+        self.keeper.keep(link, written)
     }
 
     async fn say(&mut self, link: &mut Link, told: &Told) -> Result<(), RedisError> {
-        let reports = told.view.reports.iter();
-        let wanted =
-            reports.filter_map(|report| Some((report.name.clone()?, fields(report, told))));
-        let wanted: BTreeMap<String, Fields> = wanted.collect();
+        if self.lease.held(Instant::now()) {
+            self.say_statuses(link, told).await?;
+        }
+        let gone = told.view.gone.iter().map(|silent| {
+            let (cluster, id) = (silent.cluster.clone(), silent.id.clone());
+            (Key::Backend { cluster, id }, silent.heartbeat)
+        });
+        link.reap(&gone.collect::<Vec<_>>()).await
+    }
+
+    async fn say_statuses(&mut self, link: &mut Link, told: &Told) -> Result<(), RedisError> {
+        let wanted: BTreeMap<String, Fields> = {
+            let health = self.health.borrow_and_update();
+            let reports = told.view.reports.iter();
+            let named =
+                reports.filter_map(|it| Some((it.name.clone()?, fields(it, told, &health))));
+            named.collect()
+        };
         let news = wanted.iter();
         let news = news.filter(|(name, fields)| self.written.get(*name) != Some(fields));
         let news: Vec<_> = news
@@ -157,14 +192,14 @@ impl Writer {
         let obsolete: Vec<String> = obsolete.cloned().collect();
         let (store, ours) = told.read;
         let passed = u64::try_from(ours.elapsed().as_millis()).unwrap_or(u64::MAX);
-        link.write_statuses(&news, &obsolete, store.saturating_add(passed))
-            .await?;
+        let holder = match self.lease.is_lawless() {
+            true => "",
+            false => self.lease.holder(),
+        };
+        let now = store.saturating_add(passed);
+        link.write_statuses(holder, &news, &obsolete, now).await?;
         self.written = wanted;
-        let gone = told.view.gone.iter().map(|silent| {
-            let (cluster, id) = (silent.cluster.clone(), silent.id.clone());
-            (Key::Backend { cluster, id }, silent.heartbeat)
-        });
-        link.reap(&gone.collect::<Vec<_>>()).await
+        Ok(())
     }
 
     /// Tells the store what was counted here, and learns what all have counted.
@@ -183,20 +218,20 @@ impl Writer {
 }
 
 /// What is written about a cluster.
-fn fields(report: &Report, told: &Told) -> Fields {
+fn fields(report: &Report, told: &Told, health: &Health) -> Fields {
     let clusters = &told.view.registry.config.clusters;
     let served = report.cluster.as_ref().and_then(|name| {
         let place = clusters.binary_search_by(|it| it.name.cmp(name)).ok()?;
         clusters.get(place)
     });
+    let (counts, _) = survey(served, report.added, health);
     let accepted = report.verdict == Verdict::Accepted;
     let mut fields = vec![
         ("accepted", accepted.to_string()),
-        (
-            "backends",
-            served.map_or(0, |it| it.backends.len()).to_string(),
-        ),
+        ("backends", counts.total.to_string()),
         ("registered", report.added.to_string()),
+        ("normal", counts.normal.to_string()),
+        ("healthy", counts.healthy.to_string()),
     ];
     if !report.error.is_empty() {
         fields.push(("error", report.error.clone()));

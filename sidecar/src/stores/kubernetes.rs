@@ -1,3 +1,4 @@
 //! The API server of Kubernetes.
 
 pub mod access;
+pub mod lease;

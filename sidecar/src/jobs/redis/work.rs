@@ -80,7 +80,7 @@ impl RedisQueue {
                 Err(error) => {
                     // One line per edge: who is out of reach is asked again and again.
                     if status.send_replace(QueueStatus::Down) != QueueStatus::Down {
-                        let why = self.settings.url.redact(&error.to_string());
+                        let why = self.keeper.why(&error);
                         warn!(
                             event = "queue_lost",
                             "the queue of jobs cannot be used: {why}"
@@ -107,7 +107,7 @@ impl RedisQueue {
 
     async fn next(&self) -> Result<Found, RedisError> {
         let mut next = self.script(script::NEXT, &[&self.stream(), &self.timed()]);
-        let lease = millis(self.settings.lease_duration);
+        let lease = millis(self.keeper.settings().lease_duration);
         next.arg(GROUP).arg(&self.consumer).arg(lease);
         let (entry, id, depth, wait): (String, String, u64, i64) = self.ask(&next).await?;
         Ok(Found {
@@ -152,7 +152,7 @@ impl RedisQueue {
         documents: &[Value],
     ) -> Result<bool, RedisError> {
         let name = |document: &Value| document["name"].as_str().unwrap_or_default().to_owned();
-        let key = |document: &Value| self.layout.write(&Key::Cluster(name(document)));
+        let key = |document: &Value| self.keeper.layout().write(&Key::Cluster(name(document)));
         let keys = documents.iter().map(key);
         let keys: Vec<String> = [self.job(&taken.id), self.stream()]
             .into_iter()
@@ -171,7 +171,10 @@ impl RedisQueue {
     async fn say(&self, taken: &Taken, act: &Value) -> Result<(), Failure> {
         let field = |name: &str| act[name].as_str().unwrap_or_default();
         let overrides = Key::Override(field("cluster").to_owned());
-        let keys = [&self.job(&taken.id), &self.layout.write(&overrides)];
+        let keys = [
+            &self.job(&taken.id),
+            &self.keeper.layout().write(&overrides),
+        ];
         let script = format!("{SET_OVERRIDE}{}", script::OVERRIDE);
         let mut say = self.script(&script, &keys);
         let word = match &act["word"] {
@@ -195,7 +198,7 @@ impl RedisQueue {
             Err(Failure::Overtaken) => return Ok(()),
             Err(Failure::Broken(why)) => (State::Failed, why),
             Err(Failure::Store(error)) if node::is_refusal(&error) => {
-                (State::Failed, self.settings.url.redact(&error.to_string()))
+                (State::Failed, self.keeper.why(&error))
             }
             Err(Failure::Store(error)) => return Err(error),
         };

@@ -54,7 +54,12 @@ mod tests {
             // Conditions are Kubernetes' own.
             if name != "conditions" {
                 let item = if schema { &value["items"] } else { &value[0] };
-                fields(if item.is_null() { value } else { item }, &path, schema, into);
+                fields(
+                    if item.is_null() { value } else { item },
+                    &path,
+                    schema,
+                    into,
+                );
             }
             into.push(path);
         }

@@ -83,7 +83,7 @@ impl RedisFeed {
 
     /// The way to change it.
     pub fn editor(&self) -> RedisEditor {
-        RedisEditor::new(self.settings.clone(), self.layout.clone())
+        RedisEditor::new(&self.settings)
     }
 
     fn link(&mut self) -> Result<&mut Link, FeedError> {

@@ -56,6 +56,11 @@ impl Layout {
         format!("{}:counters", self.root)
     }
 
+    /// Who writes the statuses.
+    pub fn lease(&self) -> String {
+        format!("{}:lease", self.root)
+    }
+
     /// A key of the queue of jobs.
     pub fn queue(&self, name: &str) -> String {
         format!("{}:{name}", self.root)

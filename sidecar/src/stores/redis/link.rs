@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, Pipeline, PushInfo, RedisError, Value};
+use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, PushInfo, RedisError, Value};
 
 use super::hints::Hints;
 use super::layout::{Key, Layout};
@@ -17,11 +17,14 @@ pub use edits::SET_OVERRIDE;
 /// Keys per SCAN and commands per pipeline.
 const BATCH: usize = 500;
 
-/// Written only by whoever read later: an older status never replaces a newer one.
-const WRITE_STATUS: &str = "local seen = redis.call('HGET', KEYS[1], 'updatedAt')
-if seen and tonumber(seen) > tonumber(ARGV[1]) then return 0 end
+/// Written only by the lease's holder where there is a lease, and only by whoever read later: an older
+/// status never replaces a newer one.
+const WRITE_STATUS: &str =
+    "if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+local seen = redis.call('HGET', KEYS[1], 'updatedAt')
+if seen and tonumber(seen) > tonumber(ARGV[2]) then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'updatedAt', unpack(ARGV))
+redis.call('HSET', KEYS[1], 'updatedAt', unpack(ARGV, 2))
 return 1";
 /// Deleted only if it is still as silent as when it was read.
 const REAP: &str = "if redis.call('HGET', KEYS[1], 'heartbeatAt') ~= ARGV[1] then return 0 end
@@ -109,6 +112,16 @@ impl Link {
         }
     }
 
+    /// Asks one question.
+    pub async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, RedisError> {
+        command.query_async(&mut self.redis).await
+    }
+
+    /// Asks several at once.
+    pub async fn query_all<T: FromRedisValue>(&mut self, pipe: &Pipeline) -> Result<T, RedisError> {
+        pipe.query_async(&mut self.redis).await
+    }
+
     /// From now on every change below the watched prefixes is heard.
     pub async fn track(&mut self) -> Result<(), RedisError> {
         let mut track = Cmd::new();
@@ -180,10 +193,11 @@ impl Link {
         Ok(read)
     }
 
-    /// Writes what is to be said of clusters, as of `now` (ms of Redis time), and removes what was
-    /// said of those that are gone.
+    /// Writes what is to be said of clusters, as of `now` (ms of Redis time), while the lease is the
+    /// `holder`'s (empty: there are none), and removes what was said of those that are gone.
     pub async fn write_statuses(
         &mut self,
+        holder: &str,
         news: &[(String, Vec<(&'static str, String)>)],
         gone: &[String],
         now: u64,
@@ -192,7 +206,8 @@ impl Link {
             let mut pipe = Pipeline::new();
             for (name, fields) in chunk {
                 let key = self.layout.write(&Key::Status(name.clone()));
-                let write = pipe.cmd("EVAL").arg(WRITE_STATUS).arg(1).arg(key).arg(now);
+                let write = pipe.cmd("EVAL").arg(WRITE_STATUS).arg(2).arg(key);
+                write.arg(self.layout.lease()).arg(holder).arg(now);
                 for (field, value) in fields {
                     write.arg(field).arg(value);
                 }

@@ -1,7 +1,5 @@
 //! Writes to Redis, over a connection of their own.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use redis::RedisError;
 use serde_json::Value;
 
@@ -10,26 +8,18 @@ use crate::registry::document::etag;
 use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
 use crate::registry::edit::{Document, EditError};
 use crate::settings::RedisSettings;
-use crate::stores::redis::layout::Layout;
+use crate::stores::redis::keeper::Keeper;
 use crate::stores::redis::link::{Link, Raw};
 use crate::stores::redis::node;
 
 /// The way to change the registry in Redis. Clones share one connection.
 #[derive(Clone)]
-pub struct RedisEditor {
-    settings: RedisSettings,
-    layout: Layout,
-    kept: Arc<Mutex<Option<Link>>>,
-}
+pub struct RedisEditor(Keeper);
 
 impl RedisEditor {
     /// An editor that connects when it is needed first.
-    pub fn new(settings: RedisSettings, layout: Layout) -> Self {
-        RedisEditor {
-            settings,
-            layout,
-            kept: Arc::default(),
-        }
+    pub fn new(settings: &RedisSettings) -> Self {
+        RedisEditor(Keeper::new(settings))
     }
 
     /// Redis time, ms.
@@ -54,30 +44,16 @@ impl RedisEditor {
         self.done(connection, said)
     }
 
-    /// A connection that answers: the kept one, or a new one.
     async fn connection(&self) -> Result<Link, EditError> {
-        let kept = self
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(mut kept) = kept
-            && kept.ping().await.is_ok()
-        {
-            return Ok(kept);
-        }
-        let opened = Link::open(&self.settings, &self.layout).await;
-        opened.map_err(|error| self.unreachable(&error))
+        self.0
+            .link()
+            .await
+            .map_err(|error| self.unreachable(&error))
     }
 
-    /// Keeps the connection, unless it failed.
     fn done<T>(&self, connection: Link, outcome: Result<T, RedisError>) -> Result<T, EditError> {
-        let refused = outcome.as_ref().err().is_some_and(node::is_refusal);
-        let answered = refused || outcome.is_ok();
-        if answered {
-            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-        }
-        outcome.map_err(|error| match refused {
+        let kept = self.0.keep(connection, outcome);
+        kept.map_err(|error| match node::is_refusal(&error) {
             true => EditError::Refused(self.why(&error)),
             false => self.unreachable(&error),
         })
@@ -88,8 +64,7 @@ impl RedisEditor {
     }
 
     fn why(&self, error: &RedisError) -> String {
-        let why = self.settings.url.redact(&error.to_string());
-        format!("Redis at {}: {why}", self.settings.url)
+        format!("Redis at {}: {}", self.0.settings().url, self.0.why(error))
     }
 }
 
