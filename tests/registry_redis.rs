@@ -9,6 +9,7 @@ mod outage;
 mod readme;
 mod scale;
 mod sentinel;
+mod several;
 mod start;
 
 use std::time::Duration;

@@ -62,8 +62,8 @@ pub struct ServeFlags {
     /// [env: KUBECONFIG=]
     #[arg(long, value_name = "PATHS")]
     kubeconfig: Option<OsString>,
-    /// How long a sidecar may be silent before another one goes on with its jobs, or writes the
-    /// statuses in Kubernetes [env: POINTSMAN_LEASE_DURATION=] [default: 15s]
+    /// How long a sidecar may be silent before another one writes the statuses, and goes on with its
+    /// jobs in Redis [env: POINTSMAN_LEASE_DURATION=] [default: 15s]
     #[arg(long, value_name = "DURATION")]
     lease_duration: Option<OsString>,
     /// How often the whole registry is read again [env: POINTSMAN_RECONCILE_INTERVAL=] [default:

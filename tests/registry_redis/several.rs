@@ -1,0 +1,83 @@
+//! Several sidecars on one Redis: one of them writes what became of each cluster, and says how its
+//! backends fare.
+
+use harness::{Behaviour, throughout};
+
+use super::*;
+
+const LEASE: &str = "pointsman:lease";
+
+/// The holder of the lease; waits until there is one.
+async fn holder(redis: &Redis) -> Result<String> {
+    eventually(SOON, "somebody to hold the lease", async || {
+        match redis.ask(&["GET", LEASE]).await? {
+            Reply::Text(holder) => Ok(holder),
+            other => anyhow::bail!("{other:?}"),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn rg_16_one_sidecar_writes_how_the_backends_fare_and_another_takes_over() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let long = [
+        ("POINTSMAN_LEASE_DURATION", "10m"),
+        ("POINTSMAN_RECONCILE_INTERVAL", "10m"),
+    ];
+    let story = Story::start(Redis::start().await?, &[&one, &two], &long).await?;
+    let check = json!({"http": {}, "interval": "20ms", "timeout": "1s", "unhealthyThreshold": 1});
+    let mut document = registry::cluster("orders", &[&one, &two], json!({"healthCheck": check}));
+    document["backends"][1]["state"] = json!("Draining");
+    one.set_health(Behaviour::status(503));
+    story.redis.put(&document).await?;
+    let says = async |field: &str, part: &str| story.status_field("orders", field, part).await;
+    says("healthy", "0").await?;
+    says("normal", "1").await?;
+    says("backends", "2").await?;
+    one.set_health(Behaviour::Ok);
+    says("healthy", "1").await?;
+
+    // Another one serves, and writes nothing: what somebody wipes stays away until the next reading.
+    let first = holder(&story.redis).await?;
+    let settings = story.redis.settings().into_iter();
+    let short = ("POINTSMAN_RECONCILE_INTERVAL".to_owned(), "1s".to_owned());
+    let other = Sidecar::start_on_store(settings.chain([short])).await?;
+    story.redis.ask(&["DEL", "pointsman:status:orders"]).await?;
+    let listings = async || {
+        let status = other.status().await?;
+        let listings = status["registry"]["store"]["listings"].as_u64();
+        listings.with_context(|| status["registry"].to_string())
+    };
+    let enough = listings().await? + 3;
+    let read = async || {
+        let listings = listings().await?;
+        ensure!(listings >= enough, "{listings} of {enough}");
+        Ok(())
+    };
+    let wiped = async || {
+        let exists = story
+            .redis
+            .ask(&["EXISTS", "pointsman:status:orders"])
+            .await?;
+        ensure!(exists == Reply::Number(0), "{exists:?}");
+        Ok(())
+    };
+    throughout(SOON, "three more readings", read, wiped).await?;
+    ensure!(holder(&story.redis).await? == first, "the holder changed");
+    // The writer ends in good order: the other one need not wait for the end of its lease.
+    story.envoy.stop().await?;
+    story.sidecar.stop().await?;
+    let key = "pointsman:status:orders";
+    eventually(SOON, "the other one to write", async || {
+        let status = story.redis.ask(&["HGETALL", key]).await?;
+        ensure!(status.field("healthy").is_some(), "{status:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        holder(&story.redis).await? != first,
+        "the dead hold the lease"
+    );
+    other.stop().await
+}
