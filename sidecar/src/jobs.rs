@@ -1,4 +1,4 @@
-//! Work that outlives the process that took it on: words at a given time, many documents at once.
+//! Work that outlives the process that took it on: many documents at once.
 //!
 //! A job is taken on once, under its id. Its steps are done one after the other, and each is written
 //! together with the note that it is done: whoever goes on after a death neither leaves one out nor
@@ -9,11 +9,10 @@ mod redis;
 mod request;
 
 use pointsman_filter::config::ConfigErrors;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::overrides::Override;
 use crate::registry::edit::Draft;
 use crate::telemetry::events::Events;
 pub use memory::MemoryQueue;
@@ -24,62 +23,19 @@ pub const DEPTH_MAX: u64 = 10_000;
 /// Most jobs that a list names, the newest first.
 pub const LISTED_MAX: usize = 100;
 
-/// Something to be done.
+/// Documents that are to be written, whatever stood there.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// Its name: taken on again under the same one, it is the same job.
     pub id: String,
-    /// From when, ms of the store's clock; zero: at once.
-    pub at: u64,
-    /// What.
-    pub act: Act,
-}
-
-/// What a job does.
-#[derive(Debug, Clone)]
-pub enum Act {
-    /// Says a word on a backend, or takes it back.
-    Say {
-        /// Its cluster.
-        cluster: String,
-        /// Its id.
-        backend: String,
-        /// The word; absent: it is taken back.
-        word: Option<Override>,
-    },
-    /// Writes documents, whatever stood there.
-    Apply(Vec<Draft>),
-}
-
-impl Act {
-    /// How many steps it has.
-    pub fn total(&self) -> usize {
-        match self {
-            Act::Say { .. } => 1,
-            Act::Apply(documents) => documents.len(),
-        }
-    }
-
-    /// What it does, without the documents.
-    pub fn summary(&self) -> Value {
-        match self {
-            Act::Say {
-                cluster,
-                backend,
-                word,
-            } => {
-                let word = word.as_ref().map(Override::to_value);
-                json!({"act": "say", "cluster": cluster, "backend": backend, "word": word})
-            }
-            Act::Apply(_) => json!({"act": "apply"}),
-        }
-    }
+    /// The documents: a step each.
+    pub documents: Vec<Draft>,
 }
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Its time or its turn has not come.
+    /// Its turn has not come.
     Waiting,
     /// Some of it is done.
     Running,
@@ -112,8 +68,6 @@ impl State {
 pub struct Progress {
     /// Its name.
     pub id: String,
-    /// What it does.
-    pub summary: Value,
     /// How far it is.
     pub state: State,
     /// Steps that are done.
@@ -122,8 +76,6 @@ pub struct Progress {
     pub total: u64,
     /// When it was taken on, ms of the store's clock.
     pub created: u64,
-    /// From when it is done; zero: at once.
-    pub at: u64,
     /// When it was done or failed.
     pub finished: Option<u64>,
     /// Why it failed.
@@ -136,16 +88,11 @@ impl Progress {
         let mut map = Map::new();
         let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
         put("id", self.id.as_str().into());
-        for (name, value) in self.summary.as_object().into_iter().flatten() {
-            put(name, value.clone());
-        }
+        put("act", "apply".into());
         put("state", self.state.name().into());
         put("done", self.done.into());
         put("total", self.total.into());
         put("createdAt", self.created.into());
-        if self.at > 0 {
-            put("at", self.at.into());
-        }
         if let Some(finished) = self.finished {
             put("finishedAt", finished.into());
         }
@@ -163,7 +110,7 @@ pub enum JobsError {
     #[error("{0}")]
     Wrong(ConfigErrors),
     /// There is no queue.
-    #[error("this registry has no queue of jobs; a word's own expiry works without one")]
+    #[error("this registry has no queue of jobs")]
     Disabled,
     /// Too many wait.
     #[error("{DEPTH_MAX} jobs wait already, try again later")]
@@ -227,12 +174,10 @@ impl Queue {
     /// Takes on what the body of a request asks for, if nobody has under its id; `id` is the one
     /// of a job that names none.
     pub async fn take_on(&self, body: &Value, id: &str) -> Result<Progress, JobsError> {
-        let now = match self {
-            Queue::Disabled => return Err(JobsError::Disabled),
-            Queue::Memory(memory) => memory.now(),
-            Queue::Redis(redis) => redis.now().await?,
-        };
-        let job = request::read(body, id, now).map_err(JobsError::Wrong)?;
+        if matches!(self, Queue::Disabled) {
+            return Err(JobsError::Disabled);
+        }
+        let job = request::read(body, id).map_err(JobsError::Wrong)?;
         match self {
             Queue::Disabled => return Err(JobsError::Disabled),
             Queue::Memory(memory) => memory.add(job.clone())?,

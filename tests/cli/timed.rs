@@ -22,21 +22,33 @@ async fn words_at_a_time_on_the_clock() -> Result<()> {
         "--at",
         "2099-01-01T01:00:00+01:00",
     ];
-    let job = json_of(&sidecar, &far).await?;
+    let said = json_of(&sidecar, &far).await?;
     assert_eq!(
-        (&job["at"], &job["state"]),
-        (&json!(FAR_MS), &json!("Waiting"))
+        (&said["startsAt"], &said["state"]),
+        (&json!(FAR_MS), &json!("Draining"))
     );
-    let before = u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())?;
-    let job = json_of(&sidecar, &["uncordon", "orders", "one", "--at", "12:30"]).await?;
-    let at = job["at"].as_u64().context("no time")?;
-    assert_eq!(at % DAY_MS, (12 * 60 + 30) * 60_000, "UTC");
-    ensure!(at > before && at <= before + 2 * DAY_MS, "{before} {at}");
     let until = "2099-01-01T00:00:00Z";
     let said = json_of(&sidecar, &["cordon", "orders", "one", "--until", until]).await?;
     assert_eq!(said["expiresAt"], FAR_MS);
+    // The one that is to follow stands beside the one in force.
     let words = json_of(&sidecar, &["get", "overrides"]).await?;
     assert_eq!(words["overrides"][0]["expiresAt"], FAR_MS);
+    assert_eq!(words["overrides"][1]["startsAt"], FAR_MS);
+    let before = u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())?;
+    let said = json_of(&sidecar, &["uncordon", "orders", "one", "--at", "12:30"]).await?;
+    let end = said["expiresAt"].as_u64().context("no time")?;
+    assert_eq!(end % DAY_MS, (12 * 60 + 30) * 60_000, "UTC");
+    ensure!(end > before && end <= before + 2 * DAY_MS, "{before} {end}");
+    assert_eq!(said["state"], "Cordoned", "until then");
+    done(&sidecar, &["uncordon", "orders", "one"], "").await?;
+    let words = json_of(&sidecar, &["get", "overrides"]).await?;
+    assert_eq!(
+        words["overrides"],
+        json!([]),
+        "what was to follow went with it"
+    );
+    let nothing = ["uncordon", "orders", "one", "--in", "1h"];
+    fails(&sidecar, &nothing, 1, "no cordon and no drain").await?;
 
     for (flags, code, part) in [
         (
@@ -62,7 +74,7 @@ async fn words_at_a_time_on_the_clock() -> Result<()> {
         (
             &["--at", until, "--until", "2098-12-31T23:59:59Z"],
             1,
-            "job.expiresAt: must be later than it begins",
+            "expiresAt: has passed by then",
         ),
     ] {
         let arguments = [&["drain", "orders", "one"], flags].concat();

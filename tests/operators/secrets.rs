@@ -93,11 +93,7 @@ async fn what_probes_send_along_is_on_no_page_and_in_no_log() -> Result<()> {
         }
         let envoy = envoy(&sidecar).await?;
         look_into(&envoy, "orders").await?;
-        // Jobs: one that waits, one that is done, one that is refused.
-        let job = json!({"id": "late", "act": "apply", "in": "1h",
-            "documents": [secretive("late", &one)]});
-        let taken = sidecar.ask(Method::POST, "/v1/jobs", &[], &job).await?;
-        assert_eq!(taken.status, 202, "{}", taken.text());
+        // Jobs: one that is done, one that is refused.
         let now = json!([secretive("now", &one)]);
         let taken = sidecar
             .ask(Method::POST, "/v1/apply?id=now", &[], &now)
@@ -114,7 +110,7 @@ async fn what_probes_send_along_is_on_no_page_and_in_no_log() -> Result<()> {
             .ask(Method::POST, "/v1/apply", &[], &json!(wrong()))
             .await?;
         assert_eq!(refused.status, 422, "{}", refused.text());
-        look_everywhere(&sidecar, &["/v1/jobs/late"]).await?;
+        look_everywhere(&sidecar, &["/v1/jobs/now"]).await?;
 
         // The same wrong documents in the store.
         for document in wrong() {

@@ -54,6 +54,57 @@ async fn a_cordoned_backend_gets_not_one_more_request() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_cordoned_backend_with_a_planned_drain_serves_nothing_in_between() -> Result<()> {
+    for home in HOMES {
+        let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+        let mut story = Story::start(home, &[&one, &two]).await?;
+        let mut clients = story.clients().await?;
+        let answer = story
+            .write(Method::POST, &say("two", "cordon"), Value::Null)
+            .await?;
+        story.everywhere(&answer).await?;
+        let hits = two.hits();
+        let plan = json!({"startsIn": "3s", "expiresIn": "2s"});
+        story
+            .write(Method::POST, &say("two", "drain"), plan)
+            .await?;
+        // The plan is the store's: nobody has to be there for it.
+        story.sidecar.restart().await?;
+        let mut seen = Vec::new();
+        eventually(SOON, "the drain to begin and to end", async || {
+            let list = story.sidecar.get("/v1/overrides").await?.json()?;
+            let words = list["overrides"].as_array().context("a list")?.iter();
+            let states = words.filter_map(|it| it["state"].as_str());
+            let states = states.collect::<Vec<_>>().join(" ");
+            if seen.last() != Some(&states) {
+                seen.push(states.clone());
+            }
+            if states.is_empty() {
+                return Ok(());
+            }
+            answered_by(&mut clients, 20).await?;
+            let list = story.sidecar.get("/v1/overrides").await?.json()?;
+            // Whatever was answered while a word held was answered by the other one.
+            if list["overrides"] != json!([]) {
+                assert_eq!(two.hits(), hits, "{home:?}: {list}");
+            }
+            anyhow::bail!("{list}")
+        })
+        .await?;
+        assert_eq!(seen, ["Cordoned Draining", "Draining", ""], "{home:?}");
+        eventually(SOON, "it to be back", async || {
+            let backends = answered_by(&mut clients, 20).await?;
+            ensure!(backends.iter().any(|it| it == "two"), "{backends:?}");
+            Ok(())
+        })
+        .await?;
+        story.envoy.stop().await?;
+        story.sidecar.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_drained_backend_ends_what_it_has_begun() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let story = Story::start(Home::Redis, &[&one, &two]).await?;

@@ -154,5 +154,18 @@ async fn an_operators_word_beats_the_document_and_ends_in_time() -> Result<()> {
     only(&mut client, &["one", "two"]).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     ensure!(now >= u128::from(end), "the word ended early");
+
+    // What is to follow stands beside it, and takes its place.
+    let start = u64::try_from(now)? + 4000;
+    let next = json!({"state": "Draining", "startsAt": start, "expiresAt": start + 2000});
+    let words = json!({"one": "Cordoned", "one@next": next});
+    story.kubernetes.annotate("orders", Some(&words)).await?;
+    only(&mut client, &["two"]).await?;
+    only(&mut client, &["one", "two"]).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    ensure!(
+        now >= u128::from(start) + 2000,
+        "nothing took the cordon's place"
+    );
     story.end().await
 }

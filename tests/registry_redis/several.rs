@@ -10,7 +10,7 @@ const LEASE: &str = "pointsman:lease";
 /// The holder of the lease; waits until there is one.
 async fn holder(redis: &Redis) -> Result<String> {
     eventually(SOON, "somebody to hold the lease", async || {
-        match redis.ask(&["GET", LEASE]).await? {
+        match redis.ask(&["HGET", LEASE, "holder"]).await? {
             Reply::Text(holder) => Ok(holder),
             other => anyhow::bail!("{other:?}"),
         }

@@ -58,6 +58,7 @@ impl From<EditError> for Failure {
         let status = match error {
             EditError::Unexpected(_) => StatusCode::PRECONDITION_FAILED,
             EditError::Busy => StatusCode::CONFLICT,
+            EditError::NothingToEnd => StatusCode::NOT_FOUND,
             EditError::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
             EditError::Refused(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };

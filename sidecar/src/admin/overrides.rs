@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::failure::Failure;
-use crate::model::overrides::Override;
+use crate::model::overrides::{Edit, Override};
 use crate::registry::Registry;
 
 /// Longest id of a backend, bytes.
@@ -35,11 +35,12 @@ impl Act {
     }
 }
 
-/// Every word in force.
+/// Every word in force, and every one that is to follow: its `startsAt` has not come.
 pub async fn list(State(admin): State<Arc<Admin>>) -> Json<Value> {
     let registry = admin.sources.registry.borrow().clone();
     let words = registry.iter().flat_map(|registry| {
-        let words = registry.overrides.iter();
+        let words = registry.overrides.in_force();
+        let words = words.chain(registry.overrides.planned());
         words.map(|(cluster, backend, word)| entry(registry, cluster, backend, word))
     });
     Json(json!({"overrides": words.map(Value::Object).collect::<Vec<_>>()}))
@@ -58,22 +59,30 @@ pub async fn say(
     }
     let registry = admin.sources.registry.borrow().clone();
     let fields = fields(&body?)?;
-    let word = match act {
-        Act::TakeBack => None,
+    let now = admin.editor.now().await?;
+    let edit = match act {
+        Act::TakeBack => take_back(fields, now)?,
         Act::Say(_) if !registry.as_ref().is_some_and(|it| has(it, &cluster)) => {
             return Err(Failure::missing(format!("there is no cluster {cluster}")));
         }
         Act::Say(state) => {
             let place = format!("overrides.{cluster}[{backend}]");
-            Some(word(&place, state, fields, admin.editor.now().await?)?)
+            Edit::Set(word(&place, state, fields, now)?)
         }
     };
-    admin
+    let word = admin
         .editor
-        .set_override(&cluster, &backend, word.as_ref())
+        .edit_override(&cluster, &backend, &edit)
         .await?;
-    let is = |it: &Registry| it.overrides.get(&cluster, &backend) == word.as_ref();
-    let serving = admin.serving(is).await;
+    let serving = admin.serving(|it| {
+        let all = &it.overrides;
+        let found = [all.get(&cluster, &backend), all.next(&cluster, &backend)];
+        match &word {
+            Some(word) => found.contains(&Some(word)),
+            None => found == [None, None],
+        }
+    });
+    let serving = serving.await;
     let mut answer = match &word {
         Some(word) => object(word.to_value()),
         None => Map::from_iter([("state".to_owned(), Value::Null)]),
@@ -123,8 +132,8 @@ fn fields(body: &Bytes) -> Result<Map<String, Value>, Failure> {
     read.map_err(|why| Failure::request(format!("must be a JSON object: {why}")))
 }
 
-/// The word that a request's fields make: as they stand in the registry, but `expiresIn` may stand
-/// for `expiresAt`.
+/// The word that a request's fields make: as they stand in the registry, but `startsIn` may stand for
+/// `startsAt`, and `expiresIn`, from its start on, for `expiresAt`.
 fn word(
     place: &str,
     state: BackendState,
@@ -135,22 +144,54 @@ fn word(
         return Err(Failure::request("state: is said by the address"));
     }
     fields.insert("state".to_owned(), state.name().into());
-    if let Some(lasts) = fields.remove("expiresIn") {
-        if fields.contains_key("expiresAt") {
-            return Err(Failure::request("expiresIn: cannot stand beside expiresAt"));
+    let start = moment(&mut fields, "starts", now)?;
+    let end = moment(&mut fields, "expires", start.unwrap_or(now))?;
+    for (field, at) in [("startsAt", start), ("expiresAt", end)] {
+        if let Some(at) = at {
+            fields.insert(field.to_owned(), at.into());
         }
-        let lasts = lasts.as_str().and_then(duration::parse);
-        let lasts = lasts.filter(|it| *it > Duration::ZERO);
-        let why = "expiresIn: must be a duration such as 30s, 10m or 2h";
-        let millis = lasts.ok_or_else(|| Failure::request(why))?.as_millis();
-        let end = now.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX));
-        fields.insert("expiresAt".to_owned(), end.into());
     }
-    let word = Override::read(place, &Value::Object(fields))?;
-    if word.expires_at.is_some_and(|end| end <= now) {
-        return Err(Failure::request("expiresAt: has passed already"));
+    Ok(Override::read(place, &Value::Object(fields))?)
+}
+
+/// What taking a word back means: at once, or at the time that the fields say.
+fn take_back(mut fields: Map<String, Value>, now: u64) -> Result<Edit, Failure> {
+    let end = moment(&mut fields, "expires", now)?;
+    match fields.keys().next() {
+        Some(odd) => Err(Failure::request(format!("{odd}: is not a known field"))),
+        None => Ok(end.map_or(Edit::TakeBack, Edit::EndAt)),
     }
-    Ok(word)
+}
+
+/// Takes out of the fields the moment, ms, of which `…At` says when it is and `…In` how long it is
+/// after `from`. It has not passed.
+fn moment(fields: &mut Map<String, Value>, what: &str, from: u64) -> Result<Option<u64>, Failure> {
+    let [at, within] = ["At", "In"].map(|end| format!("{what}{end}"));
+    let moment = match (fields.remove(&at), fields.remove(&within)) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            let why = format!("{within}: cannot stand beside {at}");
+            return Err(Failure::request(why));
+        }
+        (Some(moment), None) => {
+            let why = || Failure::request(format!("{at}: must be a time in ms"));
+            moment.as_u64().ok_or_else(why)?
+        }
+        (None, Some(span)) => {
+            let span = span.as_str().and_then(duration::parse);
+            let span = span.filter(|it| *it > Duration::ZERO);
+            let why = || {
+                let why = "must be a duration such as 30s, 10m or 2h";
+                Failure::request(format!("{within}: {why}"))
+            };
+            let millis = span.ok_or_else(why)?.as_millis();
+            from.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX))
+        }
+    };
+    match moment > from {
+        true => Ok(Some(moment)),
+        false => Err(Failure::request(format!("{at}: has passed by then"))),
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +205,13 @@ mod tests {
         assert_eq!(end(json!({})), None);
         assert_eq!(end(json!({"expiresIn": "2s"})), Some(3000));
         assert_eq!(end(json!({"expiresAt": 1001})), Some(1001));
+        // From when it begins, not from when it was asked for.
+        assert_eq!(
+            end(json!({"startsIn": "1s", "expiresIn": "2s"})),
+            Some(4000)
+        );
+        let start = made(json!({"startsAt": 1001})).unwrap().starts_at;
+        assert_eq!(start, Some(1001));
         let said = made(json!({"reason": "disk", "actor": "me"})).unwrap();
         assert_eq!((said.reason.as_str(), said.actor.as_str()), ("disk", "me"));
         for wrong in [
@@ -172,10 +220,22 @@ mod tests {
             json!({"expiresIn": 5}),
             json!({"expiresIn": "1s", "expiresAt": 5000}),
             json!({"expiresAt": 1000}),
+            json!({"startsAt": 1000}),
+            json!({"startsAt": 1001, "startsIn": "1s"}),
+            json!({"startsAt": 3000, "expiresAt": 3000}),
             json!({"why": "x"}),
             json!({"reason": 5}),
         ] {
             assert!(made(wrong.clone()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_word_is_taken_back_now_or_at_a_time() {
+        let back = |fields: Value| take_back(object(fields), 1000);
+        assert_eq!(back(json!({})).unwrap(), Edit::TakeBack);
+        assert_eq!(back(json!({"expiresIn": "2s"})).unwrap(), Edit::EndAt(3000));
+        assert!(back(json!({"startsAt": 2000})).is_err());
+        assert!(back(json!({"expiresAt": 1000})).is_err());
     }
 }

@@ -116,6 +116,9 @@ impl Sources {
                 if let Some(word) = registry.overrides.get(&cluster.name, &backend.id) {
                     shown["override"] = word.to_value();
                 }
+                if let Some(word) = registry.overrides.next(&cluster.name, &backend.id) {
+                    shown["nextOverride"] = word.to_value();
+                }
                 shown
             })
             .collect();

@@ -36,7 +36,7 @@ enum What {
     Config,
     /// The operators' words in force
     Overrides,
-    /// The newest jobs: what is to be done later, or takes long
+    /// The newest jobs: what takes long
     Jobs {
         /// Only this one, however old it is
         id: Option<String>,
@@ -83,11 +83,11 @@ pub async fn run(flags: &GetFlags, admin: &AdminFlags) -> Result<Report, ClientE
         }
         What::Jobs { id: None } => {
             let body = client.get("/v1/jobs").await?.body;
-            flags.output.print(&body, |body| tables::jobs(body, now()))
+            flags.output.print(&body, tables::jobs)
         }
         What::Jobs { id: Some(id) } => {
             let body = client.get(&path(&["v1", "jobs", id])).await?.body;
-            let table = |job: &Value| tables::jobs(&json!({"jobs": [job]}), now());
+            let table = |job: &Value| tables::jobs(&json!({"jobs": [job]}));
             flags.output.print(&body, table)
         }
     };

@@ -6,22 +6,11 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::AdminFlags;
 use super::client::{Client, ClientError, path};
-use super::format::Format;
 use super::report::Report;
 
 /// How often a job that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// Has a word said, or taken back, later.
-pub async fn later(admin: &AdminFlags, job: &Value, output: Format) -> Result<Report, ClientError> {
-    let mut client = Client::open(admin).await?;
-    let to = path(&["v1", "jobs"]);
-    let answer = client.ask(Method::POST, &to, None, Some(job)).await?;
-    let line = |job: &Value| format!("job {} taken on\n", job["id"].as_str().unwrap_or("?"));
-    Ok(Report::done(output.print(&answer.body, line)))
-}
 
 /// Has documents written under the name of a job, and waits until all of them are.
 pub async fn apply(

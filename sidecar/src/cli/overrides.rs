@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use super::AdminFlags;
 use super::client::{Client, ClientError, path};
 use super::format::Format;
-use super::jobs;
 use super::moment::{Moment, now};
 use super::report::Report;
 use super::wait;
@@ -67,10 +66,10 @@ struct Target {
     cluster: String,
     /// The backend's id
     backend: String,
-    /// Not now but after so long, whoever is running then: a job
+    /// Not now but after so long, whoever is running then
     #[arg(long = "in", value_name = "DURATION", conflicts_with = "at")]
     delay: Option<String>,
-    /// Not now but at this time: a job. A date and time such as 2026-11-21T22:00:00Z, or the next
+    /// Not now but at this time. A date and time such as 2026-11-21T22:00:00Z, or the next
     /// such time of day in UTC: 22:00 or 22:00:30
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     at: Option<Moment>,
@@ -102,8 +101,8 @@ pub async fn say(flags: &SayFlags, admin: &AdminFlags, act: &str) -> Result<Repo
         body.insert("expiresAt".to_owned(), end.into());
     }
     let target = &flags.target;
-    if target.is_later() {
-        return target.later(admin, act, body).await;
+    if let Some(passed) = target.put_time(&mut body, "starts") {
+        return Ok(passed);
     }
     let mut client = Client::open(admin).await?;
     let answer = target.ask(&mut client, act, body).await?;
@@ -120,42 +119,29 @@ pub async fn say(flags: &SayFlags, admin: &AdminFlags, act: &str) -> Result<Repo
 
 /// Takes it back.
 pub async fn take_back(flags: &TakeBackFlags, admin: &AdminFlags) -> Result<Report, ClientError> {
-    let target = &flags.target;
-    if target.is_later() {
-        return target.later(admin, "uncordon", Map::new()).await;
+    let (target, mut body) = (&flags.target, Map::new());
+    if let Some(passed) = target.put_time(&mut body, "expires") {
+        return Ok(passed);
     }
     let mut client = Client::open(admin).await?;
-    let answer = target.ask(&mut client, "uncordon", Map::new()).await?;
+    let answer = target.ask(&mut client, "uncordon", body).await?;
     Ok(target.report(&answer))
 }
 
 impl Target {
-    fn is_later(&self) -> bool {
-        self.delay.is_some() || self.at.is_some()
-    }
-
-    /// Leaves it to a job.
-    async fn later(
-        &self,
-        admin: &AdminFlags,
-        act: &str,
-        mut body: Map<String, Value>,
-    ) -> Result<Report, ClientError> {
-        let Target {
-            cluster, backend, ..
-        } = self;
-        let fields = [("act", act), ("cluster", cluster), ("backend", backend)];
-        body.extend(fields.map(|(field, text)| (field.to_owned(), text.into())));
+    /// Puts the time at which something `starts` or `expires` into the request; or says that it has
+    /// passed.
+    fn put_time(&self, body: &mut Map<String, Value>, what: &str) -> Option<Report> {
         if let Some(delay) = &self.delay {
-            body.insert("in".to_owned(), delay.as_str().into());
+            body.insert(format!("{what}In"), delay.as_str().into());
         }
         if let Some(at) = self.at {
             let Some(at) = at.after(now()) else {
-                return Ok(Report::failed("--at: has passed already"));
+                return Some(Report::failed("--at: has passed already"));
             };
-            body.insert("at".to_owned(), at.into());
+            body.insert(format!("{what}At"), at.into());
         }
-        jobs::later(admin, &Value::Object(body), self.output).await
+        None
     }
 
     async fn ask(

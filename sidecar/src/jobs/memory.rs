@@ -2,22 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
 
-use super::{Act, DEPTH_MAX, Job, JobsError, LISTED_MAX, Progress, QueueStatus, State};
+use super::{DEPTH_MAX, Job, JobsError, LISTED_MAX, Progress, QueueStatus, State};
 use crate::model::clock;
 use crate::model::event::Event;
-use crate::registry::edit::Expect;
+use crate::registry::edit::{Draft, Expect};
 use crate::registry::editor::Editor;
 use crate::telemetry::events::Events;
 
 /// Jobs that are remembered after their end.
 const KEPT_MAX: usize = 1000;
-/// Longest time between two looks at the clock, which may be set.
-const POLL: Duration = Duration::from_secs(1);
 
 /// The queue; clones are the same one.
 #[derive(Clone)]
@@ -47,14 +43,9 @@ impl MemoryQueue {
         }
     }
 
-    /// The clock, ms.
-    pub fn now(&self) -> u64 {
-        clock::now()
-    }
-
     /// Takes a job on, unless it is known.
     pub fn add(&self, job: Job) -> Result<(), JobsError> {
-        self.jobs().add(job, self.now())?;
+        self.jobs().add(job, clock::now())?;
         self.news.notify_one();
         Ok(())
     }
@@ -77,10 +68,10 @@ impl MemoryQueue {
     pub async fn work(&self, status: &watch::Sender<QueueStatus>, events: &Events) {
         loop {
             status.send_replace(QueueStatus::Memory(self.jobs().depth()));
-            let next = self.jobs().next(self.now());
+            let next = self.jobs().next();
             if let Some((number, job)) = next {
-                let outcome = self.carry_out(number, &job.act).await;
-                self.jobs().finish(number, self.now(), outcome.clone());
+                let outcome = self.carry_out(number, &job.documents).await;
+                self.jobs().finish(number, clock::now(), outcome.clone());
                 let job = job.id;
                 let event = match outcome {
                     Ok(()) => Event::JobDone { job },
@@ -89,35 +80,15 @@ impl MemoryQueue {
                 events.report(event);
                 continue;
             }
-            let wait = self.jobs().wait(self.now()).unwrap_or(POLL).min(POLL);
-            tokio::select! {
-                () = sleep(wait) => {}
-                () = self.news.notified() => {}
-            }
+            self.news.notified().await;
         }
     }
 
-    async fn carry_out(&self, number: u64, act: &Act) -> Result<(), String> {
-        match act {
-            Act::Say {
-                cluster,
-                backend,
-                word,
-            } => {
-                let said = self
-                    .editor
-                    .set_override(cluster, backend, word.as_ref())
-                    .await;
-                said.map_err(|error| error.to_string())?;
-                self.jobs().step(number);
-            }
-            Act::Apply(documents) => {
-                for document in documents {
-                    let written = self.editor.write(document, &Expect::Anything).await;
-                    written.map_err(|error| error.to_string())?;
-                    self.jobs().step(number);
-                }
-            }
+    async fn carry_out(&self, number: u64, documents: &[Draft]) -> Result<(), String> {
+        for document in documents {
+            let written = self.editor.write(document, &Expect::Anything).await;
+            written.map_err(|error| error.to_string())?;
+            self.jobs().step(number);
         }
         Ok(())
     }
@@ -142,12 +113,10 @@ impl Jobs {
         }
         let progress = Progress {
             id: job.id.clone(),
-            summary: job.act.summary(),
             state: State::Waiting,
             done: 0,
-            total: u64::try_from(job.act.total()).unwrap_or(u64::MAX),
+            total: u64::try_from(job.documents.len()).unwrap_or(u64::MAX),
             created: now,
-            at: job.at,
             finished: None,
             error: None,
         };
@@ -158,19 +127,10 @@ impl Jobs {
     }
 
     /// The job whose turn it is.
-    fn next(&self, now: u64) -> Option<(u64, Job)> {
-        let due = self.known.iter().filter(|(_, (job, progress))| {
-            matches!(progress.state, State::Waiting) && job.at <= now
-        });
-        let (number, (job, _)) = due.min_by_key(|(number, (job, _))| (job.at, **number))?;
-        Some((*number, job.clone()))
-    }
-
-    fn wait(&self, now: u64) -> Option<Duration> {
-        let open = self.known.values().map(|(_, progress)| progress);
-        let open = open.filter(|progress| progress.finished.is_none());
-        let soonest = open.map(|progress| progress.at).min()?;
-        Some(Duration::from_millis(soonest.saturating_sub(now)))
+    fn next(&self) -> Option<(u64, Job)> {
+        let mut jobs = self.known.iter();
+        let next = jobs.find(|(_, (_, progress))| matches!(progress.state, State::Waiting));
+        next.map(|(number, (job, _))| (*number, job.clone()))
     }
 
     fn step(&mut self, number: u64) {
@@ -185,7 +145,7 @@ impl Jobs {
             return;
         };
         // Its documents are not needed any more.
-        job.act = Act::Apply(Vec::new());
+        job.documents = Vec::new();
         progress.state = match outcome {
             Ok(()) => State::Done,
             Err(_) => State::Failed,
@@ -205,49 +165,43 @@ impl Jobs {
 mod tests {
     use super::*;
 
-    fn job(id: &str, at: u64) -> Job {
-        let (cluster, backend) = ("a".to_owned(), "b".to_owned());
-        let act = Act::Say {
-            cluster,
-            backend,
-            word: None,
-        };
+    fn job(id: &str) -> Job {
         Job {
             id: id.to_owned(),
-            at,
-            act,
+            documents: Vec::new(),
         }
     }
 
     #[test]
     fn each_job_has_its_turn_once() {
         let mut jobs = Jobs::default();
-        for (id, at) in [("later", 50), ("first", 0), ("second", 0), ("first", 9)] {
-            jobs.add(job(id, at), 10).unwrap();
+        for id in ["first", "second", "third", "first"] {
+            jobs.add(job(id), 10).unwrap();
         }
         assert_eq!(jobs.depth(), 3);
         let mut turns = Vec::new();
-        while let Some((number, job)) = jobs.next(10) {
+        while let Some((number, job)) = jobs.next() {
             jobs.step(number);
-            jobs.finish(number, 11, Ok(()));
+            let outcome = match job.id.as_str() {
+                "third" => Err("no".to_owned()),
+                _ => Ok(()),
+            };
+            jobs.finish(number, 11, outcome);
             turns.push(job.id);
         }
-        assert_eq!(turns, ["first", "second"]);
-        assert_eq!(jobs.wait(10), Some(Duration::from_millis(40)));
-        let (number, _) = jobs.next(50).unwrap();
-        jobs.finish(number, 51, Err("no".to_owned()));
-        assert_eq!((jobs.depth(), jobs.wait(60)), (0, None));
+        assert_eq!(turns, ["first", "second", "third"]);
+        assert_eq!(jobs.depth(), 0);
         let states: Vec<&str> = jobs.known.values().map(|(_, it)| it.state.name()).collect();
-        assert_eq!(states, ["Failed", "Done", "Done"]);
+        assert_eq!(states, ["Done", "Done", "Failed"]);
     }
 
     #[test]
     fn neither_the_waiting_nor_the_done_grow_without_bound() {
         let mut jobs = Jobs::default();
         for number in 0..DEPTH_MAX {
-            jobs.add(job(&number.to_string(), 0), 0).unwrap();
+            jobs.add(job(&number.to_string()), 0).unwrap();
         }
-        assert_eq!(jobs.add(job("one more", 0), 0), Err(JobsError::Full));
+        assert_eq!(jobs.add(job("one more"), 0), Err(JobsError::Full));
         for number in 1..=DEPTH_MAX {
             jobs.finish(number, 0, Ok(()));
         }

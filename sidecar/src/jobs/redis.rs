@@ -1,5 +1,5 @@
-//! The queue in Redis: a stream with a consumer group, a hash per job, and a sorted set of those
-//! whose time has not come. All of it is the store's: any sidecar does any job.
+//! The queue in Redis: a stream with a consumer group, and a hash per job. All of it is the store's:
+//! any sidecar does any job.
 
 mod script;
 mod work;
@@ -10,7 +10,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, RedisError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{Act, DEPTH_MAX, Job, JobsError, LISTED_MAX, Progress, State};
+use super::{DEPTH_MAX, Job, JobsError, LISTED_MAX, Progress, State};
 use crate::settings::RedisSettings;
 use crate::stores::redis::keeper::Keeper;
 use crate::stores::redis::node;
@@ -33,34 +33,14 @@ impl RedisQueue {
         }
     }
 
-    /// The store's clock, ms.
-    pub async fn now(&self) -> Result<u64, JobsError> {
-        let mut time = Cmd::new();
-        time.arg("TIME");
-        let (seconds, micros): (u64, u64) = self.ask(&time).await.map_err(|it| self.told(&it))?;
-        Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
-    }
-
     /// Takes a job on, unless it is known.
     pub async fn add(&self, job: &Job) -> Result<(), JobsError> {
-        let documents = match &job.act {
-            Act::Apply(documents) => documents.iter().map(|it| it.value().clone()).collect(),
-            Act::Say { .. } => Vec::new(),
-        };
-        let mut add = self.script(
-            script::ADD,
-            &[
-                &self.job(&job.id),
-                &self.stream(),
-                &self.timed(),
-                &self.all(),
-            ],
-        );
+        let documents = job.documents.iter().map(|it| it.value().clone());
+        let keys = [&self.job(&job.id), &self.stream(), &self.all()];
+        let mut add = self.script(script::ADD, &keys);
         add.arg(&job.id)
-            .arg(job.at)
-            .arg(job.act.summary().to_string());
-        add.arg(Value::Array(documents).to_string());
-        add.arg(job.act.total()).arg(DEPTH_MAX);
+            .arg(Value::Array(documents.collect()).to_string());
+        add.arg(job.documents.len()).arg(DEPTH_MAX);
         match self.ask::<i64>(&add).await.map_err(|it| self.told(&it))? {
             -1 => Err(JobsError::Full),
             _ => {
@@ -91,9 +71,7 @@ impl RedisQueue {
 
     async fn read(&self, ids: &[String]) -> Result<Vec<Progress>, RedisError> {
         let mut pipe = Pipeline::new();
-        let fields = [
-            "act", "state", "done", "total", "created", "at", "finished", "error",
-        ];
+        let fields = ["state", "done", "total", "created", "finished", "error"];
         for id in ids {
             pipe.cmd("HMGET").arg(self.job(id)).arg(&fields);
         }
@@ -135,10 +113,6 @@ impl RedisQueue {
         self.keeper.layout().queue("jobs")
     }
 
-    fn timed(&self) -> String {
-        self.keeper.layout().queue("jobs:timed")
-    }
-
     fn all(&self) -> String {
         self.keeper.layout().queue("jobs:all")
     }
@@ -149,13 +123,11 @@ fn progress(id: &str, fields: &[Option<String>]) -> Option<Progress> {
     let number = |index: usize| text(index).and_then(|it| it.parse::<u64>().ok());
     Some(Progress {
         id: id.to_owned(),
-        summary: serde_json::from_str(text(0)?).ok()?,
-        state: State::of(text(1)?)?,
-        done: number(2)?,
-        total: number(3)?,
-        created: number(4)?,
-        at: number(5)?,
-        finished: number(6),
-        error: text(7).filter(|it| !it.is_empty()).map(str::to_owned),
+        state: State::of(text(0)?)?,
+        done: number(1)?,
+        total: number(2)?,
+        created: number(3)?,
+        finished: number(4),
+        error: text(5).filter(|it| !it.is_empty()).map(str::to_owned),
     })
 }

@@ -227,7 +227,7 @@ impl Event {
 /// What happened between two readings, the later one at `now`.
 pub fn override_events(before: &Overrides, later: &Overrides, now: u64) -> Vec<Event> {
     let mut events = Vec::new();
-    for (cluster, backend, entry) in later.iter() {
+    for (cluster, backend, entry) in later.in_force() {
         if before.get(cluster, backend) != Some(entry) {
             events.push(Event::OverrideSet {
                 cluster: cluster.to_owned(),
@@ -236,7 +236,7 @@ pub fn override_events(before: &Overrides, later: &Overrides, now: u64) -> Vec<E
             });
         }
     }
-    for (cluster, backend, entry) in before.iter() {
+    for (cluster, backend, entry) in before.in_force() {
         if later.get(cluster, backend).is_none() {
             let (cluster, backend) = (cluster.to_owned(), backend.to_owned());
             events.push(match entry.holds(now) {

@@ -4,12 +4,16 @@
 //! from the documents, so that writing these again leaves it in force, and so does a restart. It
 //! may be about a backend that is not there, and holds once that one comes.
 
+mod plan;
+
 use std::collections::BTreeMap;
 
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, State};
 use serde_json::{Map, Value, json};
 
 use super::errors::error;
+pub use plan::{Edit, Edited, Held, NEXT, edit};
+use plan::{is_next, settle};
 
 /// Longest reason and longest actor, bytes.
 pub const TEXT_MAX: usize = 256;
@@ -23,12 +27,14 @@ pub struct Override {
     pub reason: String,
     /// Who said so; may be empty.
     pub actor: String,
+    /// From when, ms since 1970 by the store's clock; absent: since it was set.
+    pub starts_at: Option<u64>,
     /// Until when, ms since 1970 by the store's clock; absent: until it is taken back.
     pub expires_at: Option<u64>,
 }
 
 impl Override {
-    /// Reads an override as it stands in a store: the state alone, or JSON with reason, actor, expiry.
+    /// Reads an override as it stands in a store: the state alone, or JSON with reason, actor, start, expiry.
     pub fn parse(place: &str, text: &[u8]) -> Result<Self, ConfigErrors> {
         let text = std::str::from_utf8(text).map_err(|_| error(place, "must be UTF-8"))?;
         let text = text.trim();
@@ -55,7 +61,7 @@ impl Override {
                 }
             }
         };
-        let known = ["state", "reason", "actor", "expiresAt"];
+        let known = ["state", "reason", "actor", "startsAt", "expiresAt"];
         if let Some(odd) = object.keys().find(|field| !known.contains(&field.as_str())) {
             return Err(error(&format!("{place}.{odd}"), "is not a known field"));
         }
@@ -67,17 +73,19 @@ impl Override {
                 return Err(error(&format!("{place}.state"), why));
             }
         };
-        let expires_at = match object.get("expiresAt") {
-            None => None,
+        let moment = |field: &str| match object.get(field) {
+            None => Ok(None),
             Some(at) => {
-                let why = || error(&format!("{place}.expiresAt"), "must be a time in ms");
-                Some(at.as_u64().ok_or_else(why)?)
+                let why = || error(&format!("{place}.{field}"), "must be a time in ms");
+                at.as_u64().map(Some).ok_or_else(why)
             }
         };
+        let (starts_at, expires_at) = (moment("startsAt")?, moment("expiresAt")?);
         Ok(Override {
             state,
             reason: text("reason")?,
             actor: text("actor")?,
+            starts_at,
             expires_at,
         })
     }
@@ -91,8 +99,10 @@ impl Override {
                 map.insert(field.to_owned(), text.as_str().into());
             }
         }
-        if let Some(at) = self.expires_at {
-            map.insert("expiresAt".to_owned(), at.into());
+        for (field, at) in [("startsAt", self.starts_at), ("expiresAt", self.expires_at)] {
+            if let Some(at) = at {
+                map.insert(field.to_owned(), at.into());
+            }
         }
         Value::Object(map)
     }
@@ -147,44 +157,72 @@ impl Overrides {
             .collect()
     }
 
-    /// Sets the override of a backend; gives back the one before.
-    pub fn put(&mut self, cluster: &str, backend: &str, entry: Override) -> Option<Override> {
+    /// Puts an override under a field of a cluster; gives back the one before.
+    pub fn put(&mut self, cluster: &str, field: &str, entry: Override) -> Option<Override> {
         let overrides = self.0.entry(cluster.to_owned()).or_default();
-        overrides.insert(backend.to_owned(), entry)
+        overrides.insert(field.to_owned(), entry)
     }
 
-    /// Takes the override of a backend back.
-    pub fn remove(&mut self, cluster: &str, backend: &str) -> Option<Override> {
-        let overrides = self.0.get_mut(cluster)?;
-        let entry = overrides.remove(backend);
-        if overrides.is_empty() {
-            self.0.remove(cluster);
+    /// Applies an act on a backend at `now`, ms; `None`: there is nothing that could end.
+    pub fn edit(&mut self, cluster: &str, backend: &str, act: &Edit, now: u64) -> Option<Edited> {
+        let held = self.0.entry(cluster.to_owned()).or_default();
+        let edited = edit(held, backend, act, now);
+        for (field, entry) in edited.iter().flat_map(|it| &it.fields) {
+            match entry {
+                Some(entry) => drop(held.insert(field.clone(), entry.clone())),
+                None => drop(held.remove(field)),
+            }
         }
-        entry
+        self.0.retain(|_, held| !held.is_empty());
+        edited
     }
 
-    /// The override of a backend.
+    /// The override of a backend that is in force.
     pub fn get(&self, cluster: &str, backend: &str) -> Option<&Override> {
-        self.0.get(cluster)?.get(backend)
+        let entry = self.0.get(cluster)?.get(backend);
+        entry.filter(|entry| !is_next(backend, entry))
     }
 
-    /// All of them: cluster, backend, override.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &Override)> {
+    /// The one that is to follow.
+    pub fn next(&self, cluster: &str, backend: &str) -> Option<&Override> {
+        let field = format!("{backend}{NEXT}");
+        let entry = self.0.get(cluster)?.get(&field);
+        entry.filter(|entry| is_next(&field, entry))
+    }
+
+    /// All of them, each under its field: cluster, field, override.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str, &Override)> {
         self.0.iter().flat_map(|(cluster, overrides)| {
             let overrides = overrides.iter();
-            overrides.map(move |(backend, entry)| (cluster.as_str(), backend.as_str(), entry))
+            overrides.map(move |(field, entry)| (cluster.as_str(), field.as_str(), entry))
         })
     }
 
-    /// Forgets the overrides that have ended; when the next one does, ms of the store's clock.
-    pub fn expire(&mut self, now: u64) -> Option<u64> {
-        self.0.retain(|_, overrides| {
-            overrides.retain(|_, entry| entry.holds(now));
-            !overrides.is_empty()
+    /// Those in force: cluster, backend, override.
+    pub fn in_force(&self) -> impl Iterator<Item = (&str, &str, &Override)> {
+        self.fields()
+            .filter(|(_, field, entry)| !is_next(field, entry))
+    }
+
+    /// Those that are to follow: cluster, backend, override.
+    pub fn planned(&self) -> impl Iterator<Item = (&str, &str, &Override)> {
+        let planned = self
+            .fields()
+            .filter(|(_, field, entry)| is_next(field, entry));
+        planned.map(|(cluster, field, entry)| {
+            (cluster, field.strip_suffix(NEXT).unwrap_or(field), entry)
+        })
+    }
+
+    /// Lets begin and end what has its time at `now`; when the next one has, ms of the store's clock.
+    pub fn settle(&mut self, now: u64) -> Option<u64> {
+        self.0.retain(|_, held| {
+            settle(held, now);
+            !held.is_empty()
         });
-        self.iter()
-            .filter_map(|(_, _, entry)| entry.expires_at)
-            .min()
+        let ends = self.in_force().filter_map(|(_, _, entry)| entry.expires_at);
+        let starts = self.planned().filter_map(|(_, _, entry)| entry.starts_at);
+        ends.chain(starts).min()
     }
 
     /// Gives the backends the states that were said.
@@ -194,7 +232,8 @@ impl Overrides {
                 continue;
             };
             for backend in &mut cluster.backends {
-                if let Some(entry) = overrides.get(&backend.id) {
+                let entry = overrides.get(&backend.id);
+                if let Some(entry) = entry.filter(|entry| !is_next(&backend.id, entry)) {
                     backend.state = entry.state;
                 }
             }

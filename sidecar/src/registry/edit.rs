@@ -103,6 +103,9 @@ pub enum EditError {
     /// The store is out of reach, or in trouble.
     #[error("the registry's store is out of reach: {0}")]
     Unreachable(String),
+    /// No override is in force on the backend, nor is one to follow.
+    #[error("there is no cordon and no drain on the backend that could end")]
+    NothingToEnd,
     /// The store answers and refuses.
     #[error("the registry cannot be changed: {0}")]
     Refused(String),

@@ -9,7 +9,7 @@ use super::feeds::file::FileEditor;
 use super::feeds::kubernetes::{self, KubernetesEditor};
 use super::feeds::redis::RedisEditor;
 use crate::model::clock;
-use crate::model::overrides::Override;
+use crate::model::overrides::{Edit, Override};
 
 /// The way to change the registry.
 #[derive(Clone)]
@@ -67,19 +67,18 @@ impl Editor {
         }
     }
 
-    /// Sets the override of a backend, or takes it back; what has ended goes with it.
-    pub async fn set_override(
+    /// Applies an operator's act on a backend; what it was on, as it is now. What has ended goes with
+    /// it.
+    pub async fn edit_override(
         &self,
         cluster: &str,
         backend: &str,
-        entry: Option<&Override>,
-    ) -> Result<(), EditError> {
+        act: &Edit,
+    ) -> Result<Option<Override>, EditError> {
         match self {
-            Editor::File(file) => file.set_override(cluster, backend, entry).await,
-            Editor::Redis(redis) => redis.set_override(cluster, backend, entry).await,
-            Editor::Kubernetes(kubernetes) => {
-                kubernetes.set_override(cluster, backend, entry).await
-            }
+            Editor::File(file) => file.edit_override(cluster, backend, act).await,
+            Editor::Redis(redis) => redis.edit_override(cluster, backend, act).await,
+            Editor::Kubernetes(kubernetes) => kubernetes.edit_override(cluster, backend, act).await,
         }
     }
 }

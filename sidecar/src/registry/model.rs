@@ -108,9 +108,9 @@ pub struct Listing {
 
 impl Listing {
     /// Obeys the operators' overrides that are in force at `now`, ms of the store's clock, and forgets
-    /// the others; when the next one ends.
+    /// the others; when the next one begins or ends.
     pub fn obey(&mut self, now: u64) -> Option<u64> {
-        let due = self.overrides.expire(now);
+        let due = self.overrides.settle(now);
         self.overrides.obey(&mut self.clusters);
         due
     }

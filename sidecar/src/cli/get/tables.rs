@@ -79,10 +79,17 @@ pub fn proxies(body: &Value) -> String {
     finish(&table)
 }
 
-/// Every word in force, at `now`, ms since 1970.
+/// Every word in force or to follow, at `now`, ms since 1970.
 pub fn overrides(body: &Value, now: u64) -> String {
     let head = [
-        "CLUSTER", "BACKEND", "STATE", "REASON", "ACTOR", "ENDS IN", "PRESENT",
+        "CLUSTER",
+        "BACKEND",
+        "STATE",
+        "REASON",
+        "ACTOR",
+        "STARTS IN",
+        "ENDS IN",
+        "PRESENT",
     ];
     let mut table = table(&head);
     for word in list(body, "overrides") {
@@ -92,6 +99,7 @@ pub fn overrides(body: &Value, now: u64) -> String {
             text(&word["state"]),
             text(&word["reason"]),
             text(&word["actor"]),
+            left(&word["startsAt"], now),
             left(&word["expiresAt"], now),
             text(&word["present"]),
         ]);
@@ -99,35 +107,15 @@ pub fn overrides(body: &Value, now: u64) -> String {
     finish(&table)
 }
 
-/// Every job and how far it is, at `now`, ms since 1970.
-pub fn jobs(body: &Value, now: u64) -> String {
-    let head = [
-        "JOB",
-        "ACT",
-        "CLUSTER",
-        "BACKEND",
-        "STATE",
-        "DONE",
-        "STARTS IN",
-        "ERROR",
-    ];
-    let mut table = table(&head);
+/// Every job and how far it is.
+pub fn jobs(body: &Value) -> String {
+    let mut table = table(&["JOB", "ACT", "STATE", "DONE", "ERROR"]);
     for job in list(body, "jobs") {
-        let act = match (job["act"].as_str(), job["word"]["state"].as_str()) {
-            (Some("say"), Some("Cordoned")) => "cordon",
-            (Some("say"), Some("Draining")) => "drain",
-            (Some("say"), _) => "uncordon",
-            (act, _) => act.unwrap_or("-"),
-        };
-        let waits = job["state"] == "Waiting";
         table.add_row([
             text(&job["id"]),
-            act.to_owned(),
-            text(&job["cluster"]),
-            text(&job["backend"]),
+            text(&job["act"]),
             text(&job["state"]),
             format!("{}/{}", job["done"], job["total"]),
-            left(if waits { &job["at"] } else { &Value::Null }, now),
             text(&job["error"]),
         ]);
     }
@@ -157,12 +145,15 @@ fn for_people(duration: Duration) -> String {
     }
 }
 
-/// How long it is until a moment, in whole seconds.
+/// How long it is until a moment that has not passed, in whole seconds.
 fn left(moment: &Value, now: u64) -> String {
-    let left = moment.as_u64().map(|moment| {
-        let left = Duration::from_millis(moment.saturating_sub(now));
-        for_people(left)
-    });
+    let left = moment
+        .as_u64()
+        .filter(|moment| *moment > now)
+        .map(|moment| {
+            let left = Duration::from_millis(moment.saturating_sub(now));
+            for_people(left)
+        });
     left.unwrap_or_else(|| "-".to_owned())
 }
 
@@ -287,31 +278,19 @@ mod tests {
         let shown = overrides(&body, 30_000);
         assert_eq!(
             words(&shown)[1],
-            ["c", "a", "Draining", "-", "-", "1m", "false"]
+            ["c", "a", "Draining", "-", "-", "-", "1m", "false"]
         );
+        let body = json!({"overrides": [{"cluster": "c", "backend": "a", "state": "Draining",
+            "startsAt": 40_000, "present": true}]});
+        let shown = overrides(&body, 30_000);
+        assert_eq!(words(&shown)[1][5..], ["10s", "-", "true"]);
     }
 
     #[test]
     fn a_job_says_what_it_does_and_how_far_it_is() {
-        let body = json!({"jobs": [
-            {"id": "j1", "act": "say", "cluster": "c", "backend": "a",
-                "word": {"state": "Draining"}, "state": "Waiting", "done": 0, "total": 1,
-                "at": 90_500},
-            {"id": "j2", "act": "apply", "state": "Failed", "done": 50, "total": 300,
-                "error": "no"},
-            {"id": "j3", "act": "say", "cluster": "c", "backend": "a", "word": null,
-                "state": "Done", "done": 1, "total": 1, "at": 90_500}]});
-        let shown = jobs(&body, 30_000);
-        let lines = words(&shown);
-        assert_eq!(
-            lines[1],
-            ["j1", "drain", "c", "a", "Waiting", "0/1", "1m", "-"]
-        );
-        assert_eq!(
-            lines[2],
-            ["j2", "apply", "-", "-", "Failed", "50/300", "-", "no"]
-        );
-        assert_eq!(lines[3][1..5], ["uncordon", "c", "a", "Done"]);
-        assert_eq!(lines[3][6], "-", "it is over");
+        let body = json!({"jobs": [{"id": "j2", "act": "apply", "state": "Failed", "done": 50,
+            "total": 300, "error": "no"}]});
+        let shown = jobs(&body);
+        assert_eq!(words(&shown)[1], ["j2", "apply", "Failed", "50/300", "no"]);
     }
 }

@@ -1,38 +1,24 @@
 //! What Redis does in one go, as scripts: between two of them anybody may die.
 
-/// Takes a job on. Keys: job, stream, timed, all. Arguments: id, from when, what, documents, how
-/// many steps, how many jobs at most. Answers 1, 0 (known already) or -1 (too many).
+/// Takes a job on. Keys: job, stream, all. Arguments: id, documents, how many steps, how many jobs at
+/// most. Answers 1, 0 (known already) or -1 (too many).
 pub const ADD: &str = "
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-if redis.call('XLEN', KEYS[2]) + redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[6]) then
-  return -1
-end
+if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[4]) then return -1 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[1], 'act', ARGV[3], 'documents', ARGV[4], 'total', ARGV[5], 'done', 0,
-  'created', now, 'at', ARGV[2], 'state', 'Waiting')
-redis.call('ZADD', KEYS[4], now, ARGV[1])
-redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -2 * ARGV[6])
-if tonumber(ARGV[2]) > now then
-  redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
-else
-  redis.call('XADD', KEYS[2], '*', 'id', ARGV[1])
-end
+redis.call('HSET', KEYS[1], 'documents', ARGV[2], 'total', ARGV[3], 'done', 0, 'created', now,
+  'state', 'Waiting')
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -2 * ARGV[4])
+redis.call('XADD', KEYS[2], '*', 'id', ARGV[1])
 return 1";
 
-/// Puts the jobs whose time has come into the stream, and hands one out: what this consumer has
-/// begun, else what a silent one has, else a new one. Keys: stream, timed. Arguments: group,
-/// consumer, how long a consumer may be silent in ms. Answers entry, id, how many jobs there are,
-/// and in how many ms the next one's time comes (-1: there is none).
+/// Hands a job out: what this consumer has begun, else what a silent one has, else a new one. Keys:
+/// stream. Arguments: group, consumer, how long a consumer may be silent in ms. Answers entry, id and how
+/// many jobs there are.
 pub const NEXT: &str = "
 redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)
-for _, id in ipairs(due) do
-  redis.call('ZREM', KEYS[2], id)
-  redis.call('XADD', KEYS[1], '*', 'id', id)
-end
 local function read(from)
   local answer = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1,
     'STREAMS', KEYS[1], from)
@@ -43,11 +29,9 @@ if not found then
   found = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], '0-0', 'COUNT', 1)[2][1]
 end
 if not found then found = read('>') end
-local depth = redis.call('XLEN', KEYS[1]) + redis.call('ZCARD', KEYS[2])
-local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-local wait = first[2] and math.max(0, first[2] - now) or -1
-if not found then return {'', '', depth, wait} end
-return {found[1], found[2] and found[2][2] or '', depth, wait}";
+local depth = redis.call('XLEN', KEYS[1])
+if not found then return {'', '', depth} end
+return {found[1], found[2] and found[2][2] or '', depth}";
 
 /// Does some steps and notes that they are done, unless somebody else has. Keys: job, stream, then
 /// one per document. Arguments: done before, done after, group, consumer, entry, then the documents.
@@ -56,14 +40,6 @@ if redis.call('HGET', KEYS[1], 'done') ~= ARGV[1] then return 0 end
 for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 3]) end
 redis.call('HSET', KEYS[1], 'done', ARGV[2], 'state', 'Running')
 redis.call('XCLAIM', KEYS[2], ARGV[3], ARGV[4], 0, ARGV[5], 'JUSTID')
-return 1";
-
-/// Says a word, or takes it back where the text is empty, and notes that it is done; stands behind
-/// the registry's own `set_override`. Keys: job, the cluster's overrides. Arguments: backend, text.
-pub const OVERRIDE: &str = "
-if redis.call('HGET', KEYS[1], 'done') ~= '0' then return 0 end
-set_override(KEYS[2], ARGV[1], ARGV[2])
-redis.call('HSET', KEYS[1], 'done', 1, 'state', 'Running')
 return 1";
 
 /// Puts a job away. Keys: job, stream. Arguments: group, entry, state, error, how long it is still

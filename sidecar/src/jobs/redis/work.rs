@@ -12,7 +12,6 @@ use super::{RedisQueue, script};
 use crate::jobs::{QueueStatus, State};
 use crate::model::event::Event;
 use crate::stores::redis::layout::Key;
-use crate::stores::redis::link::SET_OVERRIDE;
 use crate::stores::redis::node;
 use crate::telemetry::events::Events;
 
@@ -36,7 +35,6 @@ struct Taken {
 struct Found {
     taken: Option<Taken>,
     depth: u64,
-    wait: Option<Duration>,
 }
 
 /// Why a job was not done.
@@ -74,9 +72,9 @@ impl RedisQueue {
                 }
                 Ok::<Found, RedisError>(found)
             };
-            let wait = match worked.await {
+            match worked.await {
                 Ok(Found { taken: Some(_), .. }) => continue,
-                Ok(found) => found.wait.map_or(POLL, |wait| wait.min(POLL)),
+                Ok(_) => {}
                 Err(error) => {
                     // One line per edge: who is out of reach is asked again and again.
                     if status.send_replace(QueueStatus::Down) != QueueStatus::Down {
@@ -87,11 +85,10 @@ impl RedisQueue {
                         );
                     }
                     tidy = true;
-                    POLL
                 }
-            };
+            }
             tokio::select! {
-                () = sleep(wait) => {}
+                () = sleep(POLL) => {}
                 () = self.news.notified() => {}
             }
         }
@@ -106,14 +103,13 @@ impl RedisQueue {
     }
 
     async fn next(&self) -> Result<Found, RedisError> {
-        let mut next = self.script(script::NEXT, &[&self.stream(), &self.timed()]);
+        let mut next = self.script(script::NEXT, &[&self.stream()]);
         let lease = millis(self.keeper.settings().lease_duration);
         next.arg(GROUP).arg(&self.consumer).arg(lease);
-        let (entry, id, depth, wait): (String, String, u64, i64) = self.ask(&next).await?;
+        let (entry, id, depth): (String, String, u64) = self.ask(&next).await?;
         Ok(Found {
             taken: (!entry.is_empty()).then_some(Taken { entry, id }),
             depth,
-            wait: u64::try_from(wait).ok().map(Duration::from_millis),
         })
     }
 
@@ -121,17 +117,13 @@ impl RedisQueue {
     async fn steps(&self, taken: &Taken) -> Result<(), Failure> {
         let mut read = Cmd::new();
         read.arg("HMGET").arg(self.job(&taken.id));
-        read.arg(&["act", "documents", "done"]);
+        read.arg(&["documents", "done"]);
         let fields: Vec<Option<String>> = self.ask(&read).await?;
-        let [Some(act), documents, Some(done)] = fields.as_slice() else {
+        let [documents, Some(done)] = fields.as_slice() else {
             // Somebody deleted it: there is nothing to do.
             return Ok(());
         };
         let broken = |_| Failure::Broken("it is not what a sidecar wrote".to_owned());
-        let act: Value = serde_json::from_str(act).map_err(broken)?;
-        if act["act"] == "say" {
-            return self.say(taken, &act).await;
-        }
         let documents: Vec<Value> =
             serde_json::from_str(documents.as_deref().unwrap_or("[]")).map_err(broken)?;
         let mut done: usize = done.parse().unwrap_or(0);
@@ -166,25 +158,6 @@ impl RedisQueue {
             apply.arg(document.to_string());
         }
         Ok(self.ask::<u64>(&apply).await? == 1)
-    }
-
-    async fn say(&self, taken: &Taken, act: &Value) -> Result<(), Failure> {
-        let field = |name: &str| act[name].as_str().unwrap_or_default();
-        let overrides = Key::Override(field("cluster").to_owned());
-        let keys = [
-            &self.job(&taken.id),
-            &self.keeper.layout().write(&overrides),
-        ];
-        let script = format!("{SET_OVERRIDE}{}", script::OVERRIDE);
-        let mut say = self.script(&script, &keys);
-        let word = match &act["word"] {
-            Value::Null => String::new(),
-            word => word.to_string(),
-        };
-        say.arg(field("backend")).arg(word);
-        // Not done by this call: done by an earlier one that did not live to put the job away.
-        self.ask::<u64>(&say).await?;
-        Ok(())
     }
 
     async fn finish(

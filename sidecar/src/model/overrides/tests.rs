@@ -11,6 +11,7 @@ fn entry(state: State, expires_at: Option<u64>) -> Override {
         state,
         reason: String::new(),
         actor: String::new(),
+        starts_at: None,
         expires_at,
     }
 }
@@ -51,6 +52,10 @@ fn a_word_is_a_state_or_json() {
         (
             r#"{"state":"Cordoned","expiresAt":"x"}"#,
             "o.expiresAt: must be a time in ms",
+        ),
+        (
+            r#"{"state":"Cordoned","startsAt":-1}"#,
+            "o.startsAt: must be a time in ms",
         ),
     ] {
         let error = Override::parse("o", text.as_bytes()).unwrap_err();
@@ -97,14 +102,14 @@ fn a_word_beats_the_document_until_it_ends() {
         clusters.map(|it| it.backends.iter().map(|it| it.state).collect::<Vec<_>>())
     };
     let untouched = vec![State::Normal, State::Draining];
-    assert_eq!(overrides.expire(9), Some(10));
+    assert_eq!(overrides.settle(9), Some(10));
     let cordoned = vec![State::Cordoned, State::Cordoned];
     assert_eq!(states(&overrides), [cordoned, untouched.clone()]);
-    assert_eq!(overrides.expire(10), Some(20));
+    assert_eq!(overrides.settle(10), Some(20));
     let one = vec![State::Normal, State::Cordoned];
     assert_eq!(states(&overrides), [one, untouched]);
-    assert_eq!(overrides.expire(20), None);
-    assert!(overrides.remove("one", "b").is_some());
+    assert_eq!(overrides.settle(20), None);
+    assert!(overrides.edit("one", "b", &Edit::TakeBack, 20).is_some());
     assert_eq!(overrides, Overrides::default());
 }
 
@@ -117,8 +122,8 @@ fn what_happened_is_told_once() {
     before.put("c", "changes", entry(State::Cordoned, None));
     let mut later = before.clone();
     assert!(override_events(&before, &later, 9).is_empty());
-    later.expire(10);
-    later.remove("c", "taken back");
+    later.settle(10);
+    later.edit("c", "taken back", &Edit::TakeBack, 10);
     later.put("c", "changes", entry(State::Draining, None));
     later.put("d", "new", entry(State::Draining, None));
     assert_eq!(
@@ -129,5 +134,44 @@ fn what_happened_is_told_once() {
             "override_expired",
             "override_cleared"
         ]
+    );
+}
+
+#[test]
+fn what_is_planned_is_obeyed_from_its_time_on_and_told_then() {
+    let mut before = Overrides::default();
+    before.put("one", "a", entry(State::Cordoned, None));
+    let planned = Override {
+        starts_at: Some(10),
+        ..entry(State::Draining, Some(20))
+    };
+    let drain = before.edit("one", "a", &Edit::Set(planned.clone()), 1);
+    assert_eq!(drain.unwrap().entry, Some(planned.clone()));
+    assert_eq!(before.next("one", "a"), Some(&planned));
+    let state = |overrides: &Overrides| {
+        let mut clusters = [cluster("one")];
+        overrides.obey(&mut clusters);
+        clusters[0].backends[0].state
+    };
+    assert_eq!(
+        (before.settle(9), state(&before)),
+        (Some(10), State::Cordoned)
+    );
+    assert!(override_events(&Overrides::default(), &before, 9).len() == 1);
+    let mut later = before.clone();
+    assert_eq!(
+        (later.settle(10), state(&later)),
+        (Some(20), State::Draining)
+    );
+    assert_eq!(
+        names(&override_events(&before, &later, 10)),
+        ["override_set"]
+    );
+    assert_eq!(later.planned().count(), 0);
+    let ended = later.clone();
+    assert_eq!((later.settle(20), state(&later)), (None, State::Normal));
+    assert_eq!(
+        names(&override_events(&ended, &later, 20)),
+        ["override_expired"]
     );
 }

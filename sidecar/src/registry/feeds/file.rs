@@ -101,7 +101,7 @@ impl Feed for FileFeed {
         keep(&mut self.overrides, overrides, &mut self.errors[1]);
         let mut records = document::records(self.documents.clone(), document::judge);
         let mut overrides: BTreeMap<&str, BTreeMap<String, Result<_, _>>> = BTreeMap::new();
-        for (cluster, id, entry) in self.overrides.iter() {
+        for (cluster, id, entry) in self.overrides.fields() {
             let entries = overrides.entry(cluster).or_default();
             entries.insert(id.to_owned(), Ok(entry.clone()));
         }

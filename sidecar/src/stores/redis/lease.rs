@@ -1,4 +1,4 @@
-//! The lease in Redis: a key with a time to live, by the server's clock.
+//! The lease in Redis: a hash with a time to live, by the server's clock.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use super::node;
 use crate::stores::lease::{LeaseStore, Renewal};
 
 /// Takes what is nobody's or ours.
-const TAKE: &str = "local holder = redis.call('GET', KEYS[1])
+const TAKE: &str = "local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('HSET', KEYS[1], 'holder', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1";
 /// Deletes what is ours.
-const RELEASE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+const RELEASE: &str = "if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
 
 /// Where the lease stands.
@@ -28,8 +29,8 @@ impl LeaseStore for RedisLease {
             .arg(TAKE)
             .arg(1)
             .arg(keeper.layout().lease());
-        take.arg(holder)
-            .arg(duration.as_millis().max(1).to_string());
+        let seconds = duration.as_millis().div_ceil(1000).max(1);
+        take.arg(holder).arg(seconds.to_string());
         match keeper.query::<u64>(&take).await {
             Ok(1) => Renewal::Ours,
             Ok(_) => Renewal::Theirs,

@@ -12,7 +12,7 @@ use super::hints::Hints;
 use super::layout::{Key, Layout};
 use super::node;
 use crate::settings::{Node, RedisSettings, RedisUrl, Topology};
-pub use edits::SET_OVERRIDE;
+pub use edits::Swap;
 
 /// Keys per SCAN and commands per pipeline.
 const BATCH: usize = 500;
@@ -20,7 +20,7 @@ const BATCH: usize = 500;
 /// Written only by the lease's holder where there is a lease, and only by whoever read later: an older
 /// status never replaces a newer one.
 const WRITE_STATUS: &str =
-    "if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+    "if ARGV[1] ~= '' and redis.call('HGET', KEYS[2], 'holder') ~= ARGV[1] then return 0 end
 local seen = redis.call('HGET', KEYS[1], 'updatedAt')
 if seen and tonumber(seen) > tonumber(ARGV[2]) then return 0 end
 redis.call('DEL', KEYS[1])

@@ -96,6 +96,7 @@ fn every_event() -> [Event; 14] {
             cluster: name.clone(),
             backend: id.clone(),
             entry: Override {
+                starts_at: None,
                 state: State::Draining,
                 reason: String::new(),
                 actor: String::new(),

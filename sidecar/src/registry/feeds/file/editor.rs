@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::files::Files;
 use crate::model::clock::now;
-use crate::model::overrides::Override;
+use crate::model::overrides::{Edit, Override};
 use crate::registry::document;
 use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
 use crate::registry::edit::{Document, EditError};
@@ -31,26 +31,24 @@ impl FileEditor {
         }
     }
 
-    /// Sets the override of a backend, or takes it back.
-    pub async fn set_override(
+    /// Applies an operator's act on a backend.
+    pub async fn edit_override(
         &self,
         cluster: &str,
         backend: &str,
-        entry: Option<&Override>,
-    ) -> Result<(), EditError> {
-        let (cluster, backend) = (cluster.to_owned(), backend.to_owned());
-        let entry = entry.cloned();
+        act: &Edit,
+    ) -> Result<Option<Override>, EditError> {
+        let (cluster, backend, act) = (cluster.to_owned(), backend.to_owned(), act.clone());
         let turn = Arc::clone(&self.turn).lock_owned().await;
         self.blocking(move |files| {
             let _turn = turn;
             let mut overrides = files.read_overrides().map_err(|why| refused(&why))?;
-            overrides.expire(now());
-            match entry {
-                Some(entry) => overrides.put(&cluster, &backend, entry),
-                None => overrides.remove(&cluster, &backend),
-            };
+            overrides.settle(now());
+            let edited = overrides.edit(&cluster, &backend, &act, now());
+            let edited = edited.ok_or(EditError::NothingToEnd)?;
             let text = format!("{:#}\n", overrides.to_value());
-            replace(&files.overrides, &text).map_err(|why| unwritable(&files.overrides, &why))
+            replace(&files.overrides, &text).map_err(|why| unwritable(&files.overrides, &why))?;
+            Ok(edited.entry)
         })
         .await
     }

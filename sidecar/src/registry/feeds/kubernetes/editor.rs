@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::object::Object;
 use crate::model::clock::now;
-use crate::model::overrides::Override;
+use crate::model::overrides::{Edit, Override, edit};
 use crate::registry::edit::{ATTEMPTS_MAX, Document, EditError};
 use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
 use crate::registry::feeds::crd;
@@ -49,13 +49,13 @@ impl KubernetesEditor {
         }
     }
 
-    /// Sets the override of a backend, or takes it back; what has ended goes with it.
-    pub async fn set_override(
+    /// Applies an operator's act on a backend; what has ended goes with it.
+    pub async fn edit_override(
         &self,
         cluster: &str,
         backend: &str,
-        entry: Option<&Override>,
-    ) -> Result<(), EditError> {
+        act: &Edit,
+    ) -> Result<Option<Override>, EditError> {
         for _ in 0..ATTEMPTS_MAX {
             let found = self
                 .find(cluster)
@@ -65,10 +65,9 @@ impl KubernetesEditor {
                 let why = format!("there is no BackendCluster for {cluster} to note the entry on");
                 return Err(EditError::Refused(why));
             };
-            let overrides = overrides_with(&found, backend, entry, now());
-            let overrides = overrides.map_err(EditError::Refused)?;
+            let (overrides, entry) = edited(&found, backend, act, now())?;
             match self.note(&found, overrides).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(entry),
                 Err(error) if is_race(&error) => {}
                 Err(error) => return Err(self.error(&error)),
             }
@@ -220,15 +219,14 @@ impl CompareAndSwap for KubernetesEditor {
     }
 }
 
-/// The overrides that an object holds, with this one set or taken back at `now` and without those that
-/// have ended; `None`: there are none left. Who cannot read them must not write over them: an
-/// override would be lost.
-fn overrides_with(
+/// What an act at `now` makes of the overrides that an object holds (`None`: there are none left), and
+/// of the one it is on. Who cannot read them must not write over them: an override would be lost.
+fn edited(
     object: &DynamicObject,
     backend: &str,
-    entry: Option<&Override>,
+    act: &Edit,
     now: u64,
-) -> Result<Option<String>, String> {
+) -> Result<(Option<String>, Option<Override>), EditError> {
     let metadata = &object.metadata;
     let annotations = metadata.annotations.as_ref();
     let text = annotations.and_then(|all| all.get(crd::OVERRIDES));
@@ -236,17 +234,23 @@ fn overrides_with(
     let mut overrides: Map<String, Value> = overrides.map_err(|why| {
         let name = metadata.name.as_deref().unwrap_or_default();
         let annotation = crd::OVERRIDES;
-        format!(
+        EditError::Refused(format!(
             "the annotation {annotation} of BackendCluster {name} holds overrides that cannot be read \
              ({why}): repair or remove it first"
-        )
+        ))
     })?;
-    overrides.retain(|id, value| Override::read(id, value).map_or(true, |entry| entry.holds(now)));
-    match entry {
-        Some(entry) => drop(overrides.insert(backend.to_owned(), entry.to_value())),
-        None => drop(overrides.remove(backend)),
+    // One that is wrong by itself is nobody else's business.
+    let held = overrides.iter();
+    let held = held.filter_map(|(id, value)| Some((id.clone(), Override::read(id, value).ok()?)));
+    let edited = edit(&held.collect(), backend, act, now).ok_or(EditError::NothingToEnd)?;
+    for (field, entry) in edited.fields {
+        match entry {
+            Some(entry) => drop(overrides.insert(field, entry.to_value())),
+            None => drop(overrides.remove(&field)),
+        }
     }
-    Ok((!overrides.is_empty()).then(|| Value::Object(overrides).to_string()))
+    let text = (!overrides.is_empty()).then(|| Value::Object(overrides).to_string());
+    Ok((text, edited.entry))
 }
 
 /// The document that an object is.
@@ -307,7 +311,9 @@ mod tests {
         let mut object = DynamicObject::new("orders", &crd::resource());
         object.metadata.annotations =
             held.map(|held| BTreeMap::from([(crd::OVERRIDES.to_owned(), held.to_owned())]));
-        let overrides = overrides_with(&object, "b", entry, 1000)?;
+        let act = entry.map_or(Edit::TakeBack, |entry| Edit::Set(entry.clone()));
+        let edited = edited(&object, "b", &act, 1000);
+        let (overrides, _) = edited.map_err(|error| error.to_string())?;
         Ok(overrides.map(|overrides| serde_json::from_str(&overrides).expect("JSON")))
     }
 
@@ -346,6 +352,7 @@ mod tests {
             state: State::Cordoned,
             reason: String::new(),
             actor: String::new(),
+            starts_at: None,
             expires_at: None,
         }
     }

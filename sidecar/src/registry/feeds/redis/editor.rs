@@ -1,15 +1,17 @@
 //! Writes to Redis, over a connection of their own.
 
+use std::collections::BTreeMap;
+
 use redis::RedisError;
 use serde_json::Value;
 
-use crate::model::overrides::Override;
+use crate::model::overrides::{Edit, Edited, Held, Override, edit};
 use crate::registry::document::etag;
-use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
+use crate::registry::edit::{ATTEMPTS_MAX, CompareAndSwap, Seen, Swapped};
 use crate::registry::edit::{Document, EditError};
 use crate::settings::RedisSettings;
 use crate::stores::redis::keeper::Keeper;
-use crate::stores::redis::link::{Link, Raw};
+use crate::stores::redis::link::{Link, Raw, Swap};
 use crate::stores::redis::node;
 
 /// The way to change the registry in Redis. Clones share one connection.
@@ -29,19 +31,33 @@ impl RedisEditor {
         self.done(connection, now)
     }
 
-    /// Sets the override of a backend, or takes it back; what has ended goes with it.
-    pub async fn set_override(
+    /// Applies an operator's act on a backend; what has ended goes with it.
+    pub async fn edit_override(
         &self,
         cluster: &str,
         backend: &str,
-        entry: Option<&Override>,
-    ) -> Result<(), EditError> {
-        let entry = entry.map(|entry| entry.to_value().to_string());
-        let mut connection = self.connection().await?;
-        let said = connection
-            .set_override(cluster, backend, entry.as_deref())
-            .await;
-        self.done(connection, said)
+        act: &Edit,
+    ) -> Result<Option<Override>, EditError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let mut connection = self.connection().await?;
+            let read = connection.overrides(cluster).await;
+            let (raw, now) = self.done(connection, read)?;
+            let Edited { fields, entry } =
+                edit(&held(&raw), backend, act, now).ok_or(EditError::NothingToEnd)?;
+            let text = |entry: Option<Override>| entry.map(|it| it.to_value().to_string());
+            let swaps = fields.into_iter().map(|(field, entry)| Swap {
+                before: raw.get(&field).cloned().unwrap_or_default(),
+                after: text(entry).unwrap_or_default(),
+                field,
+            });
+            let swaps: Vec<Swap> = swaps.collect();
+            let mut connection = self.connection().await?;
+            let swapped = connection.swap_overrides(cluster, &swaps).await;
+            if self.done(connection, swapped)? {
+                return Ok(entry);
+            }
+        }
+        Err(EditError::Busy)
     }
 
     async fn connection(&self) -> Result<Link, EditError> {
@@ -108,4 +124,11 @@ fn document(cluster: &str, raw: Raw) -> Result<Option<Document>, EditError> {
             "the key of cluster {cluster} holds no string: delete it in Redis first"
         ))),
     }
+}
+
+/// Those of them that can be read: one that is wrong by itself is nobody else's business.
+fn held(raw: &BTreeMap<String, Vec<u8>>) -> Held {
+    let read = raw.iter();
+    let read = read.filter_map(|(id, text)| Some((id.clone(), Override::parse(id, text).ok()?)));
+    read.collect()
 }

@@ -1,5 +1,7 @@
 //! What an editor asks over a connection: each one command or script, so nobody sees half of it.
 
+use std::collections::BTreeMap;
+
 use redis::{Cmd, RedisError};
 
 use super::{Link, Raw};
@@ -10,20 +12,25 @@ const SWAP: &str = "if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return
 if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1";
 
-/// For scripts: sets the override of a backend, or takes it back where the text is empty. What has ended
-/// goes with it, so that the hash does not grow for ever.
-pub const SET_OVERRIDE: &str = "local function set_override(key, backend, text)
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local held = redis.call('HGETALL', key)
-  for i = 1, #held, 2 do
-    local ok, entry = pcall(cjson.decode, held[i + 1])
-    local ends = ok and type(entry) == 'table' and entry['expiresAt']
-    if type(ends) == 'number' and ends <= now then redis.call('HDEL', key, held[i]) end
-  end
-  if text == '' then redis.call('HDEL', key, backend) else redis.call('HSET', key, backend, text) end
+/// Writes fields of a hash only where all of them are as they were read; an empty text stands for none.
+const SWAP_FIELDS: &str = "for i = 1, #ARGV, 3 do
+  if (redis.call('HGET', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
 end
-";
+for i = 1, #ARGV, 3 do
+  if ARGV[i + 2] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
+  else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2]) end
+end
+return 1";
+
+/// A field of a hash that is to be written.
+pub struct Swap {
+    /// Its name.
+    pub field: String,
+    /// What was read there; empty: nothing.
+    pub before: Vec<u8>,
+    /// What is to stand there; empty: nothing.
+    pub after: String,
+}
 
 impl Link {
     /// What stands under a cluster's key.
@@ -51,18 +58,37 @@ impl Link {
         swap.query_async(&mut self.redis).await
     }
 
-    /// Sets the override of a backend, or takes it back; what has ended goes with it.
-    pub async fn set_override(
+    /// The overrides of a cluster's backends, and the store's clock, ms.
+    pub async fn overrides(
         &mut self,
         cluster: &str,
-        backend: &str,
-        entry: Option<&str>,
-    ) -> Result<(), RedisError> {
-        let key = self.layout.write(&Key::Override(cluster.to_owned()));
-        let script = format!("{SET_OVERRIDE}set_override(KEYS[1], ARGV[1], ARGV[2])");
-        let mut set = Cmd::new();
-        set.arg("EVAL").arg(script).arg(1).arg(key);
-        set.arg(backend).arg(entry.unwrap_or_default());
-        set.query_async(&mut self.redis).await
+    ) -> Result<(BTreeMap<String, Vec<u8>>, u64), RedisError> {
+        let key = Key::Override(cluster.to_owned());
+        let mut read = Cmd::new();
+        read.arg("HGETALL").arg(self.layout.write(&key));
+        Ok((self.query(&read).await?, self.time().await?))
+    }
+
+    /// Puts fields in the place of what was read there; false: something else stands there by now.
+    pub async fn swap_overrides(
+        &mut self,
+        cluster: &str,
+        swaps: &[Swap],
+    ) -> Result<bool, RedisError> {
+        let key = Key::Override(cluster.to_owned());
+        let mut swap = Cmd::new();
+        swap.arg("EVAL")
+            .arg(SWAP_FIELDS)
+            .arg(1)
+            .arg(self.layout.write(&key));
+        for Swap {
+            field,
+            before,
+            after,
+        } in swaps
+        {
+            swap.arg(field).arg(before).arg(after);
+        }
+        self.query(&swap).await
     }
 }

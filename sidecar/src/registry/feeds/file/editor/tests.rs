@@ -128,27 +128,31 @@ async fn words_stand_beside_the_documents_and_those_that_ended_go() {
         state: State::Cordoned,
         reason: "disk".to_owned(),
         actor: "me".to_owned(),
+        starts_at: None,
         expires_at,
     };
     let lasting = entry(None);
-    editor
-        .set_override("a", "ended", Some(&entry(Some(1))))
-        .await
-        .unwrap();
-    editor
-        .set_override("a", "yes", Some(&lasting))
-        .await
-        .unwrap();
-    editor
-        .set_override("nowhere", "x", Some(&lasting))
-        .await
-        .unwrap();
+    for (cluster, backend, entry) in [
+        ("a", "ended", entry(Some(1))),
+        ("a", "yes", lasting.clone()),
+        ("nowhere", "x", lasting.clone()),
+    ] {
+        let set = Edit::Set(entry.clone());
+        let edited = editor.edit_override(cluster, backend, &set).await;
+        assert_eq!(edited.unwrap(), Some(entry));
+    }
     let overrides = editor.files.read_overrides().unwrap();
     assert_eq!(overrides.get("a", "yes"), Some(&lasting));
     assert!(overrides.get("a", "ended").is_none() && overrides.get("nowhere", "x").is_some());
     assert!(folder.path().join("c.yaml.overrides").exists());
     for (cluster, backend) in [("a", "yes"), ("nowhere", "x"), ("a", "never said")] {
-        editor.set_override(cluster, backend, None).await.unwrap();
+        let back = Edit::TakeBack;
+        let edited = editor.edit_override(cluster, backend, &back).await;
+        assert_eq!(edited.unwrap(), None);
     }
+    let end = editor
+        .edit_override("a", "yes", &Edit::EndAt(u64::MAX))
+        .await;
+    assert_eq!(end, Err(EditError::NothingToEnd));
     assert_eq!(editor.files.read_overrides().unwrap(), Overrides::default());
 }
