@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use harness::registry::cluster;
 use harness::sidecar::{Ended, operate, run};
-use harness::{Bootstrap, Envoy, Registry, Sidecar, Upstream, artefacts, eventually};
+use harness::{Bootstrap, Clock, Envoy, Registry, Sidecar, Upstream, artefacts, eventually};
 use serde_json::{Value, json};
 
 use crate::scene::{self, CLUSTER, DEADLINE, backends};
@@ -209,4 +209,24 @@ async fn a_doubled_node_and_a_sidecar_that_is_gone_are_named() -> Result<()> {
     finds(&sidecar, &first, &[]).await?;
     sidecar.kill();
     finds(&sidecar, &first, &["disconnected", "sidecar-unreachable"]).await
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_named() -> Result<()> {
+    let [one] = backends(["one"])?;
+    let clock = Clock::new()?;
+    let follows = clock.environment();
+    let follows = follows
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let (sidecar, _registry) = sidecar(&follows, &one).await?;
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    finds(&sidecar, &envoy, &[]).await?;
+    for ahead_ms in [60_000, -60_000] {
+        clock.step_to(ahead_ms)?;
+        finds(&sidecar, &envoy, &["clock-skew"]).await?;
+    }
+    println!("{}", ask(&sidecar, &envoy, &[]).await?.out);
+    clock.step_to(0)?;
+    finds(&sidecar, &envoy, &[]).await
 }

@@ -4,21 +4,23 @@
 //! panics. Nothing waits but [`wait`], and every wait has a deadline and says what it waited for.
 //! What is tested is what ships: Envoy starts from `envoy/envoy.yaml` and `envoy/static.yaml`.
 //!
-//! In reading order: [`wait`], [`port`], [`process`], [`upstream`] (backends), [`tls`], [`registry`]
-//! (the demo file), [`redis`], [`kubernetes`], [`sidecar`], [`envoy`], then the clients [`client`], [`load`], [`raw`],
-//! [`websocket`] and [`grpc`]; [`vm`] runs the module
-//! in an interpreter; [`artefacts`] finds what was built, [`report`] says what ran.
+//! In reading order: [`wait`], [`port`], [`process`], [`clock`], [`upstream`] (backends), [`tls`],
+//! [`registry`] (the demo file), [`redis`], [`kubernetes`], [`sidecar`], [`envoy`], then the clients
+//! [`client`], [`load`], [`raw`], [`websocket`] and [`grpc`]; [`proxy`] stands for many Envoys, [`vm`]
+//! runs the module in an interpreter; [`artefacts`] finds what was built, [`report`] says what ran.
 
 /// The files of the folder `harness/`: a crate's root would look for its modules beside itself.
 mod harness {
     pub mod artefacts;
     pub mod client;
+    pub mod clock;
     pub mod envoy;
     pub mod grpc;
     pub mod kubernetes;
     pub mod load;
     pub mod port;
     pub mod process;
+    pub mod proxy;
     pub mod raw;
     pub mod redis;
     pub mod registry;
@@ -34,9 +36,11 @@ mod harness {
 pub use harness::*;
 
 pub use client::{Client, Response};
+pub use clock::Clock;
 pub use envoy::{Bootstrap, Envoy};
 pub use kubernetes::Kubernetes;
 pub use load::{Load, Tally};
+pub use proxy::Proxy;
 pub use redis::Redis;
 pub use registry::Registry;
 pub use sidecar::Sidecar;

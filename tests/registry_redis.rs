@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod cluster;
 mod counters;
+mod growth;
 mod guard;
 mod outage;
 mod readme;

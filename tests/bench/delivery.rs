@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::client::{self, Client};
+use harness::process::Process;
 use harness::{Bootstrap, Envoy, Sidecar, eventually};
 use hyper::header::{COOKIE, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -171,9 +172,9 @@ impl Stage {
         .await
     }
 
-    /// Envoy's process id.
-    pub fn envoy_pid(&self) -> i32 {
-        self.envoy.process().pid()
+    /// Envoy's process.
+    pub fn envoy(&self) -> &Process {
+        self.envoy.process()
     }
 
     /// Bytes from the sidecar: xDS and the exchange.

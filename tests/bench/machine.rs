@@ -75,14 +75,6 @@ pub fn cpu_of_threads(pid: i32, prefix: &str) -> Result<Duration> {
     Ok(total)
 }
 
-/// Resident memory of a process, bytes.
-pub fn resident(pid: i32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    Ok(kilobytes.context("no VmRSS")?.parse::<u64>()? * 1024)
-}
-
 /// Time in which one core was busy, stolen time included; counted in ticks of 10 ms.
 pub fn busy(core: usize) -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat")?;

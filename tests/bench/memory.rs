@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::delivery::{self, Stage};
 use crate::figures::rounded;
 use crate::home::Home;
-use crate::machine::{self, Cores};
+use crate::machine::Cores;
 use crate::profile::Profile;
 use crate::responder::Responder;
 
@@ -36,16 +36,15 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Map<String, Value>> 
 
 /// Pairs of updates so far and resident bytes.
 async fn follow(stage: &mut Stage, updates: usize) -> Result<Vec<(usize, u64)>> {
-    let pid = stage.envoy_pid();
     let step = (updates / SAMPLES).max(1);
     let mut line = Vec::new();
     for update in 0..updates {
         if update % step == 0 {
-            line.push((update, machine::resident(pid)?));
+            line.push((update, stage.envoy().resident()?));
         }
         stage.update().await?;
     }
-    line.push((updates, machine::resident(pid)?));
+    line.push((updates, stage.envoy().resident()?));
     Ok(line)
 }
 

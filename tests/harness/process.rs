@@ -196,6 +196,14 @@ impl Process {
         Ok(self.cpu()?.saturating_sub(before))
     }
 
+    /// Its resident memory, bytes.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        Ok(kilobytes.context("no VmRSS")?.parse::<u64>()? * 1024)
+    }
+
     /// Notes what its end is to be; one that has ended already was not asked.
     fn ask(&self, signal: Signal) {
         if self.ended().is_none() {

@@ -20,7 +20,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one; what differs from `prometheus.yaml` is the pace, the targets and the token's file.
+    /// Starts one; what differs from `prometheus.yaml` is the pace and the targets.
     pub fn start(sidecar: SocketAddr, envoy: SocketAddr) -> Result<Self> {
         let (folder, port) = (tempfile::tempdir()?, Port::reserve()?);
         let mut config: Value =
@@ -35,7 +35,6 @@ impl Prometheus {
                 other => anyhow::bail!("a job {other:?}"),
             };
             job["static_configs"] = json!([{"targets": [target.to_string()]}]);
-            job.as_object_mut().map(|job| job.remove("authorization"));
         }
         let file = folder.path().join("prometheus.json");
         fs::write(&file, config.to_string())?;

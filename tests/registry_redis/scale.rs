@@ -1,9 +1,6 @@
 //! Many clusters at once.
 
-use std::fs;
 use std::time::Instant;
-
-use harness::process::Process;
 
 use super::*;
 
@@ -34,12 +31,6 @@ async fn fill(redis: &Redis, asked: Value) -> Result<()> {
     let write: Vec<&str> = write.iter().map(String::as_str).collect();
     redis.ask(&write).await?;
     Ok(())
-}
-
-fn resident(process: &Process) -> Result<String> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    Ok(line.context("no VmRSS")?.trim().to_owned())
 }
 
 #[tokio::test]
@@ -74,12 +65,12 @@ async fn ten_thousand_backends_are_listed_routed_and_changed() -> Result<()> {
     changes.sort();
     println!(
         "{CLUSTERS} clusters, {BACKENDS} backends each: ready after {ready:?}, first request \
-         after {served:?}; a change {:?} ({:?} to {:?}); resident: sidecar {}, Envoy {}",
+         after {served:?}; a change {:?} ({:?} to {:?}); resident: sidecar {} kB, Envoy {} kB",
         changes[CHANGES / 2],
         changes[0],
         changes[CHANGES - 1],
-        resident(sidecar.process())?,
-        resident(envoy.process())?,
+        sidecar.process().resident()? / 1000,
+        envoy.process().resident()? / 1000,
     );
 
     eventually(SOON, "a status for each", async || {

@@ -6,9 +6,11 @@ use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -90,6 +92,8 @@ pub struct Answer {
     pub etag: Option<String>,
     /// The body as JSON.
     pub body: Value,
+    /// How far the clock of who answered is ahead of this machine's; see `Date`.
+    pub ahead: Option<SignedDuration>,
 }
 
 /// An open connection.
@@ -231,7 +235,10 @@ impl Client {
         }
         let etag = head.headers.get(ETAG).and_then(|it| it.to_str().ok());
         let etag = etag.map(str::to_owned);
-        Ok(Answer { etag, body })
+        let date = head.headers.get(DATE).and_then(|it| it.to_str().ok());
+        let date = date.and_then(|it| rfc2822::DateTimeParser::new().parse_timestamp(it).ok());
+        let ahead = date.map(|date| date.duration_since(Timestamp::now()));
+        Ok(Answer { etag, body, ahead })
     }
 }
 

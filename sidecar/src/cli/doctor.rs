@@ -1,6 +1,7 @@
 //! `pointsman doctor`: asks a running Envoy and its sidecar, and says what is wrong with how they are set
 //! up, why that matters, and how to mend it.
 
+mod clocks;
 mod envoy;
 mod finding;
 mod sidecar;
@@ -8,7 +9,7 @@ mod sidecar;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{AdminFlags, Client, ClientError};
+use super::client::{AdminFlags, Answer, Client, ClientError};
 use super::format::Format;
 use super::report::Report;
 use envoy::Envoy;
@@ -33,7 +34,9 @@ pub struct DoctorFlags {
 /// Fails only when Envoy cannot be asked; a sidecar that does not answer is a finding.
 pub async fn run(flags: &DoctorFlags, admin: &AdminFlags) -> Result<Report, ClientError> {
     let mut client = Client::open(&AdminFlags::of(&flags.envoy)).await?;
-    let info = client.get("/server_info").await?.body;
+    let Answer {
+        body: info, ahead, ..
+    } = client.get("/server_info").await?;
     let dump = client.get("/config_dump?include_eds").await?.body;
     let stats = client.get("/stats?format=json").await?.body;
     let envoy = Envoy::new(&dump, &stats);
@@ -43,7 +46,7 @@ pub async fn run(flags: &DoctorFlags, admin: &AdminFlags) -> Result<Report, Clie
     };
     let mut findings = envoy.findings();
     if let Some(status) = &status {
-        findings.extend(sidecar::findings(status, &envoy));
+        findings.extend(sidecar::findings(status, ahead, &envoy));
     }
     let version = info["version"].as_str().and_then(|it| it.split('/').nth(1));
     Ok(told(
@@ -53,10 +56,9 @@ pub async fn run(flags: &DoctorFlags, admin: &AdminFlags) -> Result<Report, Clie
     ))
 }
 
-async fn ask_sidecar(flags: &AdminFlags) -> Result<Value, String> {
+async fn ask_sidecar(flags: &AdminFlags) -> Result<Answer, String> {
     let status = async { Client::open(flags).await?.get("/status").await };
-    let answer = status.await.map_err(|error| error.to_string())?;
-    Ok(answer.body)
+    status.await.map_err(|error| error.to_string())
 }
 
 fn told(flags: &DoctorFlags, version: &str, findings: &[Finding]) -> Report {

@@ -2,16 +2,24 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
+use super::super::client::Answer;
+use super::clocks;
 use super::envoy::Envoy;
 use super::finding::Finding;
 
-/// All that is wrong between the sidecar and its proxies; `status` is its `/status`, or why there is none.
-pub fn findings(status: &Result<Value, String>, envoy: &Envoy<'_>) -> Vec<Finding> {
+/// All that is wrong between the sidecar and its proxies. `status` is its `/status`, or why there is none;
+/// `ahead` how far Envoy's clock is ahead of this machine's.
+pub fn findings(
+    status: &Result<Answer, String>,
+    ahead: Option<SignedDuration>,
+    envoy: &Envoy<'_>,
+) -> Vec<Finding> {
     let mut found: Vec<Finding> = disconnected(envoy).into_iter().collect();
-    let status = match status {
-        Ok(status) => status,
+    let answer = match status {
+        Ok(answer) => answer,
         Err(why) => {
             found.push(Finding {
                 check: "sidecar-unreachable",
@@ -22,6 +30,13 @@ pub fn findings(status: &Result<Value, String>, envoy: &Envoy<'_>) -> Vec<Findin
             return found;
         }
     };
+    if let (Some(envoy), Some(sidecar)) = (ahead, answer.ahead) {
+        found.extend(clocks::finding("Envoy's", envoy - sidecar));
+    }
+    let status = &answer.body;
+    let store = status["registry"]["clockAheadMs"].as_i64();
+    let store = store.map(SignedDuration::from_millis);
+    found.extend(store.and_then(|ahead| clocks::finding("the store's", ahead)));
     found.extend(shadowed(status, envoy));
     let revision = status["registry"]["revision"].as_str();
     for proxy in status["proxies"].as_array().into_iter().flatten() {
