@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Readiness};
 use crate::fleet::Fleet;
-use crate::health::Health;
+use crate::health::{HealthView, Verdicts};
 use crate::jobs::QueueStatus;
 use crate::net::listener::Listener;
 use crate::registry::document::SIDECAR_CLUSTER;
@@ -50,8 +50,10 @@ struct Channels {
     reloads: watch::Sender<u64>,
     /// Exchange → delivery, admin.
     fleet: watch::Sender<Fleet>,
-    /// Prober → exchange, admin.
-    health: watch::Sender<Health>,
+    /// Prober → exchange.
+    verdicts: watch::Sender<Arc<Verdicts>>,
+    /// Prober → admin, statuses.
+    health: watch::Sender<Arc<HealthView>>,
     /// Delivery → ADS.
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     /// ADS → delivery, admin.
@@ -104,7 +106,8 @@ pub async fn serve(
         source: watch::Sender::new(source.status()),
         reloads: watch::Sender::default(),
         fleet: watch::Sender::default(),
-        health: watch::Sender::new(health::nothing_known()),
+        verdicts: watch::Sender::new(Arc::new(health::no_verdicts())),
+        health: watch::Sender::default(),
         snapshots: watch::Sender::new(None),
         proxies: watch::Sender::default(),
         queue: watch::Sender::default(),
@@ -237,7 +240,7 @@ fn start_stages(
         reloads: channels.reloads.subscribe(),
     };
     // As unique as this sidecar's verdicts must be.
-    let epoch = channels.health.borrow().verdicts().version().epoch;
+    let epoch = channels.verdicts.borrow().version().epoch;
     let holder = format!("pointsman-{}", hash::hex(epoch));
     match source.statuses() {
         Some(Statuses::Kubernetes {

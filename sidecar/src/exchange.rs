@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{self, Fleet};
-use crate::health::Health;
+use crate::health::Verdicts;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
@@ -37,7 +37,7 @@ const WAITING_MAX: usize = 2048;
 /// What the exchange works with.
 pub struct Exchange {
     /// The verdicts.
-    pub health: watch::Receiver<Health>,
+    pub verdicts: watch::Receiver<Arc<Verdicts>>,
     /// Where reports go.
     pub fleet: watch::Sender<Fleet>,
     /// What a filter must show as bearer token; empty: nothing.
@@ -131,17 +131,15 @@ impl Shared {
     async fn poll(&self, have: Version) -> Result<(&'static str, Answer), Refusal> {
         let _place = self.waiting.try_acquire().map_err(|_| Refusal::Busy)?;
         let deadline = Instant::now() + HOLD;
-        let mut health = self.exchange.health.clone();
+        let mut told = self.exchange.verdicts.clone();
         loop {
-            let (ready, answer) = {
-                let health = health.borrow_and_update();
-                (health.verdicts().ready(), health.verdicts().answer(have))
-            };
+            let verdicts = Arc::clone(&told.borrow_and_update());
+            let (ready, answer) = (verdicts.ready(), verdicts.answer(have));
             if let Some(answer) = answer.filter(|_| ready) {
                 return Ok((if answer.full { "full" } else { "delta" }, answer));
             }
             let changed = tokio::select! {
-                changed = timeout_at(deadline, health.changed()) => matches!(changed, Ok(Ok(()))),
+                changed = timeout_at(deadline, told.changed()) => matches!(changed, Ok(Ok(()))),
                 () = self.exchange.stop.cancelled() => false,
             };
             if !changed {

@@ -2,20 +2,23 @@
 //! verdicts.
 //!
 //! In reading order: [`target`] is what is probed, [`state`] the rules (with [`schedule`] and
-//! [`thresholds`]), [`probe`] one probe, [`verdicts`] what filters are told.
+//! [`thresholds`]), [`probe`] one probe, [`verdicts`] what filters are told, [`view`] what pages,
+//! metrics and statuses show.
 //! A target is an address of a cluster; its verdict holds for every backend id there. Nothing is
 //! stored: after a restart everything is healthy until probes say otherwise (HC-11).
 
 #[cfg(test)]
 mod fixture;
+mod pace;
 mod probe;
 mod schedule;
 mod state;
 mod target;
 mod thresholds;
 mod verdicts;
+mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,18 +33,31 @@ use crate::model::outcome::{Obstacle, Outcome};
 use crate::registry::Published;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
-pub use state::{ClusterView, Health};
+use pace::Pace;
+pub use state::Health;
 use target::{Job, TargetNumber};
+pub use verdicts::Verdicts;
+pub use view::{ClusterHealth, HealthView};
 
 /// Most probes under way at a time. Each needs a socket, and those who serve need some too.
 const PROBES_MAX: usize = 512;
+/// Between two tables of verdicts: an outage of thousands of backends would copy it for each.
+const VERDICTS_GAP: Duration = Duration::from_millis(1);
+/// Between two views of which the later shows another verdict.
+const TURN_GAP: Duration = Duration::from_millis(100);
+/// Between two views that differ in when probes ended.
+const VIEW_GAP: Duration = Duration::from_secs(1);
 
 /// The prober: one owner of every probe.
 pub struct Prober {
     /// What is wanted.
     pub registry: watch::Receiver<Published>,
+    /// What it knows, and nobody else's.
+    pub state: Health,
     /// Where the verdicts go; receivers wake up only when a verdict changes.
-    pub health: watch::Sender<Health>,
+    pub verdicts: watch::Sender<Arc<Verdicts>>,
+    /// What pages, metrics and statuses show.
+    pub view: watch::Sender<Arc<HealthView>>,
     /// Where results are counted.
     pub metrics: Metrics,
     /// Where turns are reported.
@@ -56,6 +72,9 @@ struct UnderWay {
     probes: JoinSet<Outcome>,
     jobs: HashMap<task::Id, (AbortHandle, Job)>,
     tls: Arc<probe::TlsClients>,
+    /// When what they found is published.
+    verdicts: Pace,
+    view: Pace,
 }
 
 impl Prober {
@@ -65,12 +84,12 @@ impl Prober {
         self.apply(&mut under_way);
         loop {
             self.start_due(&mut under_way);
+            self.publish(&mut under_way);
             // A full prober waits for a probe to end, not for more to be due.
-            let due = self
-                .health
-                .borrow()
-                .next_due()
-                .filter(|_| under_way.free() > 0);
+            let due = self.state.next_due().filter(|_| under_way.free() > 0);
+            let due = due.map(|due| self.started + due);
+            let paces = [under_way.view.due(), under_way.verdicts.due()];
+            let wake = paces.into_iter().flatten().chain(due).min();
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = self.registry.changed() => match changed {
@@ -81,7 +100,7 @@ impl Prober {
                 Some(ended) = under_way.probes.join_next_with_id() => {
                     self.finish(&mut under_way, ended);
                 }
-                () = sleep_until(self.started + due.unwrap_or_default()), if due.is_some() => {}
+                () = sleep_until(wake.unwrap_or(self.started)), if wake.is_some() => {}
             }
         }
         under_way.probes.shutdown().await;
@@ -97,34 +116,26 @@ impl Prober {
             return;
         };
         let now = self.now();
-        let mut events = Vec::new();
-        self.health.send_modify(|health| {
-            events = health.apply(&registry.config.clusters, registry.revision, now);
-        });
-        let health = self.health.borrow();
+        let (clusters, revision) = (&registry.config.clusters, registry.revision);
+        let events = self.state.apply(clusters, revision, now);
         under_way.tls.clear();
         for (abort, job) in under_way.jobs.values() {
-            if !health.awaits(job.target) {
+            if !self.state.awaits(job.target) {
                 abort.abort();
             }
         }
-        let clusters: BTreeMap<Arc<str>, bool> = health
-            .clusters()
-            .map(|cluster| (Arc::clone(cluster.name), cluster.probed))
-            .collect();
-        drop(health);
-        self.metrics.keep_clusters(clusters);
+        let view = self.state.view();
+        let clusters = view.clusters();
+        let clusters = clusters.map(|cluster| (Arc::clone(&cluster.name), cluster.probed));
+        self.metrics.keep_clusters(clusters.collect());
+        self.view.send_replace(view);
+        self.tell_verdicts();
         self.report(events);
     }
 
     fn start_due(&mut self, under_way: &mut UnderWay) {
         let now = self.now();
-        let mut jobs = Vec::new();
-        self.health.send_if_modified(|health| {
-            jobs = health.start_due(now, under_way.free());
-            false
-        });
-        for job in jobs {
+        for job in self.state.start_due(now, under_way.free()) {
             self.metrics.missed_rounds(&job.cluster, job.missed);
             under_way.start(job);
         }
@@ -150,22 +161,46 @@ impl Prober {
         };
         let job = under_way.jobs.remove(&id);
         if let (Some((_, job)), Some(outcome)) = (job, outcome) {
-            self.take_result(&job.cluster, job.target, outcome);
+            let now = Instant::now();
+            under_way.view.want(VIEW_GAP, now);
+            if self.take_result(&job.cluster, job.target, outcome) {
+                under_way.verdicts.want(VERDICTS_GAP, now);
+                under_way.view.want(TURN_GAP, now);
+            }
         }
     }
 
-    fn take_result(&self, cluster: &Arc<str>, target: TargetNumber, outcome: Outcome) {
-        let now = self.now();
-        let mut events = None;
-        self.health.send_if_modified(|health| {
-            let before = health.verdicts().version();
-            events = health.take_result(target, outcome, now);
-            health.verdicts().version() != before
-        });
+    /// Whether a verdict is another one now.
+    fn take_result(&mut self, cluster: &Arc<str>, target: TargetNumber, outcome: Outcome) -> bool {
+        let before = self.state.verdicts().version();
+        let events = self.state.take_result(target, outcome, self.now());
         if let Some(events) = events {
             self.metrics.probe(cluster, outcome);
             self.report(events);
         }
+        self.state.verdicts().version() != before
+    }
+
+    fn publish(&mut self, under_way: &mut UnderWay) {
+        let now = Instant::now();
+        // First, for who looks at it because a verdict has changed.
+        if under_way.view.take(now) {
+            self.view.send_replace(self.state.view());
+        }
+        if under_way.verdicts.take(now) {
+            self.tell_verdicts();
+        }
+    }
+
+    fn tell_verdicts(&self) {
+        let verdicts = self.state.verdicts();
+        self.verdicts.send_if_modified(|told| {
+            let news = told.version() != verdicts.version();
+            if news {
+                *told = Arc::new(verdicts.clone());
+            }
+            news
+        });
     }
 
     fn report(&self, events: Vec<Event>) {

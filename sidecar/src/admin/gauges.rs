@@ -2,6 +2,7 @@
 //! nothing of what is gone can stay behind.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
@@ -9,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use tokio::sync::watch;
 
 use crate::fleet::Fleet;
-use crate::health::{ClusterView, Health};
+use crate::health::{ClusterHealth, HealthView};
 use crate::jobs::QueueStatus;
 use crate::registry::{Published, Reachability, SourceStatus};
 use crate::xds::{Kind, Proxies};
@@ -22,7 +23,7 @@ pub struct Gauges {
     /// How its source is doing.
     pub source: watch::Receiver<SourceStatus>,
     /// Stage 2.
-    pub health: watch::Receiver<Health>,
+    pub health: watch::Receiver<Arc<HealthView>>,
     /// What proxies report.
     pub fleet: watch::Receiver<Fleet>,
     /// What the xDS streams say.
@@ -60,10 +61,10 @@ impl Gauges {
     }
 
     fn encode_clusters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let health = self.health.borrow();
-        let series = |value: fn(&ClusterView<'_>) -> usize| {
+        let health = Arc::clone(&self.health.borrow());
+        let series = |value: fn(&ClusterHealth) -> usize| {
             let clusters = health.clusters();
-            clusters.map(move |it| ([("pointsman_cluster", it.name.as_ref())], value(&it)))
+            clusters.map(move |it| ([("pointsman_cluster", it.name.as_ref())], value(it)))
         };
         let help = "Backends that take requests";
         gauge(encoder, "backends", help, series(|it| it.total))?;
@@ -75,7 +76,7 @@ impl Gauges {
     }
 
     fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let health = self.health.borrow();
+        let health = Arc::clone(&self.health.borrow());
         let series = health.backends().map(|backend| {
             let labels = [
                 ("pointsman_cluster", backend.cluster.to_string()),
@@ -160,7 +161,7 @@ mod tests {
             Gauges {
                 registry: watch::Sender::new(None).subscribe(),
                 source: watch::Sender::default().subscribe(),
-                health: watch::Sender::new(Health::new(1, 2)).subscribe(),
+                health: watch::Sender::default().subscribe(),
                 fleet: watch::Sender::new(Fleet::default()).subscribe(),
                 proxies: watch::Sender::new(Proxies::default()).subscribe(),
                 queue: watch::Sender::new(queue).subscribe(),

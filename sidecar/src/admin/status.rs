@@ -1,6 +1,7 @@
 //! `/status`: everything an operator wants to see at a glance, read from the stages as they are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_filter::base::hash;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::store;
 use crate::fleet::{Fleet, NodeReport};
-use crate::health::Health;
+use crate::health::HealthView;
 use crate::jobs::QueueStatus;
 use crate::registry::{Published, Registry, SourceStatus};
 use crate::xds::{Progress, Proxies, Proxy};
@@ -22,14 +23,14 @@ pub struct Sources {
     pub environment: String,
     /// Where the registry is kept, for example `file clusters.yaml`.
     pub source: String,
-    /// From when [`Health`] counts its time.
+    /// From when the prober counts its time.
     pub started: Instant,
     /// Stage 1.
     pub registry: watch::Receiver<Published>,
     /// How its source is doing.
     pub source_status: watch::Receiver<SourceStatus>,
     /// Stage 2.
-    pub health: watch::Receiver<Health>,
+    pub health: watch::Receiver<Arc<HealthView>>,
     /// What the filters report.
     pub fleet: watch::Receiver<Fleet>,
     /// What the xDS streams say.
@@ -79,7 +80,7 @@ impl Sources {
         let Some(registry) = registry else {
             return Vec::new();
         };
-        let health = self.health.borrow();
+        let health = Arc::clone(&self.health.borrow());
         let clusters = registry.config.clusters.iter();
         let cluster = |cluster| self.cluster(registry, cluster, &health, now);
         clusters.map(cluster).collect()
@@ -100,7 +101,7 @@ impl Sources {
         &self,
         registry: &Registry,
         cluster: &ClusterConfig,
-        health: &Health,
+        health: &HealthView,
         now: Instant,
     ) -> Value {
         // The registry may be a moment ahead of the prober: a cluster it has not seen yet counts
@@ -137,7 +138,7 @@ impl Sources {
         &self,
         cluster: &ClusterConfig,
         backend: &BackendConfig,
-        health: &Health,
+        health: &HealthView,
         now: Instant,
     ) -> Value {
         let known = health.backend(&cluster.name, backend.address);

@@ -58,7 +58,10 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
         etags: BTreeMap::new(),
     };
     let registry = watch::Sender::new(Some(Arc::new(registry)));
-    let (health, fleet) = (watch::Sender::new(health), watch::Sender::new(fleet()));
+    let (health, fleet) = (
+        watch::Sender::new(health.view()),
+        watch::Sender::new(fleet()),
+    );
     let sources = Sources {
         environment: "test".to_owned(),
         source: "file clusters.yaml".to_owned(),

@@ -13,7 +13,7 @@ use super::stages::Stages;
 use crate::admin::{self, Access, Admin, Gauges, Readiness, Reloads, Sources};
 use crate::exchange::{self, Exchange};
 use crate::fleet;
-use crate::health::{Health, Prober};
+use crate::health::{Health, Prober, Verdicts};
 use crate::jobs::{MemoryQueue, Queue, RedisQueue};
 use crate::registry::editor::Editor;
 use crate::settings::{RegistrySettings, Settings};
@@ -21,9 +21,9 @@ use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
-/// Nothing known of any backend, in an incarnation of its own.
-pub fn nothing_known() -> Health {
-    Health::new(random(), random())
+/// No verdict on any backend, in an incarnation of its own.
+pub fn no_verdicts() -> Verdicts {
+    Verdicts::new(random())
 }
 
 /// What the admin listener needs to know.
@@ -84,9 +84,12 @@ pub fn start(
     admin: AdminStage,
 ) -> Router {
     let started = Instant::now();
+    let epoch = channels.verdicts.borrow().version().epoch;
     let prober = Prober {
         registry: channels.registry.subscribe(),
-        health: channels.health.clone(),
+        state: Health::new(random(), epoch),
+        verdicts: channels.verdicts.clone(),
+        view: channels.health.clone(),
         metrics: metrics.clone(),
         events: events.clone(),
         started,
@@ -132,7 +135,7 @@ pub fn start(
     };
     drop(routes.send_replace(admin::router(admin, local)));
     exchange::router(Exchange {
-        health: channels.health.subscribe(),
+        verdicts: channels.verdicts.subscribe(),
         fleet: channels.fleet.clone(),
         token: super::exchange_config(settings).token,
         metrics,

@@ -1,7 +1,7 @@
 //! The exchange through a real server, and its rules where only time matters.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::http::Request as HttpRequest;
 use http_body_util::{BodyExt, Full};
@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::health::Health;
 use crate::model::outcome::{Failure, Outcome};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ const TOKEN: &str = "0123abcd";
 /// An exchange at a port of its own, for one cluster `orders` with one probed backend.
 struct Stage {
     address: SocketAddr,
-    health: watch::Sender<Health>,
+    health: Hand,
     fleet: watch::Sender<Fleet>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -33,14 +34,14 @@ impl Stage {
     async fn start(token: &str, ready: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("its address");
-        let health = watch::Sender::new(Health::new(5, 7));
+        let health = Hand::new();
         if ready {
             apply(&health, 1);
         }
         let fleet = watch::Sender::new(Fleet::default());
         let stop = CancellationToken::new();
         let routes = router(Exchange {
-            health: health.subscribe(),
+            verdicts: health.verdicts.subscribe(),
             fleet: fleet.clone(),
             token: token.to_owned(),
             metrics: Metrics::default(),
@@ -114,18 +115,41 @@ impl Drop for Stage {
     }
 }
 
-fn apply(health: &watch::Sender<Health>, revision: u64) {
+/// The prober's part.
+struct Hand {
+    state: Mutex<Health>,
+    verdicts: watch::Sender<Arc<Verdicts>>,
+}
+
+impl Hand {
+    fn new() -> Self {
+        let state = Health::new(5, 7);
+        Hand {
+            verdicts: watch::Sender::new(Arc::new(state.verdicts().clone())),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn change(&self, act: impl FnOnce(&mut Health)) {
+        let mut state = self.state.lock().expect("no panic");
+        act(&mut state);
+        self.verdicts
+            .send_replace(Arc::new(state.verdicts().clone()));
+    }
+}
+
+fn apply(health: &Hand, revision: u64) {
     let document = json!({"name": "orders", "healthCheck": {"tcp": {}, "unhealthyThreshold": 1},
         "backends": [{"id": "a", "address": "10.0.0.1:80"}]});
     let cluster =
         pointsman_filter::config::ClusterConfig::parse(&document).expect("a good document");
-    health.send_modify(|health| drop(health.apply(&[cluster], revision, Duration::ZERO)));
+    health.change(|health| drop(health.apply(&[cluster], revision, Duration::ZERO)));
 }
 
 /// Makes the one backend unhealthy, as the prober would.
-fn fail(health: &watch::Sender<Health>) {
+fn fail(health: &Hand) {
     let now = Duration::from_secs(60);
-    health.send_modify(|health| {
+    health.change(|health| {
         let jobs = health.start_due(now, 1);
         let outcome = Outcome::Failed(Failure::Refused);
         let events = health

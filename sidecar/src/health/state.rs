@@ -4,7 +4,7 @@
 
 mod apply;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use std::time::Duration;
 use super::schedule::{self, Schedule};
 use super::target::{Cluster, Job, Member, Target, TargetNumber};
 use super::verdicts::Verdicts;
+use super::view::{BackendHealth, ClusterHealth, HealthView, TargetHealth};
 use crate::model::event::{Event, Recovery};
-use crate::model::outcome::{Failure, Outcome};
+use crate::model::outcome::Outcome;
 
 /// Everything the prober knows.
 #[derive(Debug)]
@@ -24,47 +25,9 @@ pub struct Health {
     last_number: TargetNumber,
     schedule: Schedule,
     verdicts: Verdicts,
-}
-
-/// A cluster and its backends, counted.
-#[derive(Debug, Clone, Copy)]
-pub struct ClusterView<'a> {
-    /// Its name.
-    pub name: &'a Arc<str>,
-    /// Whether it has a health check.
-    pub probed: bool,
-    /// Backends that take requests.
-    pub total: usize,
-    /// Those of them that are healthy.
-    pub healthy: usize,
-    /// Some are healthy, but no more than half.
-    pub half_healthy: bool,
-}
-
-/// A backend that is probed.
-#[derive(Debug, Clone, Copy)]
-pub struct BackendView<'a> {
-    /// Its cluster.
-    pub cluster: &'a Arc<str>,
-    /// Its id.
-    pub id: &'a Arc<str>,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The verdict.
-    pub healthy: bool,
-}
-
-/// What is known of the backends at one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackendHealth {
-    /// The verdict.
-    pub healthy: bool,
-    /// How many probes in a row failed up to now.
-    pub failures: u32,
-    /// How a probe last failed, even if later ones passed.
-    pub last_failure: Option<Failure>,
-    /// When a probe last ended; `None`: not yet.
-    pub last_check: Option<Duration>,
+    /// As it was drawn last, and the clusters of which something is new since.
+    view: HealthView,
+    changed: BTreeSet<Arc<str>>,
 }
 
 impl Health {
@@ -78,6 +41,8 @@ impl Health {
             last_number: 0,
             schedule: Schedule::default(),
             verdicts: Verdicts::new(epoch),
+            view: HealthView::default(),
+            changed: BTreeSet::new(),
         }
     }
 
@@ -98,38 +63,39 @@ impl Health {
         self.schedule.next()
     }
 
-    /// The clusters, by name.
-    pub fn clusters(&self) -> impl Iterator<Item = ClusterView<'_>> {
-        self.clusters.values().map(ClusterView::of)
+    /// What pages show. Clusters of which nothing is new are as they were drawn before.
+    pub fn view(&mut self) -> Arc<HealthView> {
+        for name in std::mem::take(&mut self.changed) {
+            match self.draw(&name) {
+                Some(cluster) => self.view.clusters.insert(name, Arc::new(cluster)),
+                None => self.view.clusters.remove(&name),
+            };
+        }
+        self.view.version = self.verdicts.version();
+        Arc::new(self.view.clone())
     }
 
-    /// One cluster.
-    pub fn cluster(&self, name: &str) -> Option<ClusterView<'_>> {
-        self.clusters.get(name).map(ClusterView::of)
-    }
-
-    /// What is known of the backends of a cluster at an address; `None` where nothing is probed.
-    pub fn backend(&self, cluster: &str, address: SocketAddr) -> Option<BackendHealth> {
-        let number = self.clusters.get(cluster)?.targets.get(&address)?;
-        let target = self.targets.get(number)?;
-        Some(BackendHealth {
-            healthy: target.thresholds.healthy(),
-            failures: target.thresholds.failures(),
-            last_failure: target.seen.failure,
-            last_check: target.seen.checked,
-        })
-    }
-
-    /// The backends that are probed.
-    pub fn backends(&self) -> impl Iterator<Item = BackendView<'_>> {
-        self.targets.values().flat_map(|target| {
-            let members = target.members.iter().filter(|member| member.normal);
-            members.map(|member| BackendView {
-                cluster: &target.cluster,
-                id: &member.id,
-                address: target.address,
+    fn draw(&self, name: &str) -> Option<ClusterHealth> {
+        let cluster = self.clusters.get(name)?;
+        let target = |(address, number): (&SocketAddr, &TargetNumber)| {
+            let target = self.targets.get(number)?;
+            let health = BackendHealth {
                 healthy: target.thresholds.healthy(),
-            })
+                failures: target.thresholds.failures(),
+                last_failure: target.seen.failure,
+                last_check: target.seen.checked,
+            };
+            let members = target.members.iter().filter(|member| member.normal);
+            let ids = members.map(|member| Arc::clone(&member.id)).collect();
+            Some((*address, TargetHealth { health, ids }))
+        };
+        Some(ClusterHealth {
+            name: Arc::clone(&cluster.name),
+            probed: cluster.check.is_some(),
+            total: cluster.total,
+            healthy: cluster.healthy,
+            half_healthy: cluster.half_healthy(),
+            targets: cluster.targets.iter().filter_map(target).collect(),
         })
     }
 
@@ -181,6 +147,7 @@ impl Health {
         let cluster = self.clusters.get_mut(&target.cluster)?;
         let interval = cluster.check.as_ref()?.0.interval;
         target.note(outcome, now);
+        self.changed.insert(Arc::clone(&target.cluster));
         let gap = schedule::gap(interval, target.draw);
         self.schedule
             .set(number, started.saturating_add(gap).max(now));
@@ -214,18 +181,6 @@ impl Health {
         let mut events = edges(target, outcome);
         on_half_healthy(cluster, was_half, &mut events);
         Some(events)
-    }
-}
-
-impl<'a> ClusterView<'a> {
-    fn of(cluster: &'a Cluster) -> Self {
-        ClusterView {
-            name: &cluster.name,
-            probed: cluster.check.is_some(),
-            total: cluster.total,
-            healthy: cluster.healthy,
-            half_healthy: cluster.half_healthy(),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The prober as a stage: real backends, real time where sockets are, and an end.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use pointsman_filter::fleet::exchange::Version;
@@ -20,7 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// A running prober and what is around it.
 struct Stage {
     registry: watch::Sender<Published>,
-    health: watch::Receiver<Health>,
+    verdicts: watch::Receiver<Arc<Verdicts>>,
+    view: watch::Receiver<Arc<HealthView>>,
     metrics: Metrics,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
@@ -29,13 +31,15 @@ struct Stage {
 impl Stage {
     fn start(clusters: Vec<Value>) -> Self {
         let registry = watch::Sender::new(published(clusters, 1));
-        let health = watch::Sender::new(Health::new(5, 7));
+        let state = Health::new(5, 7);
+        let verdicts = watch::Sender::new(Arc::new(state.verdicts().clone()));
+        let view = watch::Sender::default();
         let metrics = Metrics::new(
             EventCounts::default(),
             Gauges {
                 registry: registry.subscribe(),
                 source: watch::Sender::default().subscribe(),
-                health: health.subscribe(),
+                health: view.subscribe(),
                 fleet: watch::Sender::default().subscribe(),
                 proxies: watch::Sender::default().subscribe(),
                 queue: watch::Sender::default().subscribe(),
@@ -43,7 +47,9 @@ impl Stage {
         );
         let prober = Prober {
             registry: registry.subscribe(),
-            health: health.clone(),
+            state,
+            verdicts: verdicts.clone(),
+            view: view.clone(),
             metrics: metrics.clone(),
             events: Events::new(metrics.clone()),
             started: Instant::now(),
@@ -52,7 +58,8 @@ impl Stage {
         let task = tokio::spawn(prober.run(stop.clone()));
         Stage {
             registry,
-            health: health.subscribe(),
+            verdicts: verdicts.subscribe(),
+            view: view.subscribe(),
             metrics,
             stop,
             task,
@@ -61,16 +68,26 @@ impl Stage {
 
     /// Waits until so many backends are unhealthy.
     async fn unhealthy(&mut self, count: usize) {
-        let is_so = |health: &Health| {
-            let full = health.verdicts().answer(Version::default());
+        let is_so = |verdicts: &Arc<Verdicts>| {
+            let full = verdicts.answer(Version::default());
             let unhealthy = full
                 .iter()
                 .flat_map(|full| &full.clusters)
                 .map(|c| c.unhealthy.len());
-            health.verdicts().ready() && unhealthy.sum::<usize>() == count
+            verdicts.ready() && unhealthy.sum::<usize>() == count
         };
-        let seen = timeout(DEADLINE, self.health.wait_for(is_so)).await;
+        let seen = timeout(DEADLINE, self.verdicts.wait_for(is_so)).await;
         drop(seen.expect("a verdict in time").expect("the prober runs"));
+    }
+
+    /// Waits until the view shows so many of the cluster's backends healthy.
+    async fn shows(&mut self, healthy: usize) {
+        let is_so = |view: &Arc<HealthView>| {
+            let cluster = view.cluster("orders");
+            cluster.is_some_and(|cluster| cluster.healthy == healthy)
+        };
+        let seen = timeout(DEADLINE, self.view.wait_for(is_so)).await;
+        drop(seen.expect("a view in time").expect("the prober runs"));
     }
 
     fn has(&self, line: &str) -> bool {
@@ -120,6 +137,7 @@ async fn hc_12_a_backend_that_dies_and_comes_back_is_seen_and_counted_once() {
     assert!(stage.has(r#"pointsman_healthy_backends{pointsman_cluster="orders"} 1"#));
     drop(listener);
     stage.unhealthy(1).await;
+    stage.shows(0).await;
     assert!(stage.has(r#"pointsman_healthy_backends{pointsman_cluster="orders"} 0"#));
     let _listener = TcpListener::bind(address).await.expect("the same address");
     stage.unhealthy(0).await;
@@ -149,9 +167,9 @@ async fn hc_15_without_the_check_all_is_healthy_at_once_and_the_series_of_probes
     stage.unhealthy(0).await;
     assert!(stage.has(r#"pointsman_healthy_backends{pointsman_cluster="orders"} 1"#));
     stage.registry.send_replace(published(vec![], 3));
-    let gone = |health: &Health| health.verdicts().version().revision == 3;
+    let gone = |verdicts: &Arc<Verdicts>| verdicts.version().revision == 3;
     drop(
-        timeout(DEADLINE, stage.health.wait_for(gone))
+        timeout(DEADLINE, stage.verdicts.wait_for(gone))
             .await
             .expect("in time")
             .expect("it runs"),

@@ -12,7 +12,7 @@ use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Version};
 const HISTORY_MAX: usize = 4096;
 
 /// Per cluster, the keys of the unhealthy backends; clusters without any do not stand in it.
-pub type Unhealthy = BTreeMap<Arc<str>, BTreeSet<u64>>;
+pub type Unhealthy = BTreeMap<Arc<str>, Arc<BTreeSet<u64>>>;
 
 #[derive(Debug, Clone)]
 struct Change {
@@ -22,8 +22,8 @@ struct Change {
     unhealthy: bool,
 }
 
-/// The verdicts of one sidecar incarnation.
-#[derive(Debug)]
+/// The verdicts of one sidecar incarnation. A copy shares what is long.
+#[derive(Debug, Clone)]
 pub struct Verdicts {
     version: Version,
     unhealthy: Unhealthy,
@@ -58,6 +58,7 @@ impl Verdicts {
     /// Sets the verdict on one backend.
     pub fn set(&mut self, cluster: &Arc<str>, key: u64, unhealthy: bool) {
         let keys = self.unhealthy.entry(Arc::clone(cluster)).or_default();
+        let keys = Arc::make_mut(keys);
         let changed = if unhealthy {
             keys.insert(key)
         } else {
@@ -107,7 +108,7 @@ impl Verdicts {
     }
 
     fn full(&self) -> Vec<ClusterVerdicts> {
-        let cluster = |(name, keys): (&Arc<str>, &BTreeSet<u64>)| ClusterVerdicts {
+        let cluster = |(name, keys): (&Arc<str>, &Arc<BTreeSet<u64>>)| ClusterVerdicts {
             name: name.to_string(),
             unhealthy: keys.iter().copied().collect(),
             healthy: Vec::new(),

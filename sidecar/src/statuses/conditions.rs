@@ -6,7 +6,7 @@ use pointsman_filter::config::ClusterConfig;
 
 use super::survey::survey;
 use crate::fleet::Reach;
-use crate::health::Health;
+use crate::health::HealthView;
 use crate::registry::feeds::crd::status::BackendClusterStatus;
 use crate::registry::record::Object;
 use crate::registry::records::{Report, Verdict};
@@ -37,7 +37,7 @@ pub fn status(
     (report, object): (&Report, &Object),
     cluster: Option<&ClusterConfig>,
     seen: Seen<'_>,
-    health: &Health,
+    health: &HealthView,
     before: Option<&BackendClusterStatus>,
     now: Timestamp,
 ) -> BackendClusterStatus {
@@ -168,7 +168,7 @@ mod tests {
             generation: 3,
             status: None,
         };
-        let health = Health::new(1, 1);
+        let health = HealthView::default();
         status(
             (report, &object),
             cluster,

@@ -1,12 +1,14 @@
 //! Writes what became of each object beside it: only what is news, and not too much at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use pointsman_filter::config::ClusterConfig;
+use pointsman_filter::fleet::exchange::Version;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -15,7 +17,7 @@ use tracing::warn;
 
 use super::conditions::{Seen, status};
 use crate::fleet::{Fleet, reach};
-use crate::health::Health;
+use crate::health::HealthView;
 use crate::registry::feeds::crd::{self, status::BackendClusterStatus};
 use crate::registry::follow::Told;
 use crate::registry::record::Object;
@@ -48,7 +50,9 @@ pub struct Writer {
     /// What the proxies run.
     fleet: watch::Receiver<Fleet>,
     /// What the probes found.
-    health: watch::Receiver<Health>,
+    health: watch::Receiver<Arc<HealthView>>,
+    /// Which verdicts were looked at last.
+    verdicts: Version,
     /// What stands there, by the object's uid.
     written: BTreeMap<String, BackendClusterStatus>,
     /// What the server did not take, and from when it is tried again; `None`: once everything is
@@ -64,7 +68,7 @@ pub struct Writer {
 pub type Inputs = (
     watch::Receiver<Told>,
     watch::Receiver<Fleet>,
-    watch::Receiver<Health>,
+    watch::Receiver<Arc<HealthView>>,
 );
 
 /// What became of one write.
@@ -107,6 +111,7 @@ impl Writer {
             told,
             fleet,
             health,
+            verdicts: Version::default(),
             written: BTreeMap::new(),
             failed: BTreeMap::new(),
             listings: 0,
@@ -153,7 +158,8 @@ impl Writer {
                     Err(_) => return,
                 },
                 Ok(()) = self.health.changed(), if dirty.is_none() => {
-                    dirty = Some(Instant::now());
+                    let verdicts = self.health.borrow_and_update().version;
+                    dirty = (verdicts != self.verdicts).then(Instant::now);
                 }
                 Ok(()) = self.fleet.changed(), if dirty.is_none() => {
                     dirty = Some(Instant::now());
@@ -215,7 +221,8 @@ impl Writer {
         let ripe = Instant::now();
         self.failed
             .retain(|_, again| again.is_none_or(|again| again > ripe));
-        let health = self.health.borrow_and_update();
+        let health = Arc::clone(&self.health.borrow_and_update());
+        self.verdicts = health.version;
         let fleet = self.fleet.borrow_and_update();
         let view = &told.view;
         let clusters = view.registry.config.clusters.iter();

@@ -2,8 +2,10 @@
 //! backends long silent. Over a connection of its own: who reads the registry never waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_filter::fleet::exchange::Version;
 use redis::RedisError;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -12,7 +14,7 @@ use tracing::{info, warn};
 
 use super::counters::Counters;
 use super::survey::survey;
-use crate::health::Health;
+use crate::health::HealthView;
 use crate::registry::SourceStatus;
 use crate::registry::follow::Told;
 use crate::registry::records::{Report, Verdict};
@@ -38,9 +40,11 @@ pub struct Writer {
     lease: Lease<RedisLease>,
     told: watch::Receiver<Told>,
     /// What the probes found.
-    health: watch::Receiver<Health>,
+    health: watch::Receiver<Arc<HealthView>>,
     status: watch::Sender<SourceStatus>,
     events: Events,
+    /// Which verdicts were looked at last.
+    verdicts: Version,
     /// What stands under the status keys.
     written: BTreeMap<String, Fields>,
     counters: Counters,
@@ -58,7 +62,7 @@ impl Writer {
     pub fn new(
         keeper: Keeper,
         holder: String,
-        (told, health): (watch::Receiver<Told>, watch::Receiver<Health>),
+        (told, health): (watch::Receiver<Told>, watch::Receiver<Arc<HealthView>>),
         (status, events): (watch::Sender<SourceStatus>, Events),
     ) -> Self {
         let store = RedisLease(keeper.clone());
@@ -69,6 +73,7 @@ impl Writer {
             health,
             status,
             events,
+            verdicts: Version::default(),
             written: BTreeMap::new(),
             counters: Counters::default(),
             listings: 0,
@@ -111,7 +116,7 @@ impl Writer {
             dirty |= self.told.has_changed().unwrap_or(false);
             let count = passes.is_multiple_of(PASSES_PER_COUNT);
             passes = passes.wrapping_add(1);
-            dirty |= count && self.health.has_changed().unwrap_or(false);
+            dirty |= count && self.health.borrow_and_update().version != self.verdicts;
             if dirty || count {
                 dirty = !self.pass(dirty, count).await;
             }
@@ -175,8 +180,9 @@ impl Writer {
     }
 
     async fn say_statuses(&mut self, link: &mut Link, told: &Told) -> Result<(), RedisError> {
+        let health = Arc::clone(&self.health.borrow_and_update());
+        self.verdicts = health.version;
         let wanted: BTreeMap<String, Fields> = {
-            let health = self.health.borrow_and_update();
             let reports = told.view.reports.iter();
             let named =
                 reports.filter_map(|it| Some((it.name.clone()?, fields(it, told, &health))));
@@ -218,7 +224,7 @@ impl Writer {
 }
 
 /// What is written about a cluster.
-fn fields(report: &Report, told: &Told, health: &Health) -> Fields {
+fn fields(report: &Report, told: &Told, health: &HealthView) -> Fields {
     let clusters = &told.view.registry.config.clusters;
     let served = report.cluster.as_ref().and_then(|name| {
         let place = clusters.binary_search_by(|it| it.name.cmp(name)).ok()?;

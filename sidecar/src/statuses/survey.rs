@@ -2,7 +2,7 @@
 
 use pointsman_filter::config::{ClusterConfig, State};
 
-use crate::health::Health;
+use crate::health::HealthView;
 use crate::registry::feeds::crd::status::{Counts, Impaired};
 
 /// Most backends that are named; the others are counted.
@@ -13,7 +13,7 @@ pub const IMPAIRED_MAX: usize = 50;
 pub fn survey(
     cluster: Option<&ClusterConfig>,
     added: usize,
-    health: &Health,
+    health: &HealthView,
 ) -> (Counts, Vec<Impaired>) {
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let mut counts = Counts {

@@ -10,6 +10,7 @@ use pointsman_filter::config::ExchangeConfig;
 use tempfile::TempDir;
 
 use super::*;
+use crate::health::HealthView;
 use crate::registry::Output;
 use crate::registry::feeds::file::FileFeed;
 use crate::registry::follow::Follower;
@@ -68,7 +69,7 @@ impl Live {
         let demo = open(&file);
         let registry = watch::Sender::new(Some(demo.registry()));
         let (status, wishes) = (watch::Sender::default(), watch::Sender::default());
-        let health = watch::Sender::new(Health::new(5, 7));
+        let health = watch::Sender::<Arc<HealthView>>::default();
         let gauges = Gauges {
             registry: registry.subscribe(),
             source: status.subscribe(),

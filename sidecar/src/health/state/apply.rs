@@ -42,11 +42,13 @@ impl Health {
     ) -> Vec<Event> {
         let mut events = Vec::new();
         let mut old_clusters = std::mem::take(&mut self.clusters);
+        self.changed.extend(old_clusters.keys().cloned());
         for config in clusters {
             let old = old_clusters.remove(config.name.as_str());
             let was_half = old.as_ref().is_some_and(Cluster::half_healthy);
             let cluster = self.apply_cluster(config, old, now, &mut events);
             on_half_healthy(&cluster, was_half, &mut events);
+            self.changed.insert(Arc::clone(&cluster.name));
             self.clusters.insert(Arc::clone(&cluster.name), cluster);
         }
         for number in old_clusters
@@ -178,7 +180,7 @@ impl Health {
             .filter(|target| !target.thresholds.healthy())
         {
             let keys = unhealthy.entry(Arc::clone(&target.cluster)).or_default();
-            keys.extend(target.members.iter().map(|member| member.key));
+            Arc::make_mut(keys).extend(target.members.iter().map(|member| member.key));
         }
         unhealthy
     }

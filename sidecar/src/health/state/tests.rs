@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::fixture::{backend, config, orders, seconds};
 use super::*;
-use crate::model::outcome::Obstacle;
+use crate::model::outcome::{Failure, Obstacle};
 
 const ADDRESS: &str = "10.0.0.1:80";
 const FAILED: Outcome = Outcome::Failed(Failure::Refused);
@@ -31,8 +31,10 @@ impl Stage {
 
     fn apply(&mut self, clusters: Vec<Value>) -> Vec<Event> {
         self.revision += 1;
-        self.health
-            .apply(&config(clusters).clusters, self.revision, self.now)
+        let clusters = config(clusters).clusters;
+        let events = self.health.apply(&clusters, self.revision, self.now);
+        self.check_view();
+        events
     }
 
     fn start_due(&mut self) -> Vec<Job> {
@@ -67,19 +69,29 @@ impl Stage {
     }
 
     fn finish(&mut self, job: &Job, outcome: Outcome) -> Option<Vec<Event>> {
-        self.health.take_result(job.target, outcome, self.now)
+        let events = self.health.take_result(job.target, outcome, self.now);
+        self.check_view();
+        events
+    }
+
+    /// Fails unless the view shows all there is, though only what is new was drawn again.
+    fn check_view(&mut self) {
+        let view = self.health.view();
+        let shown: Vec<String> = view.clusters().map(|it| format!("{it:?}")).collect();
+        let names = self.health.clusters.keys();
+        let drawn = names.map(|name| format!("{:?}", self.health.draw(name).expect("it")));
+        assert_eq!(shown, drawn.collect::<Vec<_>>());
     }
 
     fn healthy(&self, address: &str) -> bool {
-        let address = address.parse().expect("an address");
-        self.health
-            .backend("orders", address)
-            .expect("a probed backend")
-            .healthy
+        let address: SocketAddr = address.parse().expect("an address");
+        let cluster = self.health.draw("orders").expect("a cluster");
+        cluster.targets[&address].health.healthy
     }
 
     fn counts(&self) -> (usize, usize, bool) {
-        let counts = self.health.clusters().next().expect("a cluster");
+        let name = self.health.clusters.keys().next().expect("a cluster");
+        let counts = self.health.draw(name).expect("it");
         (counts.healthy, counts.total, counts.half_healthy)
     }
 

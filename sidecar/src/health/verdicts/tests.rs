@@ -19,6 +19,7 @@ impl Client {
         for cluster in &answer.clusters {
             let name = Arc::from(cluster.name.as_str());
             let keys = self.unhealthy.entry(name).or_default();
+            let keys = Arc::make_mut(keys);
             keys.retain(|key| !cluster.healthy.contains(key));
             keys.extend(&cluster.unhealthy);
         }
@@ -166,7 +167,7 @@ proptest! {
                 }
                 Step::Replace { revision, keys } => {
                     let keys: BTreeSet<u64> = keys.into_iter().collect();
-                    let mut unhealthy = Unhealthy::from([(name("c0"), keys)]);
+                    let mut unhealthy = Unhealthy::from([(name("c0"), Arc::new(keys))]);
                     unhealthy.retain(|_, keys| !keys.is_empty());
                     table.replace(revision, unhealthy);
                 }
