@@ -94,10 +94,16 @@ async fn a_services_endpoints_are_backends() -> Result<()> {
         .kubernetes
         .put(&cluster("orders", &[&one], from))
         .await?;
-    let condition = story
-        .condition("orders", "ResolvedRefs", "NotFound")
-        .await?;
-    assert_eq!(condition["message"], "Service web has no EndpointSlice");
+    // At first the slices may not be read yet.
+    eventually(SOON, "the Service to be missed", async || {
+        let said = story
+            .condition("orders", "ResolvedRefs", "NotFound")
+            .await?;
+        let missed = said["message"] == "Service web has no EndpointSlice";
+        ensure!(missed, "{said}");
+        Ok(())
+    })
+    .await?;
     only(&mut client, &["one"]).await?;
 
     put(&pod, json!({"ready": true})).await?;
