@@ -69,7 +69,11 @@ async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
     story.kubernetes.put(&document).await?;
     let said = story.condition("orders", "Programmed", "NoProxies").await?;
     names_the_holder(&story.kubernetes, &said).await?;
-    other.stop().await
+    other.stop().await?;
+    // It gives the Lease back: nobody has to wait for its end.
+    let lease = lease(&story.kubernetes).await?;
+    ensure!(lease["spec"]["holderIdentity"].is_null(), "{lease}");
+    Ok(())
 }
 
 #[tokio::test]
