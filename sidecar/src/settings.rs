@@ -3,6 +3,7 @@
 
 mod redis_url;
 mod registry;
+mod table;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,10 +15,14 @@ use pointsman_filter::config::duration;
 
 pub use redis_url::{Node, RedisUrl, Topology};
 pub use registry::{KubernetesSettings, RedisSettings, RegistrySettings};
+use table::{
+    ADMIN_LISTEN, ADMIN_TOKEN, CHANGE_INTERVAL, ENVIRONMENT, LOG_FORMAT, METRICS_LISTEN, MODULE,
+    PORTS_FILE, RELOAD_ALLOWED_IP, SHUTDOWN_GRACE, VERDICT_TTL, XDS_LISTEN, XDS_TOKEN,
+};
+pub use table::{BOOL, SETTINGS, Setting};
 
 const TOKEN_MAX: usize = 256;
 const LABEL_MAX: usize = 64;
-const THIRTY_SECONDS: Duration = Duration::from_secs(30);
 
 /// A word that must not be seen: it has no `Debug` and no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,6 +86,17 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Where to write the bound addresses.
     pub ports_file: Option<PathBuf>,
+    /// How log lines are written; absent: as suits where they go.
+    pub log_format: Option<LogFormat>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line, for whoever collects them.
+    Json,
 }
 
 /// Everything wrong with flags and environment, one line each.
@@ -94,30 +110,6 @@ impl fmt::Display for SettingsErrors {
 }
 
 impl std::error::Error for SettingsErrors {}
-
-/// A setting's two names.
-#[derive(Clone, Copy)]
-struct Name {
-    variable: &'static str,
-    flag: &'static str,
-}
-
-const fn name(variable: &'static str, flag: &'static str) -> Name {
-    Name { variable, flag }
-}
-
-const ENVIRONMENT: Name = name("ENVIRONMENT", "--environment");
-const XDS_LISTEN: Name = name("POINTSMAN_XDS_LISTEN", "--xds-listen");
-const XDS_TOKEN: Name = name("POINTSMAN_XDS_TOKEN", "--xds-token");
-const ADMIN_LISTEN: Name = name("POINTSMAN_ADMIN_LISTEN", "--admin-listen");
-const ADMIN_TOKEN: Name = name("POINTSMAN_ADMIN_TOKEN", "--admin-token");
-const METRICS_LISTEN: Name = name("POINTSMAN_METRICS_LISTEN", "--metrics-listen");
-const RELOAD_ALLOWED_IP: Name = name("RELOAD_ALLOWED_IP", "--reload-allowed-ip");
-const MODULE: Name = name("POINTSMAN_WASM", "--wasm");
-const VERDICT_TTL: Name = name("POINTSMAN_VERDICT_TTL", "--verdict-ttl");
-const CHANGE_INTERVAL: Name = name("POINTSMAN_CHANGE_INTERVAL", "--change-interval");
-const SHUTDOWN_GRACE: Name = name("POINTSMAN_SHUTDOWN_GRACE", "--shutdown-grace");
-const PORTS_FILE: Name = name("POINTSMAN_PORTS_FILE", "--ports-file");
 
 impl Settings {
     /// Reads every setting from its flag, else from its variable; an empty value counts as none.
@@ -135,30 +127,27 @@ impl Settings {
         let registry = reader.registry();
         let environment = reader.label();
         let xds_listen = reader.xds_listen();
-        let xds_token = reader.secret(XDS_TOKEN);
-        let admin_listen = reader.address(ADMIN_LISTEN);
+        let xds_token = reader.secret(&XDS_TOKEN);
+        let admin_listen = reader.address(&ADMIN_LISTEN);
         let admin_listen = admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 18080)));
-        let metrics_listen = reader.address(METRICS_LISTEN);
-        let admin_token = reader.secret(ADMIN_TOKEN);
+        let metrics_listen = reader.address(&METRICS_LISTEN);
+        let admin_token = reader.secret(&ADMIN_TOKEN);
         if let Listen::Tcp(address) = xds_listen {
-            reader.guard(XDS_LISTEN, address, XDS_TOKEN, xds_token.is_some());
+            reader.guard(&XDS_LISTEN, address, &XDS_TOKEN, xds_token.is_some());
         }
         reader.guard(
-            ADMIN_LISTEN,
+            &ADMIN_LISTEN,
             admin_listen,
-            ADMIN_TOKEN,
+            &ADMIN_TOKEN,
             admin_token.is_some(),
         );
         let reload_allowed_ip = reader.reload_allowed_ip();
         let module = reader.module(beside);
-        let verdict_ttl = reader.duration(VERDICT_TTL, THIRTY_SECONDS, Duration::from_secs(1));
-        let change_interval = reader.duration(
-            CHANGE_INTERVAL,
-            Duration::from_millis(500),
-            Duration::from_millis(10),
-        );
-        let shutdown_grace = reader.duration(SHUTDOWN_GRACE, THIRTY_SECONDS, Duration::ZERO);
-        let ports_file = reader.text(PORTS_FILE).map(|(_, path)| path.into());
+        let verdict_ttl = reader.duration(&VERDICT_TTL, Duration::from_secs(1));
+        let change_interval = reader.duration(&CHANGE_INTERVAL, Duration::from_millis(10));
+        let shutdown_grace = reader.duration(&SHUTDOWN_GRACE, Duration::ZERO);
+        let log_format = reader.log_format();
+        let ports_file = reader.text(&PORTS_FILE).map(|(_, path)| path.into());
         let (Some(registry), Some(module), []) = (registry, module, reader.errors.as_slice())
         else {
             return Err(SettingsErrors(reader.errors));
@@ -177,6 +166,7 @@ impl Settings {
             change_interval,
             shutdown_grace,
             ports_file,
+            log_format,
         })
     }
 }
@@ -189,14 +179,16 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The value and the name it was given by.
-    fn text(&mut self, name: Name) -> Option<(&'static str, String)> {
-        let given = |place, value: Option<OsString>| {
-            value
-                .filter(|value| !value.is_empty())
-                .map(|value| (place, value))
-        };
-        let (place, value) = given(name.flag, (self.flag)(name.flag))
-            .or_else(|| given(name.variable, (self.variable)(name.variable)))?;
+    fn text(&mut self, setting: &Setting) -> Option<(&'static str, String)> {
+        let (flag, variable) = (self.flag, self.variable);
+        let variables = setting.variables.iter().map(|name| (*name, variable(name)));
+        let mut given = [(setting.flag, flag(setting.flag))]
+            .into_iter()
+            .chain(variables);
+        let (place, value) = given.find_map(|(place, value)| {
+            let value = value.filter(|value| !value.is_empty())?;
+            Some((place, value))
+        })?;
         match value.into_string() {
             Ok(text) => Some((place, text)),
             Err(_) => {
@@ -206,21 +198,12 @@ impl Reader<'_> {
         }
     }
 
-    /// The same where the variable has a second name: the flag, then ours, then the other.
-    fn text_of(&mut self, name: Name, alias: &'static str) -> Option<(&'static str, String)> {
-        let other = Name {
-            variable: alias,
-            flag: name.flag,
-        };
-        self.text(name).or_else(|| self.text(other))
-    }
-
     fn refuse(&mut self, place: &str, must: &str, value: &str) {
         self.errors.push(format!("{place}: {must}, not {value:?}"));
     }
 
     fn label(&mut self) -> String {
-        let Some((place, label)) = self.text(ENVIRONMENT) else {
+        let Some((place, label)) = self.text(&ENVIRONMENT) else {
             return "development".to_owned();
         };
         if label.len() > LABEL_MAX || label.chars().any(char::is_control) {
@@ -232,7 +215,7 @@ impl Reader<'_> {
 
     fn xds_listen(&mut self) -> Listen {
         let default = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 18000)));
-        let Some((place, text)) = self.text(XDS_LISTEN) else {
+        let Some((place, text)) = self.text(&XDS_LISTEN) else {
             return default;
         };
         if let Some(path) = text
@@ -250,8 +233,8 @@ impl Reader<'_> {
         }
     }
 
-    fn address(&mut self, name: Name) -> Option<SocketAddr> {
-        let (place, text) = self.text(name)?;
+    fn address(&mut self, setting: &Setting) -> Option<SocketAddr> {
+        let (place, text) = self.text(setting)?;
         let address = text.parse();
         if address.is_err() {
             self.refuse(place, "must be ip:port", &text);
@@ -261,7 +244,7 @@ impl Reader<'_> {
 
     fn reload_allowed_ip(&mut self) -> IpAddr {
         let default = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let Some((place, text)) = self.text(RELOAD_ALLOWED_IP) else {
+        let Some((place, text)) = self.text(&RELOAD_ALLOWED_IP) else {
             return default;
         };
         match text.parse::<IpAddr>() {
@@ -274,20 +257,20 @@ impl Reader<'_> {
     }
 
     /// Whoever can reach the listener must be asked for a token, unless only this host can.
-    fn guard(&mut self, listen: Name, address: SocketAddr, token: Name, has_token: bool) {
+    fn guard(&mut self, listen: &Setting, address: SocketAddr, token: &Setting, has_token: bool) {
         if address.ip().is_loopback() || has_token {
             return;
         }
-        let variable = listen.variable;
-        let token = token.variable;
+        let variable = listen.variable();
+        let token = token.variable();
         let place = self.text(listen).map_or(variable, |(place, _)| place);
         let must = format!("must be a loopback address unless {token} is set");
         self.refuse(place, &must, &address.to_string());
     }
 
     /// An error says what is wrong with a secret, never the secret.
-    fn secret(&mut self, name: Name) -> Option<Secret> {
-        let (place, text) = self.text(name)?;
+    fn secret(&mut self, setting: &Setting) -> Option<Secret> {
+        let (place, text) = self.text(setting)?;
         if text.len() > TOKEN_MAX || text.bytes().any(|b| !matches!(b, b'!'..=b'~')) {
             let must = "must be printable ASCII without spaces";
             self.errors
@@ -297,13 +280,11 @@ impl Reader<'_> {
     }
 
     fn module(&mut self, beside: Option<PathBuf>) -> Option<Module> {
-        let Some((place, text)) = self.text(MODULE) else {
+        let Some((place, text)) = self.text(&MODULE) else {
             if let Some(file) = beside {
                 return Some(Module::Inline(file));
             }
-            let Name { variable, flag } = MODULE;
-            let why = "is required: a path as Envoy sees it, or inline:path";
-            self.errors.push(format!("{variable} or {flag}: {why}"));
+            self.require(&MODULE, "a path as Envoy sees it, or inline:path");
             return None;
         };
         match text.strip_prefix("inline:") {
@@ -316,9 +297,15 @@ impl Reader<'_> {
         }
     }
 
-    fn duration(&mut self, name: Name, default: Duration, min: Duration) -> Duration {
+    /// A duration of at least `min`, by default what the table says.
+    fn duration(&mut self, setting: &Setting, min: Duration) -> Duration {
+        let default = duration::parse(setting.default).unwrap_or_default();
+        self.duration_or(setting, default, min)
+    }
+
+    fn duration_or(&mut self, setting: &Setting, default: Duration, min: Duration) -> Duration {
         const MAX: Duration = Duration::from_secs(86_400);
-        let Some((place, text)) = self.text(name) else {
+        let Some((place, text)) = self.text(setting) else {
             return default;
         };
         match duration::parse(&text).filter(|read| (min..=MAX).contains(read)) {
@@ -330,6 +317,25 @@ impl Reader<'_> {
                 default
             }
         }
+    }
+
+    fn log_format(&mut self) -> Option<LogFormat> {
+        let (place, text) = self.text(&LOG_FORMAT)?;
+        match text.as_str() {
+            "text" => Some(LogFormat::Text),
+            "json" => Some(LogFormat::Json),
+            _ => {
+                self.refuse(place, "must be text or json", &text);
+                None
+            }
+        }
+    }
+
+    /// Says that something must be set, and what.
+    fn require(&mut self, setting: &Setting, what: &str) {
+        let (variable, flag) = (setting.variable(), setting.flag);
+        self.errors
+            .push(format!("{variable} or {flag}: is required: {what}"));
     }
 }
 

@@ -3,27 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Reader;
 use super::redis_url::{RedisUrl, Topology};
-use super::{Name, Reader, name};
-
-const DEMO_MODE: Name = name("DEMO_MODE", "--demo-mode");
-const DEMO_FILE: Name = name("POINTSMAN_DEMO_FILE", "--demo-file");
-const REGISTRY: Name = name("POINTSMAN_REGISTRY", "--registry");
-const REGISTRY_ALIAS: &str = "MX_METADATA_BACKEND";
-const URL: Name = name("REDIS_URL", "--redis-url");
-const HOST: Name = name("MX_REDIS_HOST", "--redis-host");
-const HOST_ALIAS: &str = "REDIS_HOST";
-const PORT: Name = name("MX_REDIS_PORT", "--redis-port");
-const PORT_ALIAS: &str = "REDIS_PORT";
-const SENTINEL_USER: Name = name("POINTSMAN_SENTINEL_USER", "--sentinel-user");
-const SENTINEL_PASSWORD: Name = name("POINTSMAN_SENTINEL_PASSWORD", "--sentinel-password");
-const ROOT: Name = name("POINTSMAN_REDIS_ROOT", "--redis-root");
-const RECONCILE_INTERVAL: Name = name("POINTSMAN_RECONCILE_INTERVAL", "--reconcile-interval");
-const NAMESPACE: Name = name("MX_METADATA_NAMESPACE", "--namespace");
-const NAMESPACE_ALIAS: &str = "POD_NAMESPACE";
-const KUBECONFIG: Name = name("KUBECONFIG", "--kubeconfig");
-const LEASE_DURATION: Name = name("POINTSMAN_LEASE_DURATION", "--lease-duration");
-const GUARD_DELAY: Name = name("POINTSMAN_GUARD_DELAY", "--guard-delay");
+use super::table::{
+    DEMO_FILE, DEMO_MODE, GUARD_DELAY, KUBECONFIG, LEASE_DURATION, NAMESPACE, RECONCILE_INTERVAL,
+    REDIS_HOST, REDIS_PORT, REDIS_ROOT, REDIS_URL, REGISTRY, SENTINEL_PASSWORD, SENTINEL_USER,
+};
 
 const ROOT_DEFAULT: &str = "pointsman";
 const CLUSTER_ROOT_DEFAULT: &str = "{pointsman}";
@@ -31,8 +16,6 @@ const ROOT_MAX: usize = 64;
 const RECONCILE_DEFAULT: Duration = Duration::from_secs(30);
 /// A watch tells of every change by itself; this only makes up for a server that forgot one.
 const KUBERNETES_RECONCILE_DEFAULT: Duration = Duration::from_secs(300);
-const GUARD_DEFAULT: Duration = Duration::from_secs(5);
-const LEASE_DEFAULT: Duration = Duration::from_secs(15);
 /// Longest name of a namespace, bytes.
 const NAMESPACE_MAX: usize = 63;
 
@@ -96,7 +79,7 @@ impl Reader<'_> {
     }
 
     fn demo_mode(&mut self) -> bool {
-        match self.text(DEMO_MODE) {
+        match self.text(&DEMO_MODE) {
             None => false,
             Some((_, text)) if text.eq_ignore_ascii_case("true") => true,
             Some((_, text)) if text.eq_ignore_ascii_case("false") => false,
@@ -109,19 +92,20 @@ impl Reader<'_> {
     }
 
     fn demo_file(&mut self) -> Option<PathBuf> {
-        let file = self.text(DEMO_FILE).map(|(_, path)| PathBuf::from(path));
+        let file = self.text(&DEMO_FILE).map(|(_, path)| PathBuf::from(path));
         if file.is_none() {
-            let why = "is required in demo mode: a registry file (YAML, JSON or TOML)";
-            let Name { variable, flag } = DEMO_FILE;
-            self.errors.push(format!("{variable} or {flag}: {why}"));
+            self.require(
+                &DEMO_FILE,
+                "a registry file (YAML, JSON or TOML), in demo mode",
+            );
         }
         file
     }
 
     fn choice(&mut self) -> Option<Choice> {
         const MUST: &str = "must be redis or kubernetes (also k8s, crd)";
-        let Some((place, text)) = self.text_of(REGISTRY, REGISTRY_ALIAS) else {
-            let place = REGISTRY.variable;
+        let Some((place, text)) = self.text(&REGISTRY) else {
+            let place = REGISTRY.variable();
             self.errors.push(format!(
                 "{place}: {MUST}, not ''; or DEMO_MODE=true keeps the registry in memory"
             ));
@@ -143,9 +127,9 @@ impl Reader<'_> {
         let url = self.sentinel_login(url);
         let root = self.root(url.as_ref().map(RedisUrl::topology));
         let second = Duration::from_secs(1);
-        let reconcile_interval = self.duration(RECONCILE_INTERVAL, RECONCILE_DEFAULT, second);
-        let guard_delay = self.duration(GUARD_DELAY, GUARD_DEFAULT, Duration::ZERO);
-        let lease_duration = self.duration(LEASE_DURATION, LEASE_DEFAULT, second);
+        let reconcile_interval = self.duration_or(&RECONCILE_INTERVAL, RECONCILE_DEFAULT, second);
+        let guard_delay = self.duration(&GUARD_DELAY, Duration::ZERO);
+        let lease_duration = self.duration(&LEASE_DURATION, second);
         Some(RedisSettings {
             url: url?,
             root,
@@ -157,12 +141,12 @@ impl Reader<'_> {
 
     fn kubernetes(&mut self) -> Option<KubernetesSettings> {
         let namespace = self.namespace();
-        let kubeconfig = self.text(KUBECONFIG).map(|(_, paths)| paths);
+        let kubeconfig = self.text(&KUBECONFIG).map(|(_, paths)| paths);
         let second = Duration::from_secs(1);
         let reconcile_interval =
-            self.duration(RECONCILE_INTERVAL, KUBERNETES_RECONCILE_DEFAULT, second);
-        let guard_delay = self.duration(GUARD_DELAY, GUARD_DEFAULT, Duration::ZERO);
-        let lease_duration = self.duration(LEASE_DURATION, LEASE_DEFAULT, second);
+            self.duration_or(&RECONCILE_INTERVAL, KUBERNETES_RECONCILE_DEFAULT, second);
+        let guard_delay = self.duration(&GUARD_DELAY, Duration::ZERO);
+        let lease_duration = self.duration(&LEASE_DURATION, second);
         Some(KubernetesSettings {
             namespace: namespace?,
             kubeconfig: kubeconfig
@@ -179,11 +163,10 @@ impl Reader<'_> {
 
     /// There is no default: somebody else's namespace is worse than none.
     fn namespace(&mut self) -> Option<String> {
-        let Some((place, text)) = self.text_of(NAMESPACE, NAMESPACE_ALIAS) else {
+        let Some((place, text)) = self.text(&NAMESPACE) else {
             let why = "one is required: the namespace that holds the BackendClusters";
-            let Name { variable, .. } = NAMESPACE;
-            self.errors
-                .push(format!("{variable} or {NAMESPACE_ALIAS}: {why}"));
+            let variables = NAMESPACE.variables.join(" or ");
+            self.errors.push(format!("{variables}: {why}"));
             return None;
         };
         let good = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
@@ -203,15 +186,15 @@ impl Reader<'_> {
 
     /// The URL, else host and port, each from whichever of its names is set.
     fn redis_url(&mut self) -> Option<RedisUrl> {
-        if let Some((place, text)) = self.text(URL) {
+        if let Some((place, text)) = self.text(&REDIS_URL) {
             let url = RedisUrl::parse(&text);
             // The value may hold a password: it is never repeated.
             return url
                 .map_err(|must| self.errors.push(format!("{place}: {must}")))
                 .ok();
         }
-        let host = self.text_of(HOST, HOST_ALIAS);
-        let port = self.text_of(PORT, PORT_ALIAS);
+        let host = self.text(&REDIS_HOST);
+        let port = self.text(&REDIS_PORT);
         match (host, port) {
             (None, None) => {
                 self.errors.push(
@@ -247,11 +230,11 @@ impl Reader<'_> {
     }
 
     fn sentinel_login(&mut self, url: Option<RedisUrl>) -> Option<RedisUrl> {
-        let user = self.text(SENTINEL_USER);
-        let password = self.secret(SENTINEL_PASSWORD);
+        let user = self.text(&SENTINEL_USER);
+        let password = self.secret(&SENTINEL_PASSWORD);
         let url = url?;
         let given = user.as_ref().map(|(place, _)| *place);
-        let given = given.or(password.as_ref().map(|_| SENTINEL_PASSWORD.variable));
+        let given = given.or(password.as_ref().map(|_| SENTINEL_PASSWORD.variable()));
         if let Some(place) = given
             && !matches!(url.topology(), Topology::Sentinel { .. })
         {
@@ -264,7 +247,7 @@ impl Reader<'_> {
 
     fn root(&mut self, topology: Option<&Topology>) -> String {
         let in_cluster = topology == Some(&Topology::Cluster);
-        let Some((place, text)) = self.text(ROOT) else {
+        let Some((place, text)) = self.text(&REDIS_ROOT) else {
             let default = match in_cluster {
                 true => CLUSTER_ROOT_DEFAULT,
                 false => ROOT_DEFAULT,

@@ -2,7 +2,6 @@
 
 mod registry;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -215,25 +214,6 @@ fn what_is_not_utf8_is_refused() {
     assert_eq!(errors[0], "POINTSMAN_DEMO_FILE: must be UTF-8");
 }
 
-/// Every variable that is asked for, whatever keeps the registry.
-fn asked_for() -> BTreeSet<String> {
-    let asked = RefCell::new(BTreeSet::new());
-    for (name, value) in [
-        ("DEMO_MODE", "true"),
-        ("POINTSMAN_REGISTRY", "redis"),
-        ("POINTSMAN_REGISTRY", "kubernetes"),
-        ("MX_METADATA_BACKEND", "redis"),
-    ] {
-        let variable = |wanted: &str| {
-            asked.borrow_mut().insert(wanted.to_owned());
-            (wanted == name).then(|| OsString::from(value))
-        };
-        // Incomplete settings: what counts is what was asked for.
-        let _ = Settings::parse(|_| None, variable, None);
-    }
-    asked.into_inner()
-}
-
 fn of_the_project(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     std::fs::read_to_string(path).unwrap()
@@ -243,25 +223,83 @@ fn is_variable(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
 }
 
-#[test]
-fn the_readme_and_the_example_name_every_variable_that_is_read_and_no_other() {
-    // Read by libraries: the log's filter, the authorities of Redis' certificate.
-    let mut read = asked_for();
-    read.extend(["RUST_LOG", "SSL_CERT_FILE"].map(str::to_owned));
+/// Read by libraries: the log's filter, the authorities of Redis' certificate.
+const OF_LIBRARIES: [&str; 2] = ["RUST_LOG", "SSL_CERT_FILE"];
 
+fn variables() -> BTreeSet<&'static str> {
+    let ours = SETTINGS.iter().flat_map(|setting| setting.variables);
+    ours.copied().chain(OF_LIBRARIES).collect()
+}
+
+#[test]
+fn the_readme_names_every_setting_with_its_default_and_no_other() {
     let readme = of_the_project("README.md");
     let (_, section) = readme.split_once("\n## Settings of the sidecar\n").unwrap();
     let section = section.split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
-    let named = rows.flat_map(|row| row.split('`').filter(|text| is_variable(text)));
-    assert_eq!(named.map(str::to_owned).collect::<BTreeSet<_>>(), read);
+    let mut named = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let known: Vec<&str> = row.split('`').filter(|text| is_variable(text)).collect();
+        for setting in SETTINGS
+            .iter()
+            .filter(|it| cells[1].contains(&format!("`{}`", it.variable())))
+        {
+            assert_eq!(cells[2].replace('`', ""), setting.default, "{row}");
+        }
+        named.extend(known);
+    }
+    assert_eq!(named, variables());
+}
 
+#[test]
+fn the_example_names_every_variable_and_no_other() {
     let example = of_the_project(".env.example");
     let lines = example.lines().filter_map(|line| {
         let (name, _) = line.trim_start_matches('#').split_once('=')?;
-        is_variable(name).then(|| name.to_owned())
+        is_variable(name).then_some(name)
     });
+    let mut known = variables();
     // The other commands' own.
-    read.insert("POINTSMAN_ADMIN_ADDRESS".to_owned());
-    assert_eq!(lines.collect::<BTreeSet<_>>(), read);
+    known.insert("POINTSMAN_ADMIN_ADDRESS");
+    assert_eq!(lines.collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn every_default_that_is_a_value_is_one_that_may_be_given() {
+    for setting in SETTINGS.iter().filter(|it| it.value == "DURATION") {
+        let first = setting.default.split(',').next().unwrap();
+        assert!(duration::parse(first).is_some(), "{setting:?}");
+    }
+    let given: Vec<(&str, &str)> = SETTINGS
+        .iter()
+        .filter(|it| !it.default.is_empty() && !it.default.contains(' '))
+        .map(|it| (it.flag, it.default))
+        .chain([("DEMO_MODE", "true"), ("POINTSMAN_DEMO_FILE", "c.yaml")])
+        .filter(|(flag, _)| *flag != "--demo-mode")
+        .collect();
+    let (said, unsaid) = (parse(&given).ok().unwrap(), parse(&demo(&[])).ok().unwrap());
+    assert_eq!(said.environment, unsaid.environment);
+    assert_eq!(said.xds_listen, unsaid.xds_listen);
+    assert_eq!(said.admin_listen, unsaid.admin_listen);
+    assert_eq!(said.reload_allowed_ip, unsaid.reload_allowed_ip);
+    assert_eq!(said.verdict_ttl, unsaid.verdict_ttl);
+    assert_eq!(said.change_interval, unsaid.change_interval);
+    assert_eq!(said.shutdown_grace, unsaid.shutdown_grace);
+}
+
+#[test]
+fn logs_are_text_or_json() {
+    let format = |given: &str| {
+        let settings = parse(&demo(&[("POINTSMAN_LOG_FORMAT", given)]));
+        settings.map(|settings| settings.log_format)
+    };
+    assert_eq!(format("").ok().unwrap(), None);
+    assert_eq!(format("text").ok().unwrap(), Some(LogFormat::Text));
+    assert_eq!(format("json").ok().unwrap(), Some(LogFormat::Json));
+    let wrong = format("xml").err().unwrap().0;
+    assert_eq!(
+        wrong,
+        [r#"POINTSMAN_LOG_FORMAT: must be text or json, not "xml""#]
+    );
 }
