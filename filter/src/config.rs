@@ -7,6 +7,7 @@
 mod backend;
 mod cluster;
 mod container;
+mod documents;
 pub mod duration;
 mod health;
 mod policy;
@@ -18,6 +19,7 @@ pub use cluster::{BACKENDS_MAX, ClusterConfig, is_cluster_name};
 pub use container::{
     CLUSTERS_MAX, ExchangeConfig, FilterConfig, HEADER_DEFAULT, SCHEMA, VERDICT_TTL_DEFAULT,
 };
+pub use documents::{Container, Document, DocumentKey, ReadCluster};
 pub use health::{HealthCheck, HttpProbe, Probe, Tls};
 pub use policy::{LoadBalancing, Metric, Policy, Refusal, SameSite, Sticky, WhenAllUnhealthy};
 pub use reader::{ConfigError, ConfigErrors};

@@ -10,6 +10,8 @@
     reason = "a test may panic"
 )]
 
+#[path = "properties/taken_over.rs"]
+mod taken_over;
 #[path = "properties/world.rs"]
 mod world;
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::load::Loads;
-use crate::base::hash;
-use crate::base::hash::KeyMap;
+use crate::base::hash::{self, KeyMap};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
-use crate::config::{ExchangeConfig, FilterConfig, VERDICT_TTL_DEFAULT};
+use crate::config::{
+    ClusterConfig, ConfigErrors, Container, DocumentKey, ExchangeConfig, FilterConfig,
+    VERDICT_TTL_DEFAULT,
+};
 
 /// Everything one configuration says, ready for picks.
 #[derive(Debug)]
@@ -22,36 +24,108 @@ pub struct Snapshot {
     pub exchange: Option<ExchangeConfig>,
     /// Fields of a newer schema that were passed over.
     pub ignored_fields: u32,
-    /// Sorted by name.
+    /// In the container's order.
     clusters: Vec<Rc<Cluster>>,
+    /// Whence each of them.
+    sources: Vec<Source>,
+    /// Places by the keys of their names.
     places: KeyMap<u32>,
+    /// Places by the hashes of their documents.
+    by_document: KeyMap<u32>,
+}
+
+/// Whence a cluster was compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Source {
+    document: DocumentKey,
+    /// What was passed over in it as the news of a newer schema.
+    ignored: u32,
+}
+
+/// A cluster of the next snapshot.
+enum Part {
+    /// Its document is a living one's.
+    Kept(Rc<Cluster>),
+    /// It is to be compiled.
+    Read(Box<ClusterConfig>),
 }
 
 impl Snapshot {
-    /// Compiles a parsed configuration; loads that exist already are kept (RG-17, AD-5).
+    /// Reads a configuration and compiles it. A cluster whose document is that of a living one is
+    /// taken over from there as it is, with its cursors; loads that exist already are kept (RG-17,
+    /// AD-5). By `seed` workers begin their turns at different places.
     pub fn compile(
-        config: &FilterConfig,
+        json: &[u8],
+        living: &[Rc<Snapshot>],
         loads: &mut Loads,
         now: WallTime,
-        rng: &mut SplitMix64,
-    ) -> Self {
-        let clusters: Vec<Rc<Cluster>> = config
-            .clusters
-            .iter()
-            .map(|cluster| Rc::new(Cluster::compile(cluster, loads, now, rng.below(u32::MAX))))
-            .collect();
+        seed: u64,
+    ) -> Result<Self, ConfigErrors> {
+        let (mut container, documents) = Container::split(json)?;
+        let mut parts = Vec::with_capacity(documents.len());
+        for document in &documents {
+            let key = container.key(document);
+            let kept = living
+                .iter()
+                .find_map(|snapshot| snapshot.compiled_from(key));
+            parts.extend(match kept {
+                Some((cluster, source)) => {
+                    container.keep(&cluster.name, source.ignored);
+                    Some((source, Part::Kept(cluster)))
+                }
+                None => container.read(document).map(|read| {
+                    let (document, ignored) = (key, read.ignored);
+                    (
+                        Source { document, ignored },
+                        Part::Read(Box::new(read.config)),
+                    )
+                }),
+            });
+        }
+        let config = container.close()?;
+        let compile = |(source, part): (Source, Part)| {
+            let cluster = match part {
+                Part::Kept(cluster) => cluster,
+                Part::Read(config) => {
+                    let mut start = SplitMix64::new(seed ^ source.document.hash);
+                    let start = start.below(u32::MAX);
+                    Rc::new(Cluster::compile(&config, loads, now, start))
+                }
+            };
+            (cluster, source)
+        };
+        let (clusters, sources) = parts.into_iter().map(compile).unzip();
+        Ok(Self::new(config, clusters, sources))
+    }
+
+    fn new(config: FilterConfig, clusters: Vec<Rc<Cluster>>, sources: Vec<Source>) -> Self {
         let revision = hash::parse_hex(&config.revision);
+        let documents = sources.iter().map(|source| source.document.hash);
         Snapshot {
             revision: revision.unwrap_or_else(|| match config.revision.as_bytes() {
                 b"" => 0,
                 text => hash::text_key(text),
             }),
-            header: config.header.clone(),
-            exchange: config.exchange.clone(),
+            header: config.header,
+            exchange: config.exchange,
             ignored_fields: config.ignored_fields,
-            places: (0..).zip(&clusters).map(|(i, c)| (c.key, i)).collect(),
+            places: clusters
+                .iter()
+                .map(|cluster| cluster.key)
+                .zip(0..)
+                .collect(),
+            by_document: documents.zip(0..).collect(),
             clusters,
+            sources,
         }
+    }
+
+    /// The cluster that was compiled from a document.
+    fn compiled_from(&self, document: DocumentKey) -> Option<(Rc<Cluster>, Source)> {
+        let place = usize::try_from(*self.by_document.get(&document.hash)?).ok()?;
+        let source = self.sources.get(place)?;
+        let cluster = self.clusters.get(place)?;
+        (source.document == document).then(|| (cluster.clone(), *source))
     }
 
     /// The cluster of a name, as Envoy spells it; `None`: not ours, Envoy balances.
@@ -62,9 +136,23 @@ impl Snapshot {
             .filter(|cluster| cluster.name.as_bytes() == name)
     }
 
-    /// All clusters, sorted by name.
+    /// All clusters, in the container's order.
     pub fn clusters(&self) -> &[Rc<Cluster>] {
         &self.clusters
+    }
+
+    /// The clusters that another snapshot has not, or has compiled anew.
+    pub fn not_shared_with<'a>(
+        &'a self,
+        other: &'a Snapshot,
+    ) -> impl Iterator<Item = &'a Rc<Cluster>> {
+        let is_shared = |cluster: &Rc<Cluster>| {
+            let others = other.cluster(cluster.name.as_bytes());
+            others.is_some_and(|others| Rc::ptr_eq(others, cluster))
+        };
+        self.clusters
+            .iter()
+            .filter(move |cluster| !is_shared(cluster))
     }
 
     /// How long verdicts hold when the sidecar is silent; without one they hold nothing.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::cluster::{self, ClusterConfig};
-use super::reader::{ConfigError, ConfigErrors, Object, Path, Report};
+use super::cluster::ClusterConfig;
+use super::reader::{Object, Path, Report};
 use super::{duration, policy, retry};
 use crate::base::hash;
 
@@ -80,38 +80,15 @@ impl FilterConfig {
         config
     }
 
-    /// Parses a container from JSON; no bytes at all are an empty configuration.
-    pub fn parse(json: &[u8]) -> Result<Self, ConfigErrors> {
-        if json.iter().all(u8::is_ascii_whitespace) {
-            return Ok(FilterConfig::empty());
-        }
-        let value: Value = serde_json::from_slice(json).map_err(|error| {
-            let why = format!("must be JSON: {error}");
-            ConfigErrors(vec![ConfigError {
-                path: String::new(),
-                why,
-            }])
-        })?;
-        Self::read(&value)
-    }
-
-    /// Parses a container that was read from JSON, YAML or TOML.
-    pub fn read(value: &Value) -> Result<Self, ConfigErrors> {
-        let schema = value.get("schema").and_then(Value::as_u64);
-        let lenient = schema.is_some_and(|schema| schema > u64::from(SCHEMA));
-        let mut report = Report::new(lenient);
-        let config = Self::read_container(value, schema, &mut report);
-        let ignored_fields = report.ignored();
-        report.close(config.map(|config| FilterConfig {
-            ignored_fields,
-            ..config
-        }))
-    }
-
-    fn read_container(value: &Value, schema: Option<u64>, report: &mut Report) -> Option<Self> {
+    /// Reads all but the clusters.
+    pub(super) fn read(value: &Value, report: &mut Report) -> Option<Self> {
         let root = Path::Root("");
         let object = Object::of(value, &root, FIELDS, report)?;
-        if schema.is_none_or(|schema| schema < 1) {
+        if object
+            .get("schema")
+            .and_then(Value::as_u64)
+            .is_none_or(|schema| schema < 1)
+        {
             report.error(
                 &object.at("schema"),
                 format!("is required and must be {SCHEMA}"),
@@ -128,7 +105,7 @@ impl FilterConfig {
             revision: object.text("revision", 64, report).unwrap_or("").to_owned(),
             header: header.to_ascii_lowercase(),
             exchange,
-            clusters: read_clusters(&object, report),
+            clusters: Vec::new(),
             ignored_fields: 0,
         })
     }
@@ -169,20 +146,4 @@ impl ExchangeConfig {
         let ttl = duration::print(self.verdict_ttl);
         json!({"cluster": self.cluster, "token": self.token, "verdictTtl": ttl})
     }
-}
-
-fn read_clusters(object: &Object<'_>, report: &mut Report) -> Vec<ClusterConfig> {
-    let items = object.list("clusters", CLUSTERS_MAX, report);
-    let mut clusters: BTreeMap<String, ClusterConfig> = BTreeMap::new();
-    for (index, item) in items.iter().enumerate() {
-        let place = cluster::place_of(item, Some(index));
-        let path = Path::Root(&place);
-        let Some(cluster) = ClusterConfig::read(item, &path, report) else {
-            continue;
-        };
-        if clusters.insert(cluster.name.clone(), cluster).is_some() {
-            report.error(&path, "must be unique, but the name stands above");
-        }
-    }
-    clusters.into_values().collect()
 }

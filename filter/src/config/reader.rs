@@ -78,6 +78,11 @@ impl Report {
         }
     }
 
+    /// Notes fields that were passed over before.
+    pub fn ignore(&mut self, fields: u32) {
+        self.ignored = self.ignored.saturating_add(fields);
+    }
+
     /// Fields that were not known and passed over.
     pub fn ignored(&self) -> u32 {
         self.ignored
@@ -147,7 +152,7 @@ impl<'a> Object<'a> {
         };
         for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
             if report.lenient {
-                report.ignored = report.ignored.saturating_add(1);
+                report.ignore(1);
             } else {
                 report.error(&Path::Field(path, &clip(name)), "is not a known field");
             }

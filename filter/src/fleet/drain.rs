@@ -35,15 +35,14 @@ impl Drain {
     pub fn note(&mut self, before: &Snapshot, after: &Snapshot, since: WallTime) {
         // The same load means the same address in the same cluster.
         let endpoints = after
-            .clusters()
-            .iter()
+            .not_shared_with(before)
             .flat_map(|cluster| &cluster.endpoints);
         let staying: KeySet = endpoints
             .filter(|endpoint| endpoint.normal)
             .map(|endpoint| endpoint.load.key)
             .collect();
         self.0.retain(|left| !staying.contains(left.load.key));
-        for cluster in before.clusters() {
+        for cluster in before.not_shared_with(after) {
             for endpoint in cluster.endpoints.iter().filter(|endpoint| endpoint.normal) {
                 if self.0.len() >= DRAINING_MAX || staying.contains(endpoint.load.key) {
                     continue;
@@ -85,9 +84,7 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::random::SplitMix64;
     use crate::cluster::load::Loads;
-    use crate::config::FilterConfig;
     use crate::fleet::heartbeat::{HEARTBEAT_NS, REVISION_NS};
     use serde_json::json;
     #[cfg(target_arch = "wasm32")]
@@ -103,8 +100,8 @@ mod tests {
             {"id": "b", "address": "10.0.0.2:80"},
         ]}]);
         let json = json!({"schema": 1, "clusters": clusters}).to_string();
-        let config = FilterConfig::parse(json.as_bytes()).expect("a good registry");
-        Snapshot::compile(&config, loads, WallTime::default(), &mut SplitMix64::new(1))
+        let compiled = Snapshot::compile(json.as_bytes(), &[], loads, WallTime::default(), 1);
+        compiled.expect("a good registry")
     }
 
     fn heartbeat(ago_ns: u64, revision: u64) -> Heartbeat {

@@ -103,10 +103,8 @@ impl Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::random::SplitMix64;
     use crate::base::time::WallTime;
     use crate::cluster::load::Loads;
-    use crate::config::FilterConfig;
     use serde_json::{Value, json};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -114,13 +112,8 @@ mod tests {
     fn snapshot(names: &[&str]) -> Snapshot {
         let clusters: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
         let json = json!({"schema": 1, "clusters": clusters}).to_string();
-        let config = FilterConfig::parse(json.as_bytes()).expect("a good registry");
-        Snapshot::compile(
-            &config,
-            &mut Loads::default(),
-            WallTime::default(),
-            &mut SplitMix64::new(1),
-        )
+        let (loads, now) = (&mut Loads::default(), WallTime::default());
+        Snapshot::compile(json.as_bytes(), &[], loads, now, 1).expect("a good registry")
     }
 
     fn values(available: u32) -> GaugeValues {

@@ -15,9 +15,8 @@ use super::{host, tick};
 use crate::base::event::EventName;
 use crate::base::hash;
 use crate::base::keys;
-use crate::base::random::SplitMix64;
 use crate::cluster::snapshot::Snapshot;
-use crate::config::FilterConfig;
+use crate::config::ConfigErrors;
 use crate::fleet::exchange::{Rejection, TEXT_MAX};
 use crate::fleet::rejection::RejectionRecord;
 
@@ -71,9 +70,9 @@ impl RootContext for Root {
     /// a later one is taken over.
     fn on_configure(&mut self, size: usize) -> bool {
         let bytes = host::configuration(size);
-        match FilterConfig::parse(&bytes) {
-            Ok(config) => {
-                self.take_over(&config);
+        match self.compile(&bytes) {
+            Ok(snapshot) => {
+                self.take_over(snapshot);
                 true
             }
             Err(errors) => {
@@ -106,13 +105,14 @@ impl RootContext for Root {
 }
 
 impl Root {
-    fn take_over(&mut self, config: &FilterConfig) {
-        let now = host::now();
-        let mut rng = SplitMix64::new(self.vm.draw() ^ now.ns());
-        let snapshot = Rc::new({
-            let mut loads = self.vm.loads.borrow_mut();
-            Snapshot::compile(config, &mut loads, now, &mut rng)
-        });
+    fn compile(&self, bytes: &[u8]) -> Result<Snapshot, ConfigErrors> {
+        let (living, seed) = (self.vm.snapshots(), self.vm.draw());
+        let mut loads = self.vm.loads.borrow_mut();
+        Snapshot::compile(bytes, &living, &mut loads, host::now(), seed)
+    }
+
+    fn take_over(&mut self, snapshot: Snapshot) {
+        let (snapshot, now) = (Rc::new(snapshot), host::now());
         self.vm.retire(self.order);
         self.order = self.vm.enlist(&snapshot, now);
         let revision = hash::hex(snapshot.revision);

@@ -116,6 +116,13 @@ impl Vm {
         }
     }
 
+    /// What its roots run, the newest first.
+    pub fn snapshots(&self) -> Vec<Rc<Snapshot>> {
+        let roots = self.roots.borrow();
+        let snapshots = roots.iter().rev().map(|(_, snapshot)| snapshot.clone());
+        snapshots.collect()
+    }
+
     /// Takes a configured root in, and gives it its order.
     pub fn enlist(&self, snapshot: &Rc<Snapshot>, now: WallTime) -> u64 {
         let order = self.configured.get().saturating_add(1);

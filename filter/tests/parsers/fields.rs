@@ -80,7 +80,8 @@ fn is_unknown(way: &[Step], name: &str) -> bool {
     let refused = |error: &pointsman_filter::config::ConfigError| {
         error.path == path && error.why == "is not a known field"
     };
-    FilterConfig::read(&value).is_err_and(|errors| errors.0.iter().any(refused))
+    let config = FilterConfig::parse(value.to_string().as_bytes());
+    config.is_err_and(|errors| errors.0.iter().any(refused))
 }
 
 fn shown(way: &[Step], first: &str) -> String {
