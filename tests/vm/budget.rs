@@ -37,11 +37,17 @@ const DECISION: [(&str, u32, u32, u64); 11] = [
 ];
 /// Instructions while 5,000 of 10,000 backends are unhealthy: attempts, the decision, and the response
 /// after every one of them failed to connect.
-const GATED: [(u32, u64, u64); 2] = [(1, 19_899, 92_470), (4, 39_401, 216_061)];
-/// Instructions to take a configuration of 1,000 backends over.
-const CONFIGURATION: u64 = 48_515_445;
-/// Linear memory with a configuration of 1,000 backends.
-const MEMORY: u64 = 1_835_008;
+const GATED: [(u32, u64, u64); 2] = [(1, 19_899, 92_470), (4, 39_257, 200_733)];
+/// Instructions to take a configuration over in clusters of 100 backends: backends, the first, and the
+/// next, in which one cluster has changed.
+const CONFIGURATION: [(u32, u64, u64); 2] = [
+    (1000, 56_908_162, 9_306_492),
+    (10_000, 578_585_141, 46_774_945),
+];
+/// Linear memory after these.
+const MEMORY: [u64; 2] = [1_507_328, 4_194_304];
+/// The root that takes the second configuration over, while the first lives.
+const NEXT_ROOT: i32 = 3;
 
 #[test]
 fn a_decision_takes_as_many_instructions_as_recorded() -> Result<()> {
@@ -97,17 +103,33 @@ fn condemn_half(vm: &mut Vm, backends: u32) -> Result<()> {
 #[test]
 fn a_configuration_takes_as_many_instructions_and_bytes_as_recorded() -> Result<()> {
     let program = Program::load(&artefacts::module()?)?;
-    let vm = program.configured(&configuration("PowerOfTwo", 1000, 3))?;
     let mut changed = Vec::new();
-    let (fuel, memory) = (vm.fuel(), vm.memory()?);
-    compare(
-        format!("CONFIGURATION: {fuel}"),
-        fuel,
-        CONFIGURATION,
-        &mut changed,
-    );
-    compare(format!("MEMORY: {memory}"), memory, MEMORY, &mut changed);
+    for ((backends, recorded, recorded_next), recorded_memory) in CONFIGURATION.iter().zip(MEMORY) {
+        let mut vm = program.configured(&clusters_of_100(*backends, 100))?;
+        let first = vm.fuel();
+        vm.create_root(NEXT_ROOT)?;
+        let taken = vm.configure(NEXT_ROOT, clusters_of_100(*backends, 99).as_bytes())?;
+        ensure!(taken, "{:?}", vm.host().log);
+        let (next, memory) = (vm.fuel(), vm.memory()?);
+        let name = format!("({backends}, {first}, {next}), {memory}");
+        compare(name.clone(), first, *recorded, &mut changed);
+        compare(name.clone(), next, *recorded_next, &mut changed);
+        compare(name, memory, recorded_memory, &mut changed);
+    }
     no_change(&changed)
+}
+
+/// A container of clusters of 100 backends, but for one, whose backends have this weight.
+fn clusters_of_100(backends: u32, weight: u32) -> String {
+    let backend = |i, weight| json!({"address": address(i), "weight": weight});
+    let cluster = |first: u32| {
+        let weight = if first == 0 { weight } else { 100 };
+        let backends = (first..first + 100).map(|i| backend(i, weight));
+        json!({"name": format!("c{first}"), "backends": backends.collect::<Vec<_>>()})
+    };
+    let clusters: Vec<_> = (0..backends).step_by(100).map(cluster).collect();
+    let exchange = json!({"cluster": "pointsman_sidecar", "verdictTtl": "30s"});
+    json!({"schema": 1, "exchange": exchange, "clusters": clusters}).to_string()
 }
 
 #[test]

@@ -101,6 +101,10 @@ impl FilterConfig {
         let exchange = object
             .get("exchange")
             .and_then(|value| ExchangeConfig::read(value, &object.at("exchange"), report));
+        // Those of a list that fits were taken out.
+        if !object.list("clusters", CLUSTERS_MAX, report).is_empty() {
+            report.error(&object.at("clusters"), "must stand once");
+        }
         Some(FilterConfig {
             revision: object.text("revision", 64, report).unwrap_or("").to_owned(),
             header: header.to_ascii_lowercase(),

@@ -1,7 +1,9 @@
 //! The clusters of a container as texts, of which only those are read that nobody has read before.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::Deserializer;
+use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -63,7 +65,10 @@ impl Container {
             report,
         };
         let documents = texts.into_iter().enumerate();
-        let documents = documents.map(|(index, text)| Document { text, index });
+        let documents = documents.map(|(index, text)| Document {
+            text: text.get(),
+            index,
+        });
         Ok((container, documents.collect()))
     }
 
@@ -79,7 +84,7 @@ impl Container {
     /// Reads a document; `None` where something is wrong with it, which `close` tells.
     pub fn read(&mut self, document: &Document<'_>) -> Option<ReadCluster> {
         let Document { text, index } = *document;
-        let value: Value = match serde_json::from_str(text) {
+        let value: Value = match serde_json::from_slice(text.as_bytes()) {
             Ok(value) => value,
             Err(error) => {
                 let place = format!("clusters[{index}]");
@@ -135,26 +140,39 @@ impl FilterConfig {
     }
 }
 
-/// A container without its clusters, and their texts. Clusters that are no list stay, or are too
-/// many: who reads the container finds fault with them.
-fn split(json: &[u8]) -> serde_json::Result<(Value, Vec<&str>)> {
-    let mut fields: BTreeMap<String, &RawValue> = match serde_json::from_slice(json) {
-        Ok(fields) => fields,
-        Err(error) if error.is_data() => return Ok((serde_json::from_slice(json)?, Vec::new())),
-        Err(error) => return Err(error),
-    };
-    let clusters = fields.get("clusters").map(|text| text.get());
-    let texts = clusters.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list).ok());
-    let texts = texts.unwrap_or_default();
-    if (1..=CLUSTERS_MAX).contains(&texts.len()) {
-        fields.remove("clusters");
+/// A container without its clusters, and their texts. Clusters that are no list, or are too many,
+/// stay: who reads the container finds fault with them.
+fn split(json: &[u8]) -> serde_json::Result<(Value, Vec<&RawValue>)> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let split = reader
+        .deserialize_map(Split)
+        .and_then(|split| reader.end().map(|()| split));
+    match split {
+        Ok((root, texts)) if texts.len() <= CLUSTERS_MAX => Ok((Value::Object(root), texts)),
+        Err(error) if !error.is_data() => Err(error),
+        _ => Ok((serde_json::from_slice(json)?, Vec::new())),
     }
-    let mut root = Map::new();
-    for (name, text) in fields {
-        root.insert(name, serde_json::from_str(text.get())?);
+}
+
+/// Splits an object: in one go, because it may be megabytes.
+struct Split;
+
+impl<'a> Visitor<'a> for Split {
+    type Value = (Map<String, Value>, Vec<&'a RawValue>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
-    Ok((
-        Value::Object(root),
-        texts.into_iter().map(RawValue::get).collect(),
-    ))
+
+    fn visit_map<A: MapAccess<'a>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let (mut root, mut texts) = (Map::new(), None);
+        while let Some(name) = fields.next_key::<String>()? {
+            if name == "clusters" {
+                texts = fields.next_value()?;
+            } else {
+                root.insert(name, fields.next_value()?);
+            }
+        }
+        Ok((root, texts.unwrap_or_default()))
+    }
 }

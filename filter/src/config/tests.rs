@@ -190,6 +190,9 @@ fn containers() {
         r#"{"schema":0}"#,
         r#"{"schema":"1"}"#,
         r#"{"schema":1,"x":1}"#,
+        r#"{"schema":1,"clusters":{}}"#,
+        r#"{"schema":1,"clusters":5,"clusters":[{"name":"a"}]}"#,
+        r#"{"schema":1,"clusters":[{"name":"a"}]} 1"#,
     ] {
         assert!(parse(bad).is_err(), "{bad}");
     }
