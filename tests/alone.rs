@@ -8,3 +8,4 @@ mod restarts;
 mod route_policies;
 mod slow_backends;
 mod traps;
+mod upgrades;

@@ -162,17 +162,6 @@ async fn an_edit_while_one_worker_is_busy_reaches_it_later_and_costs_nothing() -
     scene.ensure_sane().await
 }
 
-/// How long the filters need for so many exchanges that bring no news: one poster holds each for a
-/// second, so that every further poster would make it shorter.
-async fn time_of_exchanges(scene: &Scene, count: u64) -> Result<Duration> {
-    let name = "exchanges_total;r=done";
-    let before = scene.whole(name).await?;
-    let before = scene.wait_for_whole(name, before + 1).await?;
-    let start = Instant::now();
-    scene.wait_for_whole(name, before + count).await?;
-    Ok(start.elapsed())
-}
-
 #[tokio::test]
 async fn old_streams_outlive_edits_and_only_one_vm_posts_for_all_the_roots_they_hold() -> Result<()>
 {
@@ -192,7 +181,7 @@ async fn old_streams_outlive_edits_and_only_one_vm_posts_for_all_the_roots_they_
             .edit(|registry| registry.edit_backend(CLUSTER, "a", |a| a["weight"] = weight.into()))
             .await?;
     }
-    let beats = time_of_exchanges(&scene, 4).await?;
+    let beats = scene.time_of_exchanges(4).await?;
     println!("8 websockets over 4 edits; 4 exchanges without news took {beats:?}");
     // Two that post would need two seconds.
     ensure!(

@@ -122,6 +122,17 @@ impl Scene {
         self.envoy.wait_for_stat_at_least(&name, least).await
     }
 
+    /// How long the filters need for so many exchanges that bring no news: one poster holds each
+    /// for a second, so that every further poster would make it shorter.
+    pub async fn time_of_exchanges(&self, count: u64) -> Result<Duration> {
+        let name = "exchanges_total;r=done";
+        let before = self.whole(name).await?;
+        let before = self.wait_for_whole(name, before + 1).await?;
+        let start = Instant::now();
+        self.wait_for_whole(name, before + count).await?;
+        Ok(start.elapsed())
+    }
+
     /// Fails when this does not hold while the VM with the lease ticks ten times and more: each of
     /// two exchanges that bring no news takes it a second.
     pub async fn throughout_ticks(&self, holds: impl AsyncFnMut() -> Result<()>) -> Result<()> {

@@ -1,0 +1,119 @@
+//! The filter's module is replaced while it serves (DESIGN §5): by another build, which is another
+//! VM, and back, while streams hold the old one.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use harness::websocket::WebSocket;
+use harness::{Envoy, Load, Registry, Sidecar, artefacts, eventually};
+use serde_json::json;
+
+use crate::fed::scene::{
+    CLUSTER, DEADLINE, Scene, WORKERS, answered_by, backends, bootstrap, orders,
+};
+
+/// A sidecar has to know that every worker runs a change.
+const PROGRAMMED: Duration = Duration::from_secs(30);
+/// VMs of Envoy that run a module, living or not.
+const VMS: &str = "wasm.envoy.wasm.runtime.v8.created";
+
+/// Writes the module as another build of itself: a section that nobody reads tells its number.
+fn build(number: u8, file: &Path) -> Result<()> {
+    const NAME: &[u8] = b"build";
+    let mut module = fs::read(artefacts::module()?)?;
+    let length = u8::try_from(NAME.len())?;
+    module.extend([0, length + 2, length]);
+    module.extend(NAME);
+    module.push(number);
+    Ok(fs::write(file, module)?)
+}
+
+/// Starts the sidecar with another build of the module, and waits for its VMs.
+async fn upgrade(scene: &mut Scene, number: u8, file: &Path, vms: u64) -> Result<u64> {
+    let before = scene.envoy.stat(VMS).await?;
+    build(number, file)?;
+    scene.sidecar.restart().await?;
+    scene.envoy.wait_for_stat_at_least(VMS, before + vms).await
+}
+
+/// Lets a change be known to run everywhere, and fails where more than one VM posts.
+async fn edit(scene: &mut Scene, weight: u32) -> Result<()> {
+    let start = Instant::now();
+    scene
+        .edit(|registry| registry.edit_backend(CLUSTER, "a", |a| a["weight"] = weight.into()))
+        .await?;
+    let programmed = start.elapsed();
+    let beats = scene.time_of_exchanges(4).await?;
+    println!("an edit ran everywhere after {programmed:?}; 4 exchanges took {beats:?}");
+    ensure!(programmed < PROGRAMMED);
+    // Two that post would need two seconds.
+    ensure!(beats > Duration::from_secs(3), "more than one VM posts");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_module_is_replaced_under_load_and_back_while_streams_hold_the_old_one() -> Result<()> {
+    let [a, b, dead] = backends(["a", "b", "dead"])?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("pointsman.wasm");
+    build(1, &file)?;
+    let registry = Registry::new(vec![orders(
+        &[&a, &b, &dead],
+        json!({"backoff": {"base": "60s", "max": "60s"}}),
+    )])?;
+    let module = format!("inline:{}", file.display());
+    let sidecar = Sidecar::start_with(&registry, &[("POINTSMAN_WASM", module.as_str())]).await?;
+    let envoy = Envoy::start(bootstrap(&sidecar)?).await?;
+    let mut scene = Scene {
+        envoy,
+        sidecar,
+        registry,
+    };
+    let mut clients = scene.clients().await?;
+    dead.stop().await;
+    eventually(DEADLINE, "the back-off to begin", async || {
+        answered_by(&mut clients, 6).await?;
+        let failed = scene.figure("failed_attempts_total", "connect").await?;
+        ensure!(failed > 0, "nobody tried it");
+        Ok(())
+    })
+    .await?;
+    let backed_off = Instant::now();
+    dead.start()?;
+    dead.forget();
+    let mut sockets = Vec::new();
+    // Each worker's VM is held.
+    for _ in 0..2 * WORKERS {
+        sockets.push(WebSocket::open(scene.envoy.address(), "/held").await?);
+    }
+    let load = Load::new(scene.envoy.address(), u64::MAX)
+        .connections(4)
+        .per_second(200)
+        .start();
+    edit(&mut scene, 101).await?;
+    // The main thread's and each worker's. On the way back the workers' old ones still live.
+    let there = upgrade(&mut scene, 2, &file, u64::from(WORKERS) + 1).await?;
+    edit(&mut scene, 102).await?;
+    let back = upgrade(&mut scene, 1, &file, 1).await?;
+    edit(&mut scene, 103).await?;
+    let stood = backed_off.elapsed();
+    let tally = load.stop().await?;
+    println!(
+        "{} requests, {} VMs there, {} back; the back-off stood {stood:?}",
+        tally.sent(),
+        there,
+        back
+    );
+    tally.ensure_clean()?;
+    ensure!(
+        stood < Duration::from_secs(60) && dead.hits() == 0,
+        "{stood:?}, {} hits",
+        dead.hits()
+    );
+    for socket in &mut sockets {
+        ensure!(socket.echo("still here").await? == "still here");
+    }
+    scene.ensure_sane().await
+}
