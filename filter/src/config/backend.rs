@@ -13,7 +13,6 @@ pub const ID_MAX: usize = 253;
 /// Longest sticky id, bytes.
 pub const STICKY_ID_MAX: usize = 128;
 
-const FIELDS: &[&str] = &["id", "address", "weight", "backup", "stickyId", "state"];
 const WEIGHT_DEFAULT: u32 = 100;
 
 /// What the registry wants of a backend.
@@ -81,10 +80,10 @@ impl BackendConfig {
         }
     }
 
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
-        let object = Object::of(value, path, FIELDS, report)?;
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
+        let object = Object::of(value, path, report)?;
         let address = read_address(&object, report);
-        let id = object.text("id", ID_MAX, report);
+        let id = object.text("id", ID_MAX);
         if let Some(id) = id
             && (id.is_empty() || id.bytes().any(|b| b.is_ascii_control()))
         {
@@ -93,15 +92,15 @@ impl BackendConfig {
                 "must be at least one character, none of control",
             );
         }
-        let sticky_id = object.text("stickyId", STICKY_ID_MAX, report);
+        let sticky_id = object.text("stickyId", STICKY_ID_MAX);
         if sticky_id.is_some_and(|text| !is_cookie_value(text)) {
             let why = "must be made of characters a cookie can carry: no space, comma, semicolon, \
                        quote or backslash";
             report.error(&object.at("stickyId"), why);
         }
-        let weight = object.number("weight", WEIGHT_DEFAULT, 0, u32::from(u16::MAX), report);
-        let backup = object.flag("backup", false, report);
-        let state = object.choice("state", State::Normal, State::CHOICES, report);
+        let weight = object.number("weight", WEIGHT_DEFAULT, 0, u32::from(u16::MAX));
+        let backup = object.flag("backup", false);
+        let state = object.choice("state", State::Normal, State::CHOICES);
         let address = address?;
         Some(BackendConfig {
             id: id.map_or_else(|| address.to_string(), str::to_owned),
@@ -136,9 +135,9 @@ impl BackendConfig {
     }
 }
 
-fn read_address(object: &Object<'_>, report: &mut Report) -> Option<SocketAddr> {
-    let text = object.required_text("address", ID_MAX, report)?;
-    let refused = |report: &mut Report, why: &str| {
+fn read_address(object: &Object<'_>, report: &Report) -> Option<SocketAddr> {
+    let text = object.required_text("address", ID_MAX)?;
+    let refused = |report: &Report, why: &str| {
         let shown = kind(&Value::String(text.to_owned()));
         report.error(&object.at("address"), format!("{why}, not {shown}"));
         None

@@ -17,20 +17,6 @@ pub const NAME_MAX: usize = 253;
 /// Most backends in one cluster.
 pub const BACKENDS_MAX: usize = 20_000;
 
-const FIELDS: &[&str] = &[
-    "name",
-    "loadBalancing",
-    "sticky",
-    "healthCheck",
-    "retry",
-    "backoff",
-    "whenAllUnhealthy",
-    "http2",
-    "tls",
-    "refusal",
-    "backends",
-];
-
 /// A cluster as the registry describes it; parsed, so true to the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
@@ -61,9 +47,9 @@ pub struct ClusterConfig {
 impl ClusterConfig {
     /// Parses one document, strictly. Errors carry the path below `clusters.<name>`.
     pub fn parse(document: &Value) -> Result<Self, ConfigErrors> {
-        let mut report = Report::new(false);
+        let report = Report::new(false);
         let place = place_of(document, None);
-        let cluster = Self::read(document, &Path::Root(&place), &mut report);
+        let cluster = Self::read(document, &Path::Root(&place), &report);
         report.close(cluster)
     }
 
@@ -111,19 +97,18 @@ impl ClusterConfig {
         map
     }
 
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
-        let object = Object::of(value, path, FIELDS, report)?;
-        let name = object.required_text("name", NAME_MAX, report);
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
+        let object = Object::of(value, path, report)?;
+        let name = object.required_text("name", NAME_MAX);
         if name.is_some_and(|name| !is_cluster_name(name)) {
             let why = format!("must be 1 to {NAME_MAX} of letters, digits and . _ - | /");
             report.error(&object.at("name"), why);
         }
-        let http2 = object.flag("http2", false, report);
+        let http2 = object.flag("http2", false);
         let when_all_unhealthy = object.choice(
             "whenAllUnhealthy",
             WhenAllUnhealthy::default(),
             WHEN_ALL_UNHEALTHY,
-            report,
         );
         let cluster = ClusterConfig {
             name: name.unwrap_or("").to_owned(),
@@ -147,18 +132,18 @@ impl ClusterConfig {
 
 fn part<T>(
     object: &Object<'_>,
-    name: &str,
-    report: &mut Report,
-    read: impl Fn(&Value, &Path<'_>, &mut Report) -> Option<T>,
+    name: &'static str,
+    report: &Report,
+    read: impl Fn(&Value, &Path<'_>, &Report) -> Option<T>,
 ) -> Option<T> {
     object
         .get(name)
         .and_then(|value| read(value, &object.at(name), report))
 }
 
-fn read_backends(object: &Object<'_>, report: &mut Report) -> Vec<BackendConfig> {
+fn read_backends(object: &Object<'_>, report: &Report) -> Vec<BackendConfig> {
     let place = object.at("backends");
-    let items = object.list("backends", BACKENDS_MAX, report);
+    let items = object.list("backends", BACKENDS_MAX);
     let mut backends: Vec<BackendConfig> = Vec::with_capacity(items.len());
     let mut ids: KeyMap<u32> = KeyMap::default();
     for (index, item) in items.iter().enumerate() {

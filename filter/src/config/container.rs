@@ -20,8 +20,6 @@ pub const HEADER_DEFAULT: &str = "x-gateway-destination-endpoint";
 /// How long verdicts hold without word from the sidecar.
 pub const VERDICT_TTL_DEFAULT: Duration = Duration::from_secs(30);
 
-const FIELDS: &[&str] = &["schema", "revision", "header", "exchange", "clusters"];
-
 /// How the filter speaks with the sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeConfig {
@@ -81,9 +79,9 @@ impl FilterConfig {
     }
 
     /// Reads all but the clusters.
-    pub(super) fn read(value: &Value, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(value: &Value, report: &Report) -> Option<Self> {
         let root = Path::Root("");
-        let object = Object::of(value, &root, FIELDS, report)?;
+        let object = Object::of(value, &root, report)?;
         if object
             .get("schema")
             .and_then(Value::as_u64)
@@ -94,7 +92,7 @@ impl FilterConfig {
                 format!("is required and must be {SCHEMA}"),
             );
         }
-        let header = object.text("header", 128, report).unwrap_or(HEADER_DEFAULT);
+        let header = object.text("header", 128).unwrap_or(HEADER_DEFAULT);
         if !policy::is_token(header) {
             report.error(&object.at("header"), "must be a header's name");
         }
@@ -102,11 +100,11 @@ impl FilterConfig {
             .get("exchange")
             .and_then(|value| ExchangeConfig::read(value, &object.at("exchange"), report));
         // Those of a list that fits were taken out.
-        if !object.list("clusters", CLUSTERS_MAX, report).is_empty() {
+        if !object.list("clusters", CLUSTERS_MAX).is_empty() {
             report.error(&object.at("clusters"), "must stand once");
         }
         Some(FilterConfig {
-            revision: object.text("revision", 64, report).unwrap_or("").to_owned(),
+            revision: object.text("revision", 64).unwrap_or("").to_owned(),
             header: header.to_ascii_lowercase(),
             exchange,
             clusters: Vec::new(),
@@ -135,14 +133,15 @@ impl FilterConfig {
 }
 
 impl ExchangeConfig {
-    fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
-        let object = Object::of(value, path, &["cluster", "token", "verdictTtl"], report)?;
-        let cluster = object.required_text("cluster", 253, report);
+    fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
+        let object = Object::of(value, path, report)?;
+        let cluster = object.required_text("cluster", 253);
         let range = (Duration::from_secs(1), Duration::from_secs(86_400));
         Some(ExchangeConfig {
+            token: object.text("token", 256).unwrap_or("").to_owned(),
+            verdict_ttl: object.duration("verdictTtl", VERDICT_TTL_DEFAULT, range),
+            // Last: a field that nobody asks for is not known.
             cluster: cluster?.to_owned(),
-            token: object.text("token", 256, report).unwrap_or("").to_owned(),
-            verdict_ttl: object.duration("verdictTtl", VERDICT_TTL_DEFAULT, range, report),
         })
     }
 

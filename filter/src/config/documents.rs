@@ -56,8 +56,8 @@ impl Container {
             })?,
         };
         let schema = root.get("schema").and_then(Value::as_u64).unwrap_or(0);
-        let mut report = Report::new(schema > u64::from(SCHEMA));
-        let config = FilterConfig::read(&root, &mut report);
+        let report = Report::new(schema > u64::from(SCHEMA));
+        let config = FilterConfig::read(&root, &report);
         let container = Container {
             config: config.unwrap_or_else(FilterConfig::empty),
             schema,
@@ -95,7 +95,7 @@ impl Container {
         };
         let before = self.report.ignored();
         let place = cluster::place_of(&value, Some(index));
-        let config = ClusterConfig::read(&value, &Path::Root(&place), &mut self.report)?;
+        let config = ClusterConfig::read(&value, &Path::Root(&place), &self.report)?;
         let ignored = self.report.ignored().saturating_sub(before);
         self.take_name(&config.name);
         Some(ReadCluster { config, ignored })

@@ -67,38 +67,28 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
-        let known = &[
-            "http",
-            "tcp",
-            "port",
-            "interval",
-            "timeout",
-            "healthyThreshold",
-            "unhealthyThreshold",
-        ];
-        let object = Object::of(value, path, known, report)?;
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
+        let object = Object::of(value, path, report)?;
         let probe = match (object.get("http"), object.get("tcp")) {
             (Some(http), None) => {
                 HttpProbe::read(http, &object.at("http"), report).map(Probe::Http)
             }
-            (None, Some(tcp)) => {
-                Object::of(tcp, &object.at("tcp"), &[], report).map(|_| Probe::Tcp)
-            }
+            (None, Some(tcp)) => Object::of(tcp, &object.at("tcp"), report).map(|_| Probe::Tcp),
             _ => {
-                report.error(path, "must have exactly one of http and tcp");
+                report.unknown(path, "must have exactly one of http and tcp");
                 None
             }
         };
         let (min, hour) = (Duration::from_millis(10), Duration::from_secs(3600));
-        let port = object.number("port", 0, 0, u32::from(u16::MAX), report);
+        let port = object.number("port", 0, 0, u32::from(u16::MAX));
         Some(HealthCheck {
-            probe: probe?,
             port: u16::try_from(port).unwrap_or(0),
-            interval: object.duration("interval", Duration::from_secs(10), (min, hour), report),
-            timeout: object.duration("timeout", Duration::from_secs(5), (min, hour), report),
-            healthy_threshold: object.number("healthyThreshold", 3, 1, 100, report),
-            unhealthy_threshold: object.number("unhealthyThreshold", 3, 1, 100, report),
+            interval: object.duration("interval", Duration::from_secs(10), (min, hour)),
+            timeout: object.duration("timeout", Duration::from_secs(5), (min, hour)),
+            healthy_threshold: object.number("healthyThreshold", 3, 1, 100),
+            unhealthy_threshold: object.number("unhealthyThreshold", 3, 1, 100),
+            // Last: a field that nobody asks for is not known.
+            probe: probe?,
         })
     }
 
@@ -120,37 +110,26 @@ impl HealthCheck {
 }
 
 impl HttpProbe {
-    fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
-        let known = &[
-            "path",
-            "method",
-            "host",
-            "expectedStatuses",
-            "headers",
-            "body",
-        ];
-        let object = Object::of(value, path, known, report)?;
-        let target = object.text("path", PATH_MAX, report).unwrap_or("/healthz");
+    fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
+        let object = Object::of(value, path, report)?;
+        let target = object.text("path", PATH_MAX).unwrap_or("/healthz");
         if !target.starts_with('/') || target.bytes().any(|b| !matches!(b, b'!'..=b'~')) {
             report.error(
                 &object.at("path"),
                 "must start with / and be printable ASCII, no spaces",
             );
         }
-        let host = object.text("host", HOST_MAX, report).unwrap_or("");
+        let host = object.text("host", HOST_MAX).unwrap_or("");
         if host.bytes().any(|b| !matches!(b, b'!'..=b'~')) {
             report.error(&object.at("host"), "must be printable ASCII without spaces");
         }
         Some(HttpProbe {
             path: target.to_owned(),
-            method: object.choice("method", "GET", METHODS, report).to_owned(),
+            method: object.choice("method", "GET", METHODS).to_owned(),
             host: host.to_owned(),
             expected_statuses: read_statuses(&object, report),
             headers: read_headers(&object, report),
-            body: object
-                .text("body", BODY_MAX, report)
-                .unwrap_or("")
-                .to_owned(),
+            body: object.text("body", BODY_MAX).unwrap_or("").to_owned(),
         })
     }
 
@@ -189,9 +168,9 @@ impl HttpProbe {
     }
 }
 
-fn read_statuses(object: &Object<'_>, report: &mut Report) -> Vec<(u16, u16)> {
+fn read_statuses(object: &Object<'_>, report: &Report) -> Vec<(u16, u16)> {
     let place = object.at("expectedStatuses");
-    let items = object.list("expectedStatuses", STATUSES_MAX, report);
+    let items = object.list("expectedStatuses", STATUSES_MAX);
     let mut ranges = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let range = match item {
@@ -208,10 +187,8 @@ fn read_statuses(object: &Object<'_>, report: &mut Report) -> Vec<(u16, u16)> {
             Some(range) => ranges.push(range),
             None => {
                 let why = "must be a status or a range such as \"200-299\", from 100 to 599";
-                report.error(
-                    &Path::Item(&place, index),
-                    format!("{why}, not {}", kind(item)),
-                );
+                let why = format!("{why}, not {}", kind(item));
+                report.unknown(&Path::Item(&place, index), why);
             }
         }
     }
@@ -221,7 +198,7 @@ fn read_statuses(object: &Object<'_>, report: &mut Report) -> Vec<(u16, u16)> {
     ranges
 }
 
-fn read_headers(object: &Object<'_>, report: &mut Report) -> Vec<(String, String)> {
+fn read_headers(object: &Object<'_>, report: &Report) -> Vec<(String, String)> {
     const REFUSED: &[&str] = &[
         "host",
         "connection",
@@ -234,20 +211,16 @@ fn read_headers(object: &Object<'_>, report: &mut Report) -> Vec<(String, String
     let place = object.at("headers");
     let mut headers = Vec::new();
     let mut bytes: usize = 0;
-    for (index, item) in object
-        .list("headers", HEADERS_MAX, report)
-        .iter()
-        .enumerate()
-    {
+    for (index, item) in object.list("headers", HEADERS_MAX).iter().enumerate() {
         let path = Path::Item(&place, index);
-        let Some(header) = Object::of(item, &path, &["name", "value"], report) else {
+        let Some(header) = Object::of(item, &path, report) else {
             continue;
         };
         let name = header
-            .required_text("name", 256, report)
+            .required_text("name", 256)
             .unwrap_or("x")
             .to_ascii_lowercase();
-        let value = header.text("value", HEADER_BYTES_MAX, report).unwrap_or("");
+        let value = header.text("value", HEADER_BYTES_MAX).unwrap_or("");
         if !is_token(&name) || REFUSED.contains(&name.as_str()) {
             report.error(
                 &header.at("name"),
@@ -283,16 +256,16 @@ pub struct Tls {
 }
 
 impl Tls {
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
-        let object = Object::of(value, path, &["sni", "caFile"], report)?;
-        let sni = object.text("sni", HOST_MAX, report).unwrap_or("");
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
+        let object = Object::of(value, path, report)?;
+        let sni = object.text("sni", HOST_MAX).unwrap_or("");
         if sni
             .bytes()
             .any(|b| !(b.is_ascii_alphanumeric() || b == b'-' || b == b'.'))
         {
             report.error(&object.at("sni"), "must be a host name");
         }
-        let ca_file = object.text("caFile", 1024, report).unwrap_or("");
+        let ca_file = object.text("caFile", 1024).unwrap_or("");
         Some(Tls {
             sni: sni.to_owned(),
             ca_file: ca_file.to_owned(),

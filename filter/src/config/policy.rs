@@ -67,11 +67,11 @@ pub struct LoadBalancing {
 }
 
 impl LoadBalancing {
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
-        let object = Object::of(value, path, &["policy", "metric"], report)?;
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
+        let object = Object::of(value, path, report)?;
         Some(LoadBalancing {
-            policy: object.choice("policy", Policy::default(), POLICIES, report),
-            metric: object.choice("metric", Metric::default(), METRICS, report),
+            policy: object.choice("policy", Policy::default(), POLICIES),
+            metric: object.choice("metric", Metric::default(), METRICS),
         })
     }
 
@@ -116,11 +116,10 @@ impl Sticky {
         value: &Value,
         cluster: &str,
         path: &Path<'_>,
-        report: &mut Report,
+        report: &Report,
     ) -> Option<Self> {
-        let known = &["cookie", "httpOnly", "secure", "sameSite"];
-        let object = Object::of(value, path, known, report)?;
-        let cookie = object.text("cookie", COOKIE_NAME_MAX, report);
+        let object = Object::of(value, path, report)?;
+        let cookie = object.text("cookie", COOKIE_NAME_MAX);
         let cookie = cookie.map_or_else(|| default_cookie(cluster), str::to_owned);
         if !is_token(&cookie) {
             report.error(
@@ -128,8 +127,8 @@ impl Sticky {
                 "must be a cookie's name: letters, digits, - and _",
             );
         }
-        let secure = object.flag("secure", false, report);
-        let same_site = object.choice("sameSite", SameSite::Lax, SAME_SITES, report);
+        let secure = object.flag("secure", false);
+        let same_site = object.choice("sameSite", SameSite::Lax, SAME_SITES);
         if same_site == SameSite::None && !secure {
             report.error(
                 &object.at("sameSite"),
@@ -138,7 +137,7 @@ impl Sticky {
         }
         Some(Sticky {
             cookie,
-            http_only: object.flag("httpOnly", true, report),
+            http_only: object.flag("httpOnly", true),
             secure,
             same_site,
         })
@@ -188,11 +187,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
-        let object = Object::of(value, path, &["body", "contentType"], report)?;
-        let body = object.required_text("body", REFUSAL_BODY_MAX, report);
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
+        let object = Object::of(value, path, report)?;
+        let body = object.required_text("body", REFUSAL_BODY_MAX);
         let content_type = object
-            .text("contentType", CONTENT_TYPE_MAX, report)
+            .text("contentType", CONTENT_TYPE_MAX)
             .unwrap_or("text/plain");
         if !content_type.bytes().all(|b| matches!(b, b' '..=b'~')) || content_type.is_empty() {
             report.error(&object.at("contentType"), "must be printable ASCII");

@@ -4,6 +4,7 @@
 //! number and lenient with a newer one, every error must carry the path with the cluster's name in
 //! it, and in wasm it is half the size.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
@@ -51,16 +52,16 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// What a reading found: its errors, and the fields a lenient one passed over.
+/// What a reading finds: errors, and in a lenient one what it passes over.
 #[derive(Debug, Default)]
 pub struct Report {
-    errors: Vec<ConfigError>,
+    errors: RefCell<Vec<ConfigError>>,
     lenient: bool,
-    ignored: u32,
+    ignored: Cell<u32>,
 }
 
 impl Report {
-    /// A report that takes unknown fields for errors, or only counts them when `lenient`.
+    /// A report that takes what is not known for errors, or only counts it when `lenient`.
     pub fn new(lenient: bool) -> Self {
         Report {
             lenient,
@@ -69,30 +70,47 @@ impl Report {
     }
 
     /// Notes an error at `path`.
-    pub fn error(&mut self, path: &Path<'_>, why: impl Into<String>) {
-        if self.errors.len() < ERRORS_MAX {
-            self.errors.push(ConfigError {
+    pub fn error(&self, path: &Path<'_>, why: impl Into<String>) {
+        let mut errors = self.errors.borrow_mut();
+        if errors.len() < ERRORS_MAX {
+            errors.push(ConfigError {
                 path: path.to_string(),
                 why: why.into(),
             });
         }
     }
 
-    /// Notes fields that were passed over before.
-    pub fn ignore(&mut self, fields: u32) {
-        self.ignored = self.ignored.saturating_add(fields);
+    /// Notes a field, a choice or an entry that is not known: an error, or the news of a newer
+    /// schema, which is passed over and counted.
+    pub fn unknown(&self, path: &Path<'_>, why: impl Into<String>) {
+        if self.lenient {
+            self.ignore(1);
+        } else {
+            self.error(path, why);
+        }
     }
 
-    /// Fields that were not known and passed over.
+    /// Whether what is not known is no error.
+    pub fn is_lenient(&self) -> bool {
+        self.lenient
+    }
+
+    /// Counts what was passed over.
+    pub fn ignore(&self, count: u32) {
+        self.ignored.set(self.ignored.get().saturating_add(count));
+    }
+
+    /// How much was not known and passed over.
     pub fn ignored(&self) -> u32 {
-        self.ignored
+        self.ignored.get()
     }
 
     /// The value if nothing was wrong, else all that was.
     pub fn close<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
+        let errors = self.errors.into_inner();
         match value {
-            Some(value) if self.errors.is_empty() => Ok(value),
-            _ => Err(ConfigErrors(self.errors)),
+            Some(value) if errors.is_empty() => Ok(value),
+            _ => Err(ConfigErrors(errors)),
         }
     }
 }
@@ -130,39 +148,57 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// An object being read field by field.
+/// An object being read field by field. At its end the fields that nobody asked for are not known.
 pub struct Object<'a> {
     map: &'a Map<String, Value>,
     /// Where it stands.
     pub path: &'a Path<'a>,
+    report: &'a Report,
+    /// Fields that it has and that were asked for.
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl Drop for Object<'_> {
+    fn drop(&mut self) {
+        let asked = self.asked.borrow();
+        if asked.len() == self.map.len() {
+            return;
+        }
+        for name in self
+            .map
+            .keys()
+            .filter(|name| !asked.contains(&name.as_str()))
+        {
+            let place = Path::Field(self.path, &clip(name));
+            self.report.unknown(&place, "is not a known field");
+        }
+    }
 }
 
 impl<'a> Object<'a> {
-    /// Takes `value` as an object whose fields are all among `known`.
-    pub fn of(
-        value: &'a Value,
-        path: &'a Path<'a>,
-        known: &[&str],
-        report: &mut Report,
-    ) -> Option<Self> {
+    /// Takes `value` as an object.
+    pub fn of(value: &'a Value, path: &'a Path<'a>, report: &'a Report) -> Option<Self> {
         let Value::Object(map) = value else {
             let shown = kind_at(path, value);
             report.error(path, format!("must be an object, not {shown}"));
             return None;
         };
-        for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
-            if report.lenient {
-                report.ignore(1);
-            } else {
-                report.error(&Path::Field(path, &clip(name)), "is not a known field");
-            }
-        }
-        Some(Object { map, path })
+        Some(Object {
+            map,
+            path,
+            report,
+            asked: RefCell::default(),
+        })
     }
 
     /// The field's value; an absent field and `null` are the same.
-    pub fn get(&self, name: &str) -> Option<&'a Value> {
-        self.map.get(name).filter(|value| !value.is_null())
+    pub fn get(&self, name: &'static str) -> Option<&'a Value> {
+        let value = self.map.get(name)?;
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&name) {
+            asked.push(name);
+        }
+        Some(value).filter(|value| !value.is_null())
     }
 
     /// The path of a field.
@@ -171,38 +207,40 @@ impl<'a> Object<'a> {
     }
 
     /// A text of 1 to `max` bytes, or `None` where it is absent or wrong.
-    pub fn text(&self, name: &str, max: usize, report: &mut Report) -> Option<&'a str> {
+    pub fn text(&self, name: &'static str, max: usize) -> Option<&'a str> {
         let value = self.get(name)?;
         match value.as_str() {
             Some(text) if text.len() <= max => Some(text),
             Some(_) => {
-                report.error(&self.at(name), format!("must be at most {max} bytes long"));
+                self.report
+                    .error(&self.at(name), format!("must be at most {max} bytes long"));
                 None
             }
             None => {
                 let path = self.at(name);
                 let shown = kind_at(&path, value);
-                report.error(&path, format!("must be a string, not {shown}"));
+                self.report
+                    .error(&path, format!("must be a string, not {shown}"));
                 None
             }
         }
     }
 
     /// Like [`Object::text`], but its absence is an error too.
-    pub fn required_text(&self, name: &str, max: usize, report: &mut Report) -> Option<&'a str> {
+    pub fn required_text(&self, name: &'static str, max: usize) -> Option<&'a str> {
         if self.get(name).is_none() {
-            report.error(&self.at(name), "is required");
+            self.report.error(&self.at(name), "is required");
         }
-        self.text(name, max, report)
+        self.text(name, max)
     }
 
     /// `true` or `false`; `default` where absent or wrong.
-    pub fn flag(&self, name: &str, default: bool, report: &mut Report) -> bool {
+    pub fn flag(&self, name: &'static str, default: bool) -> bool {
         let Some(value) = self.get(name) else {
             return default;
         };
         value.as_bool().unwrap_or_else(|| {
-            report.error(
+            self.report.error(
                 &self.at(name),
                 format!("must be true or false, not {}", kind(value)),
             );
@@ -211,7 +249,7 @@ impl<'a> Object<'a> {
     }
 
     /// A whole number from `min` to `max`; `default` where absent or wrong.
-    pub fn number(&self, name: &str, default: u32, min: u32, max: u32, report: &mut Report) -> u32 {
+    pub fn number(&self, name: &'static str, default: u32, min: u32, max: u32) -> u32 {
         let Some(value) = self.get(name) else {
             return default;
         };
@@ -223,7 +261,7 @@ impl<'a> Object<'a> {
                     "must be a whole number from {min} to {max}, not {}",
                     kind(value)
                 );
-                report.error(&self.at(name), why);
+                self.report.error(&self.at(name), why);
                 default
             })
     }
@@ -231,10 +269,9 @@ impl<'a> Object<'a> {
     /// A duration such as `"500ms"` from `min` to `max`; `default` where absent or wrong.
     pub fn duration(
         &self,
-        name: &str,
+        name: &'static str,
         default: Duration,
         range: (Duration, Duration),
-        report: &mut Report,
     ) -> Duration {
         let Some(value) = self.get(name) else {
             return default;
@@ -247,19 +284,13 @@ impl<'a> Object<'a> {
                     "must be a duration such as \"500ms\" or \"10s\" from {min} to {max}, not {}",
                     kind(value)
                 );
-                report.error(&self.at(name), why);
+                self.report.error(&self.at(name), why);
                 default
             })
     }
 
-    /// One of the names in `choices`; `default` where absent or wrong.
-    pub fn choice<T: Copy>(
-        &self,
-        name: &str,
-        default: T,
-        choices: &[(&str, T)],
-        report: &mut Report,
-    ) -> T {
+    /// One of the names in `choices`; `default` where absent, wrong or not known.
+    pub fn choice<T: Copy>(&self, name: &'static str, default: T, choices: &[(&str, T)]) -> T {
         let Some(value) = self.get(name) else {
             return default;
         };
@@ -269,25 +300,26 @@ impl<'a> Object<'a> {
         found.map(|(_, choice)| *choice).unwrap_or_else(|| {
             let names: Vec<&str> = choices.iter().map(|(n, _)| *n).collect();
             let why = format!("must be one of {}, not {}", names.join(", "), kind(value));
-            report.error(&self.at(name), why);
+            self.report.unknown(&self.at(name), why);
             default
         })
     }
 
     /// A list of at most `max` elements; empty where absent or wrong.
-    pub fn list(&self, name: &str, max: usize, report: &mut Report) -> &'a [Value] {
+    pub fn list(&self, name: &'static str, max: usize) -> &'a [Value] {
         match self.get(name) {
             None => &[],
             Some(Value::Array(items)) if items.len() <= max => items,
             Some(Value::Array(items)) => {
                 let why = format!("must have at most {max} elements, not {}", items.len());
-                report.error(&self.at(name), why);
+                self.report.error(&self.at(name), why);
                 &[]
             }
             Some(other) => {
                 let path = self.at(name);
                 let shown = kind_at(&path, other);
-                report.error(&path, format!("must be a list, not {shown}"));
+                self.report
+                    .error(&path, format!("must be a list, not {shown}"));
                 &[]
             }
         }

@@ -70,22 +70,23 @@ impl Default for Retry {
 }
 
 impl Retry {
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
         let default = Retry::default();
-        let object = Object::of(value, path, &["attempts", "on", "perTryTimeout"], report)?;
+        let object = Object::of(value, path, report)?;
         let on = match object.get("on") {
             None => default.on,
             Some(_) => read_retry_on(&object, report),
         };
         let range = (Duration::ZERO, DAY);
-        let timeout = object.duration("perTryTimeout", Duration::ZERO, range, report);
+        let timeout = object.duration("perTryTimeout", Duration::ZERO, range);
         let retried = on.contains(&RetryOn::Reset) || on.contains(&RetryOn::GatewayError);
-        if !timeout.is_zero() && !retried {
+        // What is not known of a newer schema may retry it.
+        if !timeout.is_zero() && !retried && !report.is_lenient() {
             let why = "needs Reset or GatewayError in on: Envoy retries it under no other";
             report.error(&object.at("perTryTimeout"), why);
         }
         Some(Retry {
-            attempts: object.number("attempts", default.attempts, 1, ATTEMPTS_MAX, report),
+            attempts: object.number("attempts", default.attempts, 1, ATTEMPTS_MAX),
             on,
             per_try_timeout: timeout,
         })
@@ -109,10 +110,10 @@ impl RetryOn {
     }
 }
 
-fn read_retry_on(object: &Object<'_>, report: &mut Report) -> Vec<RetryOn> {
+fn read_retry_on(object: &Object<'_>, report: &Report) -> Vec<RetryOn> {
     let list = object.at("on");
     let mut read = Vec::new();
-    for (index, value) in object.list("on", RETRY_ON_MAX, report).iter().enumerate() {
+    for (index, value) in object.list("on", RETRY_ON_MAX).iter().enumerate() {
         let named = value
             .as_str()
             .and_then(|t| RETRY_ON.iter().find(|(name, _)| *name == t));
@@ -127,7 +128,7 @@ fn read_retry_on(object: &Object<'_>, report: &mut Report) -> Vec<RetryOn> {
                     "must be one of {choices} or a status from 400 to 599, not {}",
                     kind(value)
                 );
-                report.error(&Path::Item(&list, index), why);
+                report.unknown(&Path::Item(&list, index), why);
             }
         }
     }
@@ -163,17 +164,17 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
         let default = Backoff::default();
-        let object = Object::of(value, path, &["base", "max", "maxTries"], report)?;
+        let object = Object::of(value, path, report)?;
         let range = (Duration::from_millis(10), Duration::from_secs(3600));
-        let base = object.duration("base", default.base, range, report);
+        let base = object.duration("base", default.base, range);
         let max_default = default.max.max(base);
-        let max = object.duration("max", max_default, (range.0, DAY), report);
+        let max = object.duration("max", max_default, (range.0, DAY));
         if max < base {
             report.error(&object.at("max"), "must not be shorter than base");
         }
-        let max_tries = object.number("maxTries", default.max_tries, 1, TRIES_MAX, report);
+        let max_tries = object.number("maxTries", default.max_tries, 1, TRIES_MAX);
         Some(Backoff {
             base,
             max,

@@ -226,6 +226,42 @@ fn a_newer_schema_is_read_leniently_and_its_news_are_counted() {
 }
 
 #[test]
+fn a_newer_schemas_choices_are_the_default_and_its_entries_absent() {
+    let document = |schema: u32| {
+        format!(
+            r#"{{"schema":{schema},"clusters":[{{"name":"a","whenAllUnhealthy":"Ask",
+            "loadBalancing":{{"policy":"Newest","metric":{{"cpu":1}}}},
+            "sticky":{{"sameSite":"Never"}},"healthCheck":{{"quic":{{}}}},
+            "retry":{{"on":["Newest",503,{{"code":1}}],"perTryTimeout":"1s"}},
+            "backends":[{{"address":"10.0.0.1:1","state":"Resting"}}]}}]}}"#
+        )
+    };
+    let read = parse(&document(SCHEMA + 1)).expect("no error");
+    let [cluster] = &read.clusters[..] else {
+        panic!("{read:?}");
+    };
+    assert_eq!(cluster.when_all_unhealthy, WhenAllUnhealthy::default());
+    assert_eq!(cluster.load_balancing, LoadBalancing::default());
+    assert_eq!(
+        cluster.sticky.as_ref().map(|it| it.same_site),
+        Some(SameSite::Lax)
+    );
+    assert_eq!(
+        (&cluster.health_check, &cluster.retry.on[..]),
+        (&None, &[RetryOn::Status(503)][..])
+    );
+    assert_eq!(cluster.backends[0].state, State::Normal);
+    // Seven values, the probe's field and that it has no other.
+    assert_eq!(read.ignored_fields, 9);
+    let errors = parse(&document(SCHEMA)).expect_err("its own number");
+    assert_eq!(
+        errors.0.len(),
+        10,
+        "and the timeout that nothing retries: {errors}"
+    );
+}
+
+#[test]
 fn canonical_form_reads_back_and_names_its_revision() {
     let json = r#"{"schema":1,"clusters":[{"name":"b","sticky":{},"http2":true,"tls":{"sni":"x"},
         "healthCheck":{"http":{"headers":[{"name":"A","value":"b"}],"body":"x"},"port":81},
