@@ -1,4 +1,7 @@
 //! What is held against backends, shared by all workers.
+//!
+//! `evidence::Met` is what one attempt met; `transition` makes of it what changes, and each `Gate`
+//! stands in its cluster's blob in shared data. `view` tells picks what that means.
 
 pub mod availability;
 pub mod backoff;

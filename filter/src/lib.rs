@@ -3,6 +3,11 @@
 //! The modules in layer order, the lowest first; a file imports from its own module and from those
 //! above it in this list, never from one below, and the `layers` test sees to it.
 //!
+//! A request comes in by `plugin::gather`, [`balance::route`] decides its list, and `plugin::apply` writes
+//! it. When the response begins, [`stream::attempts`] makes evidence of what each attempt met: here a
+//! status such as 429 would tell more than that there was an answer. What evidence changes for all
+//! workers is [`gates::transition`]'s: a back-off opens or is closed.
+//!
 //! The core has no clock, no randomness and no IO: `now` and the generator are arguments.
 
 #![cfg_attr(

@@ -1,5 +1,6 @@
-//! The policies, by the table that each has compiled. A new one is a file beside this, a table in
-//! [`crate::cluster::tables`], and a line in each of these functions.
+//! The policies, by the table that each has compiled. A new one is a name in
+//! [`crate::config::Policy`], a table in [`crate::cluster::tables`], a file beside this, and a line in
+//! each of these functions.
 //!
 //! Weights are honoured by every policy, ties are spread, and nothing is allocated. PowerOfTwo and
 //! Random draw places and try again where one may not be picked, so that a pick costs the same for
