@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use harness::artefacts;
 use harness::vm::stream::{self, Calls, Ending, Request};
 use harness::vm::{Program, ROOT, Vm};
+use pointsman_filter::config::SCHEMA;
 use serde_json::{Value, json};
 
 const CLUSTER: &str = "orders";
@@ -80,6 +81,27 @@ fn a_good_request() -> Result<()> {
     let good = calls(&mut vm(json!({}))?, &get())?;
     check(&good, &[&PICK, &RETRIES], &[&ANSWERED], &[]);
     assert_eq!(good.total(), 9);
+    Ok(())
+}
+
+/// The sidecar is upgraded first: its filters meet a schema that they do not know.
+#[test]
+fn a_request_under_a_newer_schema() -> Result<()> {
+    let backends = [
+        json!({"address": "10.0.0.1:80", "state": "Resting"}),
+        json!({"address": "10.0.0.2:80", "zone": "a"}),
+    ];
+    let cluster = json!({
+        "name": CLUSTER, "backends": backends, "mirror": {"to": "users"},
+        "retry": {"on": ["Connect4", "ConnectFailure"]},
+        "loadBalancing": {"policy": "Newest"},
+    });
+    let container = json!({"schema": SCHEMA + 1, "clusters": [cluster], "news": 1});
+    let mut vm = Program::load(&artefacts::module()?)?.configured(&container.to_string())?;
+    assert_eq!(vm.host().metric("pointsman_config_ignored_fields"), 6);
+    assert_eq!(vm.host().metric("pointsman_configs_total;r=refused"), 0);
+    vm.serve(&get())?;
+    assert_eq!(stream::list(vm.host()).len(), 3, "both, and the pick again");
     Ok(())
 }
 
