@@ -7,5 +7,6 @@ mod vm {
     mod calls;
     mod growth;
     mod hostile;
+    mod lease;
     mod outrun;
 }
