@@ -37,12 +37,12 @@ const DECISION: [(&str, u32, u32, u64); 11] = [
 ];
 /// Instructions while 5,000 of 10,000 backends are unhealthy: attempts, the decision, and the response
 /// after every one of them failed to connect, in the mean.
-const GATED: [(u32, u64, u64); 2] = [(1, 19_899, 92_470), (4, 39_257, 200_733)];
+const GATED: [(u32, u64, u64); 2] = [(1, 21_249, 82_912), (4, 43_446, 187_134)];
 /// Instructions to take a configuration over in clusters of 100 backends: backends, the first, and the
 /// next, in which one cluster has changed.
 const CONFIGURATION: [(u32, u64, u64); 2] = [
-    (1000, 56_908_162, 9_306_492),
-    (10_000, 578_585_141, 46_774_945),
+    (1000, 59_312_803, 9_511_979),
+    (10_000, 600_517_953, 46_985_136),
 ];
 /// Linear memory after these.
 const MEMORY: [u64; 2] = [1_507_328, 4_194_304];
