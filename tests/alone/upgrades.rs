@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::websocket::WebSocket;
-use harness::{Envoy, Load, Registry, Sidecar, artefacts, eventually};
+use harness::{Load, artefacts, eventually};
 use serde_json::json;
 
 use crate::fed::scene::{
-    CLUSTER, DEADLINE, Scene, WORKERS, answered_by, backends, bootstrap, orders,
+    CLUSTER, DEADLINE, Scene, Unusual, WORKERS, answered_by, backends, orders,
 };
 
 /// A sidecar has to know that every worker runs a change.
@@ -59,18 +59,13 @@ async fn the_module_is_replaced_under_load_and_back_while_streams_hold_the_old_o
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("pointsman.wasm");
     build(1, &file)?;
-    let registry = Registry::new(vec![orders(
-        &[&a, &b, &dead],
-        json!({"backoff": {"base": "60s", "max": "60s"}}),
-    )])?;
     let module = format!("inline:{}", file.display());
-    let sidecar = Sidecar::start_with(&registry, &[("POINTSMAN_WASM", module.as_str())]).await?;
-    let envoy = Envoy::start(bootstrap(&sidecar)?).await?;
-    let mut scene = Scene {
-        envoy,
-        sidecar,
-        registry,
+    let unusual = Unusual {
+        settings: &[("POINTSMAN_WASM", module.as_str())],
+        ..Unusual::default()
     };
+    let backoff = json!({"backoff": {"base": "60s", "max": "60s"}});
+    let mut scene = Scene::start_with(vec![orders(&[&a, &b, &dead], backoff)], unusual).await?;
     let mut clients = scene.clients().await?;
     dead.stop().await;
     eventually(DEADLINE, "the back-off to begin", async || {
