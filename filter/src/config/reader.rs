@@ -33,8 +33,8 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Everything wrong with a document, in the order of its fields; never empty, at most
-/// [`ERRORS_MAX`].
+/// Everything wrong with a document, in the order of its fields, those that are not known behind the
+/// others of their object; never empty, at most [`ERRORS_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

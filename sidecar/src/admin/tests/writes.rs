@@ -90,7 +90,7 @@ async fn what_is_wrong_is_said_with_its_path_and_not_written() {
         .collect();
     assert_eq!(
         paths,
-        ["clusters.orders.y", "clusters.orders.backends[0].address"]
+        ["clusters.orders.backends[0].address", "clusters.orders.y"]
     );
     for (what, body, expected) in [
         ("PUT /v1/clusters/other", json!({"name": "orders"}), 422),
