@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use harness::registry::cluster;
 use harness::sidecar::{Ended, operate, run};
-use harness::{Bootstrap, Clock, Envoy, Registry, Sidecar, Upstream, artefacts, eventually};
+use harness::{Bootstrap, Clock, Envoy, Redis, Registry, Sidecar, Upstream, artefacts, eventually};
 use serde_json::{Value, json};
 
 use crate::scene::{self, CLUSTER, DEADLINE, backends};
@@ -229,4 +229,25 @@ async fn a_clock_that_is_wrong_is_named() -> Result<()> {
     println!("{}", ask(&sidecar, &envoy, &[]).await?.out);
     clock.step_to(0)?;
     finds(&sidecar, &envoy, &[]).await
+}
+
+#[tokio::test]
+async fn a_store_whose_clock_is_wrong_is_named() -> Result<()> {
+    let [one] = backends(["one"])?;
+    let redis = Redis::start().await?;
+    redis.put(&cluster(CLUSTER, &[&one], json!({}))).await?;
+    let clock = Clock::new()?;
+    clock.step_to(3_600_000)?;
+    let follows = clock.environment();
+    let follows = follows.map(|(name, value)| (name.to_owned(), value));
+    let settings = redis.settings().into_iter().chain(follows);
+    let sidecar = Sidecar::start_on_store(settings).await?;
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    finds(&sidecar, &envoy, &["clock-skew"]).await?;
+    let shown = ask(&sidecar, &envoy, &[]).await?.out;
+    for whose in ["Envoy's", "the store's"] {
+        let line = format!("clock-skew: {whose} clock is ");
+        ensure!(shown.contains(&line), "no {line:?} in {shown}");
+    }
+    Ok(())
 }

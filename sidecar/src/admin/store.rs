@@ -58,6 +58,7 @@ pub fn registry(source: &SourceStatus, now: Instant) -> Map<String, Value> {
     }
     if source.reachability != Reachability::Memory {
         put("listings", source.listings.into());
+        put("clockAheadMs", source.clock_ahead_ms.into());
     }
     if let Some(synced) = source.synced {
         put(

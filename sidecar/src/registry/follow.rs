@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::engine::{Engine, View};
 use super::feed::{Feed, FeedError, News};
 use super::model::{Output, Reachability, Registry, SourceStatus};
+use crate::model::clock;
 use crate::model::event::Event;
 
 /// Between two registries: a record at a time would make thousands of them out of one script. The
@@ -250,6 +251,7 @@ impl<F: Feed> Follower<F> {
             synced: Some(Instant::now()),
             held: self.engine.held(),
             reloaded: self.reloaded,
+            clock_ahead_ms: now.cast_signed().wrapping_sub(clock::now().cast_signed()),
             counters: Default::default(),
         };
         output.status.send_modify(|status| {

@@ -56,6 +56,8 @@ pub struct SourceStatus {
     pub held: Option<Held>,
     /// What all sidecars on this store have counted together, by event.
     pub counters: BTreeMap<String, u64>,
+    /// How far the store's clock is ahead of ours, ms.
+    pub clock_ahead_ms: i64,
     /// The last wish of [`Output::reloads`] that was granted, or failed with the error above.
     pub reloaded: u64,
 }

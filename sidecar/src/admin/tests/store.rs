@@ -26,6 +26,7 @@ async fn a_store_that_is_away_is_503_and_ready() {
         held: None,
         counters: [("registry_lost".to_owned(), 3)].into(),
         reloaded: 0,
+        clock_ahead_ms: -70,
     };
     let [health, detail, status] = answers(source).await;
     let expected = json!({"status": "unhealthy", "version": env!("CARGO_PKG_VERSION"),
@@ -39,8 +40,12 @@ async fn a_store_that_is_away_is_503_and_ready() {
     assert_eq!(detail.1["counter_backend"], counters);
     let registry = &detail.1["registry"];
     assert_eq!(
-        (&registry["error"], &registry["listings"]),
-        (&json!("no"), &json!(7))
+        (
+            &registry["error"],
+            &registry["listings"],
+            &registry["clockAheadMs"]
+        ),
+        (&json!("no"), &json!(7), &json!(-70))
     );
     assert_eq!(status.0, 200);
     assert_eq!(status.1["registry"]["store"]["status"], "disconnected");

@@ -34,7 +34,7 @@ pub fn findings(
         found.extend(clocks::finding("Envoy's", envoy - sidecar));
     }
     let status = &answer.body;
-    let store = status["registry"]["clockAheadMs"].as_i64();
+    let store = status["registry"]["store"]["clockAheadMs"].as_i64();
     let store = store.map(SignedDuration::from_millis);
     found.extend(store.and_then(|ahead| clocks::finding("the store's", ahead)));
     found.extend(shadowed(status, envoy));
