@@ -221,38 +221,3 @@ async fn kustomize_builds_manifests_that_fit_together() -> Result<()> {
     }
     Ok(())
 }
-
-fn shipped(name: &str) -> Result<Value> {
-    let file = artefacts::root().join("envoy/kubernetes").join(name);
-    serde_saphyr::from_str(&fs::read_to_string(file)?).context(name.to_owned())
-}
-
-/// Every text under this key, at any depth.
-fn texts<'a>(value: &'a Value, key: &str) -> BTreeSet<&'a str> {
-    let mut found = Vec::new();
-    under(value, key, &mut found);
-    found.into_iter().filter_map(Value::as_str).collect()
-}
-
-#[test]
-fn what_prometheus_scrapes_is_a_port_that_it_may_reach_and_no_secret_opens_it() -> Result<()> {
-    let monitor = shipped("podmonitor.yaml")?;
-    let scraped = texts(&monitor["spec"]["podMetricsEndpoints"], "port");
-    assert_eq!(scraped, BTreeSet::from(["metrics", "pages"]));
-    let mut secrets = Vec::new();
-    under(&monitor, "authorization", &mut secrets);
-    assert_eq!(secrets, Vec::<&Value>::new());
-    let policy = shipped("network.yaml")?;
-    let admitted = texts(&policy["spec"]["ingress"], "port");
-    assert_eq!(admitted, &scraped | &BTreeSet::from(["http"]));
-    let deployment = shipped("deployment.yaml")?;
-    let pod = &deployment["spec"]["template"]["spec"];
-    let mut ports = Vec::new();
-    under(pod, "ports", &mut ports);
-    let named: BTreeSet<&str> = ports
-        .iter()
-        .flat_map(|ports| texts(ports, "name"))
-        .collect();
-    assert_eq!(named, admitted);
-    Ok(())
-}

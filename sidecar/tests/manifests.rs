@@ -206,18 +206,19 @@ fn everybody_means_the_same_pods_and_ports() -> Result<()> {
         ensure!(rules.contains(&format!("job_name: {job}")), "{job}");
     }
     assert_eq!(jobs.len(), 2);
-    // The scraper shows what the sidecar asks for, and README makes it.
-    let credentials = &endpoints[1]["authorization"]["credentials"];
+    // No scraper needs the operators' token: the sidecar has a listener for metrics alone.
+    ensure!(endpoints.iter().all(|it| it["authorization"].is_null()));
     let env = sidecar["env"].as_array().context("env")?;
-    let token = env.iter().find(|it| it["name"] == "POINTSMAN_ADMIN_TOKEN");
-    assert_eq!(
-        credentials,
-        &token.context("no token")?["valueFrom"]["secretKeyRef"]
-    );
+    let of = |name: &str| env.iter().find(|it| it["name"] == name).context("not set");
+    let listen = &of("POINTSMAN_METRICS_LISTEN")?["value"];
+    let port = &sidecar["ports"][0];
+    assert_eq!(port["name"], endpoints[1]["port"]);
+    assert_eq!(*listen, format!("0.0.0.0:{}", port["containerPort"]));
+    let token = &of("POINTSMAN_ADMIN_TOKEN")?["valueFrom"]["secretKeyRef"];
     let made = format!(
         "create secret generic {} --from-literal={}=",
-        credentials["name"].as_str().unwrap_or_default(),
-        credentials["key"].as_str().unwrap_or_default()
+        token["name"].as_str().unwrap_or_default(),
+        token["key"].as_str().unwrap_or_default()
     );
     ensure!(text("README.md")?.contains(&made), "{made}");
     Ok(())
