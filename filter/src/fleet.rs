@@ -1,5 +1,6 @@
 //! The workers of one Envoy among themselves, and the filter with the sidecar.
 
+pub mod clock;
 pub mod drain;
 pub mod exchange;
 pub mod gauges;
@@ -9,4 +10,5 @@ pub mod lease;
 pub mod regimes;
 pub mod rejection;
 pub mod schedule;
+pub mod telling;
 pub mod verdicts;

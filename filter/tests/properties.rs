@@ -187,8 +187,8 @@ proptest! {
         let after = gates.clone();
         prop_assert_eq!(change.apply(&cluster, &mut gates, &mut rng), vec![]);
         prop_assert_eq!(&gates, &after);
-        tidy(&cluster, &mut gates, NOW);
-        prop_assert_eq!(tidy(&cluster, &mut gates, NOW), vec![]);
+        tidy(&cluster, &mut gates, true, NOW);
+        prop_assert_eq!(tidy(&cluster, &mut gates, true, NOW), vec![]);
     }
 
     #[test]

@@ -28,7 +28,11 @@ pub struct Draining {
 
 /// All that leave, as one VM knows them.
 #[derive(Debug, Default)]
-pub struct Drain(Vec<Draining>);
+pub struct Drain {
+    leaving: Vec<Draining>,
+    /// There were more, of which nothing is known.
+    has_missed: bool,
+}
 
 impl Drain {
     /// Notes who took requests before and does not any more, and forgets who does again.
@@ -41,14 +45,19 @@ impl Drain {
             .filter(|endpoint| endpoint.normal)
             .map(|endpoint| endpoint.load.key)
             .collect();
-        self.0.retain(|left| !staying.contains(left.load.key));
+        self.leaving.retain(|left| !staying.contains(left.load.key));
+        self.has_missed &= !self.leaving.is_empty();
         for cluster in before.not_shared_with(after) {
             for endpoint in cluster.endpoints.iter().filter(|endpoint| endpoint.normal) {
-                if self.0.len() >= DRAINING_MAX || staying.contains(endpoint.load.key) {
+                if staying.contains(endpoint.load.key) {
                     continue;
                 }
+                if self.leaving.len() >= DRAINING_MAX {
+                    self.has_missed = true;
+                    return;
+                }
                 let backend = cluster.backend(endpoint.backend);
-                self.0.push(Draining {
+                self.leaving.push(Draining {
                     cluster: cluster.name.clone(),
                     backend: backend.map_or_else(Box::default, |backend| backend.id.clone()),
                     address: endpoint.address.clone(),
@@ -59,25 +68,33 @@ impl Drain {
         }
     }
 
+    /// The keys of their loads.
+    pub fn keys(&self) -> KeySet {
+        self.leaving.iter().map(|left| left.load.key).collect()
+    }
+
+    /// Whether it knows all that leave.
+    pub fn is_complete(&self) -> bool {
+        !self.has_missed
+    }
+
     /// Takes out those whose last stream has ended: their servers may be stopped. Nobody is while
-    /// some worker's heartbeat is missing: one that is busy, or that runs another revision and still
-    /// picks. A worker is known by its heartbeat for as long as that counts as running a revision.
+    /// the workers are not all `settled` on a configuration in which they leave, nor while a heartbeat
+    /// does not hold all that leave.
     pub fn take_drained(
         &mut self,
         heartbeats: &[Heartbeat],
-        revision: u64,
+        settled: bool,
         now: WallTime,
     ) -> Vec<Draining> {
-        let mut workers = heartbeats
-            .iter()
-            .filter(|heartbeat| heartbeat.runs(now) && !heartbeat.is_left_behind(revision, now));
-        if !workers.all(|heartbeat| heartbeat.is_live(now) && heartbeat.revision == revision) {
+        let mut live = heartbeats.iter().filter(|worker| worker.is_live(now));
+        if !settled || !live.all(|worker| worker.holds_leaving) {
             return Vec::new();
         }
         let drained = |left: &mut Draining| {
             now.age_of(left.since) >= SETTLED_NS && left.load.in_flight_everywhere() == 0
         };
-        self.0.extract_if(.., drained).collect()
+        self.leaving.extract_if(.., drained).collect()
     }
 }
 
@@ -92,26 +109,19 @@ mod tests {
 
     /// Later than any heartbeat can be old.
     const NOW: WallTime = WallTime::from_ns(10 * REVISION_NS);
-    const REVISION: u64 = 7;
 
     fn registry(loads: &mut Loads, state: &str) -> Snapshot {
         let clusters = json!([{"name": "orders", "backends": [
             {"id": "a", "address": "10.0.0.1:80", "state": state},
             {"id": "b", "address": "10.0.0.2:80"},
         ]}]);
-        let json = json!({"schema": 1, "clusters": clusters}).to_string();
-        let compiled = Snapshot::compile(json.as_bytes(), &[], loads, WallTime::default(), 1);
-        compiled.expect("a good registry")
+        compile(&json!({"schema": 1, "clusters": clusters}), loads)
     }
 
-    fn heartbeat(ago_ns: u64, revision: u64) -> Heartbeat {
-        Heartbeat {
-            vm: 1,
-            at: WallTime::from_ns(NOW.ns() - ago_ns),
-            revision,
-            picked_at: NOW,
-            ..Heartbeat::default()
-        }
+    fn compile(container: &serde_json::Value, loads: &mut Loads) -> Snapshot {
+        let json = container.to_string();
+        let compiled = Snapshot::compile(json.as_bytes(), &[], loads, WallTime::default(), 1);
+        compiled.expect("a good registry")
     }
 
     fn names(drained: &[Draining]) -> Vec<&str> {
@@ -128,15 +138,15 @@ mod tests {
         let mut drain = Drain::default();
         drain.note(&normal, &draining, NOW);
         let later = NOW.plus(SETTLED_NS);
-        assert!(drain.take_drained(&[], 0, later).is_empty());
+        assert!(drain.take_drained(&[], true, later).is_empty());
         held.end();
         assert!(
             drain
-                .take_drained(&[], 0, NOW.plus(SETTLED_NS - 1))
+                .take_drained(&[], true, NOW.plus(SETTLED_NS - 1))
                 .is_empty()
         );
-        assert_eq!(names(&drain.take_drained(&[], 0, later)), ["a"]);
-        assert!(drain.take_drained(&[], 0, later).is_empty(), "once");
+        assert_eq!(names(&drain.take_drained(&[], true, later)), ["a"]);
+        assert!(drain.take_drained(&[], true, later).is_empty(), "once");
     }
 
     #[test]
@@ -147,36 +157,50 @@ mod tests {
         let mut drain = Drain::default();
         drain.note(&normal, &draining, WallTime::default());
         drain.note(&draining, &normal, WallTime::default());
-        assert!(drain.take_drained(&[], 0, NOW).is_empty(), "it serves");
+        assert!(drain.take_drained(&[], true, NOW).is_empty(), "it serves");
         drain.note(&normal, &draining, WallTime::default());
         drain.note(&draining, &normal, WallTime::default());
         drain.note(&normal, &draining, WallTime::default());
-        assert_eq!(names(&drain.take_drained(&[], 0, NOW)), ["a"]);
+        assert_eq!(names(&drain.take_drained(&[], true, NOW)), ["a"]);
     }
 
     #[test]
-    fn rg_19_nobody_is_drained_while_a_workers_heartbeat_is_missing() {
+    fn rg_19_nobody_is_drained_while_a_live_heartbeat_may_leave_it_out() {
         let mut loads = Loads::default();
         let normal = registry(&mut loads, "Normal");
         let draining = registry(&mut loads, "Draining");
         let mut drain = Drain::default();
         drain.note(&normal, &draining, WallTime::default());
-        let fresh = heartbeat(0, REVISION);
-        for missing in [
-            heartbeat(HEARTBEAT_NS, REVISION),
-            heartbeat(REVISION_NS - 1, REVISION),
-            heartbeat(0, REVISION - 1),
-        ] {
-            let heartbeats = [fresh.clone(), missing];
-            assert!(drain.take_drained(&heartbeats, REVISION, NOW).is_empty());
-        }
-        let left_behind = Heartbeat {
-            picked_at: WallTime::default(),
-            ..heartbeat(0, REVISION - 1)
+        let heartbeat = |ago_ns, holds_leaving| Heartbeat {
+            at: WallTime::from_ns(NOW.ns() - ago_ns),
+            holds_leaving,
+            ..Heartbeat::default()
         };
-        let gone = heartbeat(REVISION_NS, REVISION - 1);
-        let heartbeats = [fresh, gone, left_behind];
-        let drained = drain.take_drained(&heartbeats, REVISION, NOW);
-        assert_eq!(names(&drained), ["a"], "the others are no workers any more");
+        let all = heartbeat(0, true);
+        let cut = [all.clone(), heartbeat(0, false)];
+        assert!(drain.take_drained(&cut, true, NOW).is_empty());
+        assert!(drain.take_drained(&[all.clone()], false, NOW).is_empty());
+        let over = [all, heartbeat(HEARTBEAT_NS, false)];
+        assert_eq!(names(&drain.take_drained(&over, true, NOW)), ["a"]);
+    }
+
+    #[test]
+    fn rg_19_a_vm_that_missed_some_who_leave_knows_it() {
+        let many = |count: usize| {
+            let backend = |nth| json!({"address": format!("10.0.{}.{}:80", nth / 250, nth % 250)});
+            let backends: Vec<serde_json::Value> = (0..count).map(backend).collect();
+            json!({"schema": 1, "clusters": [{"name": "orders", "backends": backends}]})
+        };
+        let mut loads = Loads::default();
+        let mut of = |count| compile(&many(count), &mut loads);
+        let (none, full, more) = (of(0), of(DRAINING_MAX), of(DRAINING_MAX + 1));
+        let mut drain = Drain::default();
+        drain.note(&full, &none, NOW);
+        assert!(drain.is_complete());
+        assert_eq!(drain.keys().iter().count(), DRAINING_MAX);
+        drain.note(&more, &none, NOW);
+        assert!(!drain.is_complete());
+        drain.note(&none, &more, NOW);
+        assert!(drain.is_complete(), "they all serve again");
     }
 }

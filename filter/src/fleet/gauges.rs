@@ -144,6 +144,21 @@ mod tests {
     }
 
     #[test]
+    fn gt_9_every_cluster_has_its_turn_however_often_configurations_come() {
+        let names: Vec<String> = (0..30).map(|nth| format!("c{nth:02}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut gauges = Gauges::default();
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let (before, after) = (snapshot(&names), snapshot(&names));
+            gauges.note(&before, &after);
+            let turn = gauges.turn(after.clusters(), 5);
+            seen.extend(turn.map(|cluster| cluster.name.to_string()));
+        }
+        assert_eq!(seen, names);
+    }
+
+    #[test]
     fn gt_9_gauges_are_set_when_they_change_and_anew_after_another_had_the_lease() {
         let snapshot = snapshot(&["orders"]);
         let cluster = &snapshot.clusters()[0];

@@ -97,6 +97,14 @@ impl Heartbeat {
     }
 }
 
+/// Whether every worker is known to run a revision: none is busy, and none runs another one and still
+/// picks. A worker is known by its heartbeat for as long as that counts as running a revision.
+pub fn all_run(heartbeats: &[Heartbeat], revision: u64, now: WallTime) -> bool {
+    let workers = heartbeats.iter().filter(|worker| worker.runs(now));
+    let mut waited_for = workers.filter(|worker| !worker.is_left_behind(revision, now));
+    waited_for.all(|worker| worker.is_live(now) && worker.revision == revision)
+}
+
 fn read_load(entry: &[u8]) -> Option<LoadReport> {
     let mut fields = Fields::of(entry);
     Some(LoadReport {
@@ -186,5 +194,27 @@ mod tests {
         );
         let ahead = heartbeat(2 * now.ns());
         assert!(!ahead.is_live(now) && !ahead.runs(now), "stepped back");
+    }
+
+    #[test]
+    fn workers_agree_once_all_that_live_and_pick_run_one_revision() {
+        let now = WallTime::from_ns(9 * REVISION_NS);
+        let heartbeat = |ago_ns, revision, picked_at| Heartbeat {
+            at: WallTime::from_ns(now.ns() - ago_ns),
+            revision,
+            picked_at,
+            ..Heartbeat::default()
+        };
+        let fresh = heartbeat(0, 7, now);
+        for missing in [
+            heartbeat(HEARTBEAT_NS, 7, now),
+            heartbeat(REVISION_NS - 1, 7, now),
+            heartbeat(0, 6, now),
+        ] {
+            assert!(!all_run(&[fresh.clone(), missing], 7, now));
+        }
+        let left_behind = heartbeat(0, 6, WallTime::default());
+        let gone = heartbeat(REVISION_NS, 6, now);
+        assert!(all_run(&[fresh, gone, left_behind], 7, now));
     }
 }

@@ -69,6 +69,12 @@ impl VerdictState {
         }
     }
 
+    /// The state by a clock that has stepped: nobody can say how long the sidecar has been silent, so
+    /// the verdicts hold from now on. `None` where none stand.
+    pub fn after_step(self, now: WallTime) -> Option<VerdictState> {
+        (self != VerdictState::default()).then_some(VerdictState { at: now, ..self })
+    }
+
     /// How long the sidecar has been silent, nanoseconds, where that is longer than the verdicts
     /// hold (HC-23); `None` as well where none stand.
     pub fn expired(self, ttl: Duration, now: WallTime) -> Option<u64> {

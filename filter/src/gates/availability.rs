@@ -22,19 +22,25 @@ fn available<'a>(cluster: &'a Cluster, gates: &'a Gates) -> impl Iterator<Item =
     backends.filter(move |backend| backend.is_normal() && view.is_available(backend.endpoint))
 }
 
-/// Latches all-down (GT-10): an empty cluster neither goes down nor recovers. The first that is
-/// available decides, so that a failure does not cost what the cluster's size is.
-pub fn availability(cluster: &Cluster, gates: &mut Gates, events: &mut Vec<Event>) {
-    let all_down = available(cluster, gates).next().is_none();
-    if cluster.backends.is_empty() || gates.all_down == all_down {
-        return;
+/// Latches all-down (GT-10); an empty cluster does not go down. The first that is available decides,
+/// so that a failure does not cost what the cluster's size is.
+pub fn all_down(cluster: &Cluster, gates: &mut Gates, events: &mut Vec<Event>) {
+    let total = u32::try_from(cluster.backends.len()).unwrap_or(u32::MAX);
+    if total > 0 && !gates.all_down && available(cluster, gates).next().is_none() {
+        gates.all_down = true;
+        events.push(Event::AllDown { total });
     }
-    gates.all_down = all_down;
-    let (available, total) = count_available(cluster, gates);
-    events.push(match all_down {
-        true => Event::AllDown { total },
-        false => Event::Recovered { available, total },
-    });
+}
+
+/// Ends all-down once somebody is available (GT-10); an empty cluster does not recover.
+pub fn recovered(cluster: &Cluster, gates: &mut Gates, events: &mut Vec<Event>) {
+    if gates.all_down {
+        let (available, total) = count_available(cluster, gates);
+        if available > 0 {
+            gates.all_down = false;
+            events.push(Event::Recovered { available, total });
+        }
+    }
 }
 
 /// Whether nobody else of the cluster stands as well as an endpoint: without it requests would be
@@ -47,15 +53,11 @@ pub fn is_last(cluster: &Cluster, gates: &Gates, endpoint: u32, now: WallTime) -
     !others.any(|other| view.standing(*other, now) <= own)
 }
 
-/// Latches fail-open (GT-7) as a pick found it.
-pub fn fail_open(entered: bool, gates: &mut Gates, events: &mut Vec<Event>) {
-    if gates.fail_open != entered {
-        gates.fail_open = entered;
-        events.push(if entered {
-            Event::FailOpenEntered
-        } else {
-            Event::FailOpenLeft
-        });
+/// Latches fail-open (GT-7): a pick found nobody ready.
+pub fn fails_open(gates: &mut Gates, events: &mut Vec<Event>) {
+    if !gates.fail_open {
+        gates.fail_open = true;
+        events.push(Event::FailOpenEntered);
     }
 }
 

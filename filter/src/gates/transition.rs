@@ -1,6 +1,6 @@
 //! What a stream's attempts change in the gates of its cluster.
 
-use super::availability::{availability, is_last};
+use super::availability::{all_down, is_last};
 use super::backoff;
 use super::event::Event;
 use super::evidence::{Evidence, Met};
@@ -37,7 +37,7 @@ impl GateChange {
                 Met::Served => self.succeed(cluster, gates, *endpoint, &mut events),
             }
         }
-        availability(cluster, gates, &mut events);
+        all_down(cluster, gates, &mut events);
         events
     }
 

@@ -15,16 +15,16 @@ use crate::stream::{Arrival, Effects};
 /// Longest request id that is repeated in a 503's body, bytes.
 const REQUEST_ID_MAX: usize = 128;
 
-/// Writes the list and the headers that make Envoy walk it, and moves the latch of fail-open.
+/// Writes the list and the headers that make Envoy walk it, and latches fail-open where it begins.
 /// Request headers phase.
-pub fn forward(vm: &Vm, list_header: &str, arrival: &Arrival, plan: &Plan, latch: Option<bool>) {
+pub fn forward(vm: &Vm, list_header: &str, arrival: &Arrival, plan: &Plan, fails_open: bool) {
     let headers = ListHeaders::new(&arrival.cluster, plan, &arrival.method);
     headers.write(list_header, |name, value| {
         host::set_request_header(name, Some(value));
     });
     count_pick(vm, arrival, plan);
-    if let Some(fails_open) = latch {
-        latch_fail_open(vm, arrival, fails_open);
+    if fails_open {
+        latch_fail_open(vm, arrival);
     }
 }
 
@@ -40,12 +40,11 @@ fn count_pick(vm: &Vm, arrival: &Arrival, plan: &Plan) {
     }
 }
 
-/// Moves the fail-open latch when a pick found it the other way round (GT-7): one CAS, one event,
-/// whichever worker is first.
-fn latch_fail_open(vm: &Vm, arrival: &Arrival, entered: bool) {
+/// Latches fail-open (GT-7): one CAS, one event, whichever worker is first.
+fn latch_fail_open(vm: &Vm, arrival: &Arrival) {
     shared::change_gates(&arrival.cluster, &vm.metrics, |gates| {
         let mut events = Vec::new();
-        availability::fail_open(entered, gates, &mut events);
+        availability::fails_open(gates, &mut events);
         events
     });
 }

@@ -35,8 +35,8 @@ impl Downstream {
         self.vm.picked_at.set(arrival.now);
         let step = self.vm.with_rng(|rng| self.stream.arrive(&arrival, rng));
         Some(match step {
-            Step::Forward { plan, latch } => {
-                apply::forward(&self.vm, &snapshot.header, &arrival, &plan, latch);
+            Step::Forward { plan, fails_open } => {
+                apply::forward(&self.vm, &snapshot.header, &arrival, &plan, fails_open);
                 Action::Continue
             }
             Step::Refuse {

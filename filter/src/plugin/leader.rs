@@ -35,16 +35,16 @@ pub fn claim_lease(vm: &Vm, revision: u64, now: WallTime) -> bool {
     claimed
 }
 
-/// Records the gauges of the clusters (GT-9, GT-10), tidies their gates, and zeroes the gauges of
-/// clusters that are gone.
-pub fn record_gauges(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
+/// Records the gauges of the clusters (GT-9, GT-10) and tidies their gates; of clusters that are gone,
+/// zeroes the gauges and empties the gates, once all workers are `settled`.
+pub fn record_gauges(vm: &Vm, snapshot: &Snapshot, settled: bool, now: WallTime) {
     let mut gauges = vm.gauges.borrow_mut();
     for cluster in gauges.turn(snapshot.clusters(), CLUSTERS_PER_TICK) {
         let (blob, _) = host::shared(&cluster.gates_key);
         let mut gates = Gates::decode(&blob);
-        let untidy = !regimes::tidy(cluster, &mut gates, now).is_empty();
+        let untidy = !regimes::tidy(cluster, &mut gates, settled, now).is_empty();
         if untidy || gates.encode() != blob {
-            let tidy = |gates: &mut Gates| regimes::tidy(cluster, gates, now);
+            let tidy = |gates: &mut Gates| regimes::tidy(cluster, gates, settled, now);
             shared::change_gates(cluster, &vm.metrics, tidy);
         }
         let values = GaugeValues::of(cluster, &gates);
@@ -52,8 +52,12 @@ pub fn record_gauges(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
             write(vm, (cluster.key, &cluster.name), values);
         }
     }
-    let zero = |key, name: &str| write(vm, (key, name), GaugeValues::default());
-    gauges.drop_gone(snapshot, zero);
+    if settled {
+        gauges.drop_gone(snapshot, |key, name| {
+            write(vm, (key, name), GaugeValues::default());
+            host::set_shared(&keys::gates(key), &[]);
+        });
+    }
 }
 
 fn write(vm: &Vm, cluster: (u64, &str), values: GaugeValues) {

@@ -112,8 +112,11 @@ impl SidecarLink {
 
     /// Lets verdicts decay to "unknown", which counts as healthy, once the sidecar has been silent
     /// for longer than they hold (HC-23).
-    pub fn expire_verdicts(&mut self, vm: &Vm, snapshot: &Snapshot, now: WallTime) {
+    pub fn expire_verdicts(&mut self, vm: &Vm, snapshot: &Snapshot, stepped: bool, now: WallTime) {
         let (state, version) = verdict_state();
+        if stepped && let Some(state) = state.after_step(now) {
+            return replace_verdict_state(state, version, now);
+        }
         let Some(silent_ns) = state.expired(snapshot.verdict_ttl(), now) else {
             return;
         };
@@ -239,7 +242,7 @@ fn judge(
     shared::change_gates(cluster, &vm.metrics, |gates: &mut Gates| {
         let mut events = Vec::new();
         gates.judge(unhealthy, &is_healthy, now);
-        availability::availability(cluster, gates, &mut events);
+        availability::all_down(cluster, gates, &mut events);
         events
     })
 }

@@ -7,7 +7,7 @@ use super::{apply, host, leader, shared};
 use crate::base::keys;
 use crate::base::time::WallTime;
 use crate::cluster::snapshot::Snapshot;
-use crate::fleet::heartbeat::{Heartbeat, LOADS_MAX, SLOTS_MAX};
+use crate::fleet::heartbeat::{self, Heartbeat, LOADS_MAX, SLOTS_MAX};
 use crate::fleet::identity::Identity;
 
 /// Does the jobs; called for the root in charge of the VM alone.
@@ -19,15 +19,18 @@ pub fn run(vm: &Vm, snapshot: &Snapshot, sidecar: &mut SidecarLink) {
             None => return,
         }
     }
+    let stepped = vm.clock.borrow_mut().tick(now);
     apply::late_changes(vm);
     publish(vm, snapshot, now);
     let heartbeats = read_heartbeats(now);
     merge(vm, &heartbeats, now);
     let holds_lease = leader::claim_lease(vm, snapshot.revision, now);
-    forget_drained(vm, snapshot, &heartbeats, now, holds_lease);
+    let agree = heartbeat::all_run(&heartbeats, snapshot.revision, now);
+    let settled = agree && vm.clock.borrow().is_steady();
+    forget_drained(vm, &heartbeats, settled, now, holds_lease);
     if holds_lease {
-        leader::record_gauges(vm, snapshot, now);
-        sidecar.expire_verdicts(vm, snapshot, now);
+        leader::record_gauges(vm, snapshot, settled, now);
+        sidecar.expire_verdicts(vm, snapshot, stepped, now);
         sidecar.look_at(&heartbeats, snapshot.revision, now);
         sidecar.post_if_due(vm, snapshot, now);
     }
@@ -37,13 +40,13 @@ pub fn run(vm: &Vm, snapshot: &Snapshot, sidecar: &mut SidecarLink) {
 /// lease says so.
 fn forget_drained(
     vm: &Vm,
-    snapshot: &Snapshot,
     heartbeats: &[Heartbeat],
+    settled: bool,
     now: WallTime,
     holds_lease: bool,
 ) {
     let mut drain = vm.drain.borrow_mut();
-    let drained = drain.take_drained(heartbeats, snapshot.revision, now);
+    let drained = drain.take_drained(heartbeats, settled, now);
     if drained.is_empty() {
         return;
     }
@@ -78,7 +81,10 @@ fn publish(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
     }
     let heartbeat = {
         let loads = vm.loads.borrow();
-        let mut reports = loads.iter().filter_map(|load| load.report(now));
+        let loads = loads.iter().filter_map(|load| load.report(now)).collect();
+        let drain = vm.drain.borrow();
+        let mut turns = vm.turns.borrow_mut();
+        let (told, holds_leaving) = turns.choose(loads, || drain.keys(), LOADS_MAX);
         let Identity { vm: id, process } = vm.identity.get();
         Heartbeat {
             vm: id,
@@ -86,8 +92,8 @@ fn publish(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
             revision: snapshot.revision,
             process,
             picked_at: vm.picked_at.get(),
-            loads: reports.by_ref().take(LOADS_MAX).collect(),
-            holds_leaving: reports.next().is_none(),
+            holds_leaving: holds_leaving && (told.len() < LOADS_MAX || drain.is_complete()),
+            loads: told,
         }
     };
     let record = heartbeat.encode();
@@ -97,7 +103,7 @@ fn publish(vm: &Vm, snapshot: &Snapshot, now: WallTime) {
         .filter(|slot| write_own(*slot, heartbeat.vm, &record));
     if kept.is_none() {
         vm.slot
-            .set((0..SLOTS_MAX).find(|slot| claim_slot(*slot, &record, now)));
+            .set((0..SLOTS_MAX).find(|slot| claim_slot(vm, *slot, &record, now)));
     }
 }
 
@@ -107,10 +113,13 @@ fn write_own(slot: u32, vm: u64, record: &[u8]) -> bool {
     write_if(slot, record, is_own)
 }
 
-fn claim_slot(slot: u32, record: &[u8], now: WallTime) -> bool {
+fn claim_slot(vm: &Vm, slot: u32, record: &[u8], now: WallTime) -> bool {
+    let steady = vm.clock.borrow().is_steady();
     // One that cannot be read may be a newer module's.
     let is_over = |last: &[u8]| Heartbeat::decode(last).is_some_and(|last| !last.is_live(now));
-    write_if(slot, record, |last| last.is_empty() || is_over(last))
+    write_if(slot, record, |last| {
+        last.is_empty() || steady && is_over(last)
+    })
 }
 
 fn write_if(slot: u32, record: &[u8], may_write: impl Fn(&[u8]) -> bool) -> bool {

@@ -9,10 +9,12 @@ use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::load::Loads;
 use crate::cluster::snapshot::Snapshot;
+use crate::fleet::clock::Clock;
 use crate::fleet::drain::Drain;
 use crate::fleet::gauges::Gauges;
 use crate::fleet::identity::Identity;
 use crate::fleet::lease::{Claimant, LeaseWatch};
+use crate::fleet::telling::Turns;
 use crate::gates::late::LateChanges;
 
 /// The state of one VM: a worker, the main thread, or a canary that never serves.
@@ -23,6 +25,10 @@ pub struct Vm {
     pub metrics: Metrics,
     /// Endpoints that are draining.
     pub drain: RefCell<Drain>,
+    /// The clock from tick to tick.
+    pub clock: RefCell<Clock>,
+    /// Whose loads the next heartbeat tells.
+    pub turns: RefCell<Turns>,
     /// Given at the first tick; none until then.
     pub identity: Cell<Identity>,
     /// When it picked last.
@@ -69,6 +75,8 @@ impl Vm {
             loads: RefCell::default(),
             metrics: Metrics::default(),
             drain: RefCell::default(),
+            clock: RefCell::default(),
+            turns: RefCell::default(),
             identity: Cell::default(),
             picked_at: Cell::default(),
             lease: RefCell::default(),

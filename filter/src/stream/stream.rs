@@ -40,8 +40,8 @@ pub enum Step {
     Forward {
         /// The list, and why.
         plan: Plan,
-        /// The latch of fail-open stands otherwise and is to be moved there (GT-7).
-        latch: Option<bool>,
+        /// It is the first that is sent to the unhealthy: fail-open begins (GT-7).
+        fails_open: bool,
     },
     /// It is answered here.
     Refuse {
@@ -150,9 +150,8 @@ impl Stream {
             Decision::Forward(plan) => {
                 plan.commit(&facts);
                 self.0 = Stage::pick(arrival, &plan, gates);
-                let fails_open = plan.reason == PickReason::FailOpen;
-                let latch = (fails_open != gates.fail_open()).then_some(fails_open);
-                Step::Forward { plan, latch }
+                let fails_open = plan.reason == PickReason::FailOpen && !gates.fail_open();
+                Step::Forward { plan, fails_open }
             }
             Decision::Refuse {
                 reason,

@@ -3,13 +3,13 @@
 
 use crate::config::{ClusterConfig, FilterConfig};
 use crate::fleet::regimes::tidy;
-use crate::gates::availability::{count_available, fail_open};
+use crate::gates::availability::{count_available, fails_open};
 use crate::testing::drawing::{Drawing, NOW, SECOND, names};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn tidied(drawing: &mut Drawing) -> String {
-    names(&tidy(&drawing.cluster, &mut drawing.gates, NOW))
+    names(&tidy(&drawing.cluster, &mut drawing.gates, true, NOW))
 }
 
 fn available(text: &str) -> (u32, u32) {
@@ -100,14 +100,16 @@ fn fail_open_skips_wait_and_does_not_latch() {
 #[test]
 fn fail_open_warn_latched_once_cleared_on_heal() {
     let mut drawing = Drawing::new("a:unhealthy b:unhealthy");
-    let mut events = Vec::new();
-    (0..3).for_each(|_| fail_open(true, &mut drawing.gates, &mut events));
-    fail_open(false, &mut drawing.gates, &mut events);
-    fail_open(true, &mut drawing.gates, &mut events);
-    assert_eq!(
-        names(&events),
-        "fail_open_entered fail_open_left fail_open_entered"
-    );
+    let enter = |drawing: &mut Drawing| {
+        let mut events = Vec::new();
+        (0..3).for_each(|_| fails_open(&mut drawing.gates, &mut events));
+        names(&events)
+    };
+    assert_eq!(enter(&mut drawing), "fail_open_entered");
+    assert_eq!(tidied(&mut drawing), "all_down");
+    drawing.gates.judge(&[], |_| true, drawing.now);
+    assert_eq!(tidied(&mut drawing), "fail_open_left recovered");
+    assert_eq!(enter(&mut drawing), "fail_open_entered");
 }
 
 #[test]

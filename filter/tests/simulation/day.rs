@@ -267,7 +267,7 @@ impl Day {
         let mut stream = Stream::default();
         let step = stream.arrive(&arrival, &mut worker.rng);
         self.ledger.decided(&self.workers[place], &step, self.now);
-        let Step::Forward { plan, latch } = step else {
+        let Step::Forward { plan, fails_open } = step else {
             self.note(&format!("{step:?}"));
             return;
         };
@@ -276,10 +276,10 @@ impl Day {
             "{list:?} {reason} {} {}",
             plan.sticky_lost, plan.alone
         ));
-        if let Some(wanted) = latch {
+        if fails_open {
             let events = self.update(place, false, |gates, _| {
                 let mut events = Vec::new();
-                availability::fail_open(wanted, gates, &mut events);
+                availability::fails_open(gates, &mut events);
                 events
             });
             self.ledger.told(&arrival.cluster, &events);
@@ -385,7 +385,7 @@ impl Day {
         let events = self.update(0, false, |gates, _| {
             let mut events = Vec::new();
             gates.judge(&[], |_| true, now);
-            availability::availability(&cluster, gates, &mut events);
+            availability::all_down(&cluster, gates, &mut events);
             events
         });
         self.ledger.told(&cluster, &events);

@@ -52,7 +52,7 @@ impl Day {
                 |key| unhealthy.binary_search(&key).is_err(),
                 now,
             );
-            availability::availability(&cluster, gates, &mut events);
+            availability::all_down(&cluster, gates, &mut events);
             events
         });
         self.ledger.unhealthy = judged;
@@ -152,7 +152,10 @@ impl Day {
     pub(super) fn tidy(&mut self) {
         self.ledger.edited();
         let (cluster, now) = (self.workers[0].cluster.clone(), self.now);
-        let events = self.update(0, true, |gates, _| tidy(&cluster, gates, now));
+        let config = &self.workers[0].config;
+        let mut workers = self.workers.iter();
+        let settled = workers.all(|worker| Rc::ptr_eq(&worker.config, config));
+        let events = self.update(0, true, |gates, _| tidy(&cluster, gates, settled, now));
         self.ledger.told(&cluster, &events);
     }
 }

@@ -62,10 +62,9 @@ impl Ledger {
             |e: u32| takes(e) && !self.backs_off(cluster, e, now) && !self.is_unhealthy(cluster, e);
         let endpoints = || (0..cluster.endpoints.len()).map(|place| place as u32);
         let plan = match step {
-            Step::Forward { plan, latch } => {
-                let fails_open = plan.reason == PickReason::FailOpen;
-                let moved = (fails_open != self.fails_open).then_some(fails_open);
-                assert_eq!(*latch, moved, "GT-7");
+            Step::Forward { plan, fails_open } => {
+                let fails = plan.reason == PickReason::FailOpen;
+                assert_eq!(*fails_open, fails && !self.fails_open, "GT-7");
                 plan
             }
             Step::Refuse { .. } => {
