@@ -26,4 +26,5 @@ mod steering;
 mod sticky;
 mod streams;
 mod tiers;
+mod uploads;
 mod workers;

@@ -97,9 +97,19 @@ fn rg_20_draining_and_cordoned_take_no_new_request_and_finish() {
 fn gates_of_removed_backends_are_forgotten_late() {
     let mut drawing = Drawing::new("a:waited b");
     drawing.redraw("b");
-    tidy(&drawing.cluster, &mut drawing.gates, true, NOW.plus(599 * SECOND));
+    tidy(
+        &drawing.cluster,
+        &mut drawing.gates,
+        true,
+        NOW.plus(599 * SECOND),
+    );
     assert_eq!(drawing.gates.entries().len(), 1, "it may come back");
-    tidy(&drawing.cluster, &mut drawing.gates, true, NOW.plus(601 * SECOND));
+    tidy(
+        &drawing.cluster,
+        &mut drawing.gates,
+        true,
+        NOW.plus(601 * SECOND),
+    );
     assert!(drawing.gates.encode().is_empty());
 }
 
