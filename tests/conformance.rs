@@ -29,7 +29,7 @@ fn steps() -> Vec<Vec<Value>> {
     let full = json!({
         "name": "full",
         "loadBalancing": {"policy": "LeastLoaded", "metric": "Latency"},
-        "sticky": {"cookie": "C", "httpOnly": false, "sameSite": "Strict"},
+        "sticky": {"cookie": "C", "path": "/shop", "httpOnly": false, "sameSite": "Strict"},
         "healthCheck": {"tcp": {}, "interval": "1h", "timeout": "1.5s", "unhealthyThreshold": 5},
         "retry": {"attempts": 2, "on": ["Reset", 503], "perTryTimeout": "2s"},
         "backoff": {"base": "500ms", "max": "30s"},

@@ -275,11 +275,12 @@ async fn st_7_two_envoys_agree_on_a_cookie() -> Result<()> {
 /// refused with the configuration.
 #[tokio::test]
 async fn st_9_attributes_are_as_configured() -> Result<()> {
-    let guarded = json!({"cookie": "seat", "httpOnly": false, "secure": true, "sameSite": "None"});
+    let guarded = json!({"cookie": "seat", "httpOnly": false, "secure": true, "sameSite": "None",
+        "path": "/shop"});
     let mut lines = Vec::new();
     for (settings, expected) in [
         (json!({}), "POINTSMAN=a; Path=/; SameSite=Lax; HttpOnly"),
-        (guarded, "seat=a; Path=/; SameSite=None; Secure"),
+        (guarded, "seat=a; Path=/shop; SameSite=None; Secure"),
     ] {
         let [a] = backends(["a"])?;
         let envoy = serve(&cluster(CLUSTER, &[&a], sticky(settings))).await?;

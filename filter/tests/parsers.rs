@@ -34,7 +34,7 @@ fn a_full_document() -> Value {
         "clusters": [{
             "name": "orders", "http2": true, "whenAllUnhealthy": "Refuse",
             "loadBalancing": {"policy": "LeastLoaded", "metric": "Latency"},
-            "sticky": {"cookie": "P", "httpOnly": true, "secure": true, "sameSite": "None"},
+            "sticky": {"cookie": "P", "path": "/shop", "httpOnly": true, "secure": true, "sameSite": "None"},
             "healthCheck": {
                 "http": {"path": "/healthz", "method": "GET", "host": "a",
                     "expectedStatuses": ["200-299"], "body": "",

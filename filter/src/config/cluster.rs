@@ -62,6 +62,12 @@ impl ClusterConfig {
         Value::Object(map)
     }
 
+    /// The lowest number of the schema that has all its fields.
+    pub(super) fn schema(&self) -> u32 {
+        let has_path = self.sticky.as_ref().is_some_and(Sticky::has_path);
+        if has_path { 2 } else { 1 }
+    }
+
     /// What filters need of it. Who probes is the sidecar, and what probes send along may be secret:
     /// every Envoy shows whoever can reach its admin interface what its filters were sent.
     pub(super) fn for_filters(&self) -> Map<String, Value> {

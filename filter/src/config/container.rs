@@ -10,8 +10,8 @@ use super::reader::{Object, Path, Report};
 use super::{duration, policy, retry};
 use crate::base::hash;
 
-/// The number of this schema. A filter that meets a higher one passes unknown fields over.
-pub const SCHEMA: u32 = 1;
+/// The number of this schema. A filter that meets a higher one passes unknown fields over. 2: sticky.path.
+pub const SCHEMA: u32 = 2;
 /// Most clusters in one container.
 pub const CLUSTERS_MAX: usize = 10_000;
 /// The header that carries the list, unless the configuration names another: the name of the
@@ -89,7 +89,7 @@ impl FilterConfig {
         {
             report.error(
                 &object.at("schema"),
-                format!("is required and must be {SCHEMA}"),
+                format!("is required and must be 1 to {SCHEMA}"),
             );
         }
         let header = object.text("header", 128).unwrap_or(HEADER_DEFAULT);
@@ -115,7 +115,8 @@ impl FilterConfig {
     /// The container in its one canonical form, as filters are sent it: without the probes.
     pub fn to_json(&self) -> String {
         let mut map = Map::new();
-        policy::insert(&mut map, "schema", SCHEMA);
+        let schemas = self.clusters.iter().map(ClusterConfig::schema);
+        policy::insert(&mut map, "schema", schemas.max().unwrap_or(1));
         if !self.revision.is_empty() {
             policy::insert(&mut map, "revision", self.revision.clone());
         }

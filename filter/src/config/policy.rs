@@ -6,6 +6,8 @@ use super::reader::{Object, Path, Report};
 use crate::base::hash;
 
 const COOKIE_NAME_MAX: usize = 64;
+const COOKIE_PATH_MAX: usize = 256;
+const COOKIE_PATH_DEFAULT: &str = "/";
 const REFUSAL_BODY_MAX: usize = 4096;
 const CONTENT_TYPE_MAX: usize = 128;
 
@@ -102,6 +104,8 @@ const SAME_SITES: &[(&str, SameSite)] = &[
 pub struct Sticky {
     /// The cookie's name.
     pub cookie: String,
+    /// To which paths of the host it belongs.
+    pub path: String,
     /// Hidden from scripts.
     pub http_only: bool,
     /// Sent over TLS alone.
@@ -127,6 +131,14 @@ impl Sticky {
                 "must be a cookie's name: letters, digits, - and _",
             );
         }
+        let cookie_path = object.text("path", COOKIE_PATH_MAX);
+        let cookie_path = cookie_path.unwrap_or(COOKIE_PATH_DEFAULT);
+        if !is_cookie_path(cookie_path) {
+            report.error(
+                &object.at("path"),
+                "must start with / and be ASCII without spaces and ;",
+            );
+        }
         let secure = object.flag("secure", false);
         let same_site = object.choice("sameSite", SameSite::Lax, SAME_SITES);
         if same_site == SameSite::None && !secure {
@@ -137,6 +149,7 @@ impl Sticky {
         }
         Some(Sticky {
             cookie,
+            path: cookie_path.to_owned(),
             http_only: object.flag("httpOnly", true),
             secure,
             same_site,
@@ -144,16 +157,32 @@ impl Sticky {
     }
 
     pub(super) fn write(&self) -> Value {
-        json!({
+        let mut value = json!({
             "cookie": self.cookie, "httpOnly": self.http_only, "secure": self.secure,
             "sameSite": name_of(SAME_SITES, self.same_site),
-        })
+        });
+        if self.has_path() {
+            value["path"] = self.path.as_str().into();
+        }
+        value
+    }
+
+    /// Whether its path is its own: schema 1 has none.
+    pub(super) fn has_path(&self) -> bool {
+        self.path != COOKIE_PATH_DEFAULT
     }
 
     /// The attribute's value in a `Set-Cookie` line.
     pub fn same_site_name(&self) -> &'static str {
         name_of(SAME_SITES, self.same_site)
     }
+}
+
+fn is_cookie_path(path: &str) -> bool {
+    path.starts_with('/')
+        && path
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b';')
 }
 
 /// A cluster's own: of one name for all, clusters behind one host would overwrite each other's.

@@ -145,6 +145,10 @@ fn st_9_sticky_ids_and_cookies_are_checked() {
         "clusters.orders.sticky.sameSite: must not be None unless secure is true",
     );
     assert!(cluster(r#""sticky":{"cookie":"a b"}"#).is_err());
+    for path in ["", "shop", "/a;b", "/a b", "/ä"] {
+        let fields = format!(r#""sticky":{{"path":"{path}"}}"#);
+        assert!(cluster(&fields).is_err(), "{path}");
+    }
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn containers() {
 #[test]
 fn a_newer_schema_is_read_leniently_and_its_news_are_counted() {
     let read = parse(
-        r#"{"schema":2,"new":1,"clusters":[{"name":"a","newer":{},"backends":[
+        r#"{"schema":3,"new":1,"clusters":[{"name":"a","newer":{},"backends":[
         {"address":"10.0.0.1:1","newest":true}]}]}"#,
     )
     .unwrap();
@@ -222,7 +226,7 @@ fn a_newer_schema_is_read_leniently_and_its_news_are_counted() {
         (read.ignored_fields, read.clusters[0].backends.len()),
         (3, 1)
     );
-    assert!(parse(r#"{"schema":2,"clusters":[{"name":"a","backends":[{"weight":-1}]}]}"#).is_err());
+    assert!(parse(r#"{"schema":3,"clusters":[{"name":"a","backends":[{"weight":-1}]}]}"#).is_err());
 }
 
 #[test]
@@ -283,6 +287,21 @@ fn canonical_form_reads_back_and_names_its_revision() {
     assert_eq!(sent.revision.len(), 16);
     let other = FilterConfig::new(vec![], None);
     assert_ne!(other.revision, sent.revision);
+}
+
+#[test]
+fn a_container_says_the_lowest_schema_that_has_its_fields() {
+    for (sticky, schema) in [
+        (r#"{}"#, 1),
+        (r#"{"path":"/"}"#, 1),
+        (r#"{"path":"/shop"}"#, 2),
+    ] {
+        let read = cluster(&format!(r#""sticky":{sticky}"#)).unwrap();
+        let sent = FilterConfig::new(vec![read], None).to_json();
+        let head = format!(r#"{{"schema":{schema},"#);
+        assert!(sent.starts_with(&head), "{sent}");
+        assert_eq!(sent.contains("path"), schema == 2);
+    }
 }
 
 #[test]

@@ -134,8 +134,9 @@ pub fn set_cookie(cluster: &Cluster, served: u32, cookies: &[Vec<u8>]) -> Option
 
 fn line(sticky: &Sticky, value: &str) -> String {
     let mut line = format!(
-        "{}={value}; Path=/; SameSite={}",
+        "{}={value}; Path={}; SameSite={}",
         sticky.cookie,
+        sticky.path,
         sticky.same_site_name()
     );
     if sticky.http_only {

@@ -210,7 +210,7 @@ pub fn judged(items: Vec<Value>, judge: Judge) -> Listing {
 /// The documents of a container.
 fn items(container: &Value) -> Result<&[Value], ConfigErrors> {
     let Value::Object(map) = container else {
-        let why = format!("must be an object with schema: {SCHEMA} and clusters");
+        let why = format!("must be an object with schema: 1 to {SCHEMA} and clusters");
         return Err(error("", why));
     };
     let mut errors: Vec<ConfigError> = map
@@ -218,8 +218,10 @@ fn items(container: &Value) -> Result<&[Value], ConfigErrors> {
         .filter(|name| !matches!(name.as_str(), "schema" | "clusters"))
         .map(|name| at(name, "is not a known field"))
         .collect();
-    if map.get("schema").and_then(Value::as_u64) != Some(u64::from(SCHEMA)) {
-        errors.push(at("schema", format!("is required and must be {SCHEMA}")));
+    let schema = map.get("schema").and_then(Value::as_u64);
+    if !schema.is_some_and(|schema| (1..=u64::from(SCHEMA)).contains(&schema)) {
+        let why = format!("is required and must be 1 to {SCHEMA}");
+        errors.push(at("schema", why));
     }
     let items = match map.get("clusters") {
         Some(Value::Array(items)) if items.len() <= CLUSTERS_MAX => items.as_slice(),

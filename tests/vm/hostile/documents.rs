@@ -22,7 +22,7 @@ pub fn configuration(chance: &mut Chance) -> Value {
         container["revision"] = format!("{:016x}", chance.draw() % 4).into();
     }
     if chance.in_1000(100) {
-        container["schema"] = 2.into();
+        container["schema"] = 3.into();
         container["later"] = json!([{}]);
     }
     container
