@@ -2,6 +2,7 @@
 //! the last good version of every record keeps serving.
 
 pub mod changes;
+pub mod cookies;
 pub mod document;
 pub mod edit;
 pub mod editor;

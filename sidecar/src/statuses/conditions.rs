@@ -70,7 +70,10 @@ fn accepted(report: &Report) -> Finding {
         kind: "Accepted",
         status,
         reason,
-        message: report.error.clone(),
+        message: match (&report.warning, report.error.as_str()) {
+            (Some(warning), "") => warning.clone(),
+            (_, error) => error.to_owned(),
+        },
     }
 }
 
@@ -145,6 +148,7 @@ mod tests {
             place: "a".to_owned(),
             verdict: Verdict::Accepted,
             error: String::new(),
+            warning: None,
             cluster: Some("a".to_owned()),
             name: Some("a".to_owned()),
             added: 0,
@@ -196,6 +200,21 @@ mod tests {
             write!(line, "{}={}/{} ", it.type_, it.status, it.reason).unwrap();
         }
         line
+    }
+
+    #[test]
+    fn st_1_a_warning_is_told_where_nothing_is_wrong() {
+        let warned = Report {
+            warning: Some("shared".to_owned()),
+            ..report()
+        };
+        let wrong = Report {
+            error: "wrong".to_owned(),
+            ..warned.clone()
+        };
+        for (report, message) in [(&warned, "shared"), (&wrong, "wrong")] {
+            assert_eq!(accepted(report).message, message);
+        }
     }
 
     #[test]

@@ -242,5 +242,8 @@ fn fields(report: &Report, told: &Told, health: &HealthView) -> Fields {
     if !report.error.is_empty() {
         fields.push(("error", report.error.clone()));
     }
+    if let Some(warning) = &report.warning {
+        fields.push(("warning", warning.clone()));
+    }
     fields
 }

@@ -10,6 +10,7 @@ use super::overrides::OverrideSet;
 use super::registered::Guest;
 use super::{Entry, Records};
 use crate::model::errors::error;
+use crate::registry::cookies;
 use crate::registry::model::{BadRecord, Listing};
 use crate::registry::record::Object;
 
@@ -22,6 +23,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// What is wrong; empty where nothing is.
     pub error: String,
+    /// What may be wrong, although it is taken.
+    pub warning: Option<String>,
     /// The cluster that is served.
     pub cluster: Option<String>,
     /// The name that it has or would have.
@@ -43,6 +46,7 @@ impl Report {
             place: place.to_owned(),
             verdict: Verdict::Invalid,
             error: String::new(),
+            warning: None,
             cluster: None,
             name: name.map(str::to_owned),
             added: 0,
@@ -133,6 +137,7 @@ impl Records {
         for (name, around) in beside {
             reading.orphans(name, &around, now);
         }
+        reading.warn();
         // Last: they beat everything.
         if let Some(end) = reading.listing.obey(now) {
             reading.wake(end);
@@ -202,6 +207,15 @@ impl Reading {
         report.added = added;
         report.cluster = Some(cluster.name.clone());
         self.listing.clusters.push(cluster);
+    }
+
+    /// Warns of what is right in itself, but not beside the other clusters.
+    fn warn(&mut self) {
+        let mut warnings = cookies::warnings(&self.listing.clusters);
+        for report in &mut self.reports {
+            let cluster = report.cluster.as_deref();
+            report.warning = cluster.and_then(|cluster| warnings.remove(cluster));
+        }
     }
 
     /// What stands beside a document that is not there.

@@ -1,22 +1,30 @@
 //! The rules that no store has for itself.
 
 use pointsman_filter::config::ClusterConfig;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::registry::record::{Document, Wanted};
 
 /// A document at this place that claims this name.
 fn document(place: &str, rank: i64, name: &str, good: bool) -> Record {
-    let document = match good {
-        true => json!({"name": name, "backends": [{"id": place, "address": "10.0.0.1:80"}]}),
-        false => json!({"name": name, "weight": 1}),
-    };
+    record(
+        place,
+        rank,
+        match good {
+            true => json!({"name": name, "backends": [{"id": place, "address": "10.0.0.1:80"}]}),
+            false => json!({"name": name, "weight": 1}),
+        },
+    )
+}
+
+fn record(place: &str, rank: i64, document: Value) -> Record {
+    let name = document["name"].as_str().unwrap().to_owned();
     Record {
         place: place.to_owned(),
         rank,
         what: What::Document(Document {
-            claim: Some(name.to_owned()),
+            claim: Some(name),
             title: place.to_owned(),
             etag: document.to_string(),
             overrides: Ok(BTreeMap::new()),
@@ -66,4 +74,25 @@ fn of_several_documents_with_one_name_the_lowest_rank_has_it_good_or_bad() {
         "a new rank"
     );
     assert_eq!(served(&records), ["orders: b"]);
+}
+
+/// ST-1: the report on each cluster of two that share a cookie says so, for as long as they do.
+#[test]
+fn st_1_clusters_that_share_a_cookie_are_warned_of() {
+    let sticky =
+        |name, cookie| record(name, 0, json!({"name": name, "sticky": {"cookie": cookie}}));
+    let mut records = Records::default();
+    records.replace(
+        vec![sticky("a", "C"), sticky("b", "C"), sticky("c", "D")],
+        0,
+    );
+    let warned = |records: &Records| -> Vec<String> {
+        let mut reports = records.read(0).reports;
+        reports.retain(|report| report.warning.is_some());
+        assert!(reports.iter().all(|it| it.verdict == Verdict::Accepted));
+        reports.into_iter().map(|report| report.place).collect()
+    };
+    assert_eq!(warned(&records), ["a", "b"]);
+    records.put(sticky("b", "B"), 0);
+    assert!(warned(&records).is_empty());
 }
