@@ -161,8 +161,10 @@ impl Sticky {
             "cookie": self.cookie, "httpOnly": self.http_only, "secure": self.secure,
             "sameSite": name_of(SAME_SITES, self.same_site),
         });
-        if self.has_path() {
-            value["path"] = self.path.as_str().into();
+        if let Value::Object(map) = &mut value
+            && self.has_path()
+        {
+            insert(map, "path", self.path.as_str());
         }
         value
     }

@@ -4,12 +4,16 @@
 use std::rc::Rc;
 
 use crate::base::hash::KeyMap;
+use crate::base::time::WallTime;
 use crate::cluster::Cluster;
 use crate::cluster::snapshot::Snapshot;
 use crate::gates::{Gates, availability};
 
 /// A VM without the lease notes no more clusters that are gone than this.
 const NOTED_MAX: usize = 1000;
+/// What is held against a cluster's backends stays so long after the cluster is gone, nanoseconds: it may
+/// come back.
+const KEPT_NS: u64 = 600_000_000_000;
 
 /// What the gauges of one cluster say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +48,8 @@ type Entry = (Box<str>, Option<GaugeValues>);
 #[derive(Debug, Default)]
 pub struct Gauges {
     set: KeyMap<Entry>,
+    /// Clusters that are gone, by key, and since when.
+    gone: KeyMap<WallTime>,
     /// Where the next turn begins.
     turn: usize,
 }
@@ -89,21 +95,41 @@ impl Gauges {
     }
 
     /// Forgets the clusters that are gone, and tells `zero` whose gauges were set.
-    pub fn drop_gone(&mut self, snapshot: &Snapshot, mut zero: impl FnMut(u64, &str)) {
+    pub fn drop_gone(
+        &mut self,
+        snapshot: &Snapshot,
+        now: WallTime,
+        mut zero: impl FnMut(u64, &str),
+    ) {
+        let gone = &mut self.gone;
         self.set.retain(|key, (name, _)| {
             let stays = snapshot.cluster(name.as_bytes()).is_some();
-            if !stays {
+            if stays {
+                gone.remove(key);
+            } else {
                 zero(*key, name);
+                if gone.len() < NOTED_MAX {
+                    gone.insert(*key, now);
+                }
             }
             stays
         });
+    }
+
+    /// Takes out the keys of clusters that have been gone for so long that nothing need be known of
+    /// them any more.
+    pub fn take_forgotten(&mut self, now: WallTime) -> Vec<u64> {
+        let is_over = |since: &WallTime| now.age_of(*since) >= KEPT_NS;
+        let over = self.gone.iter().filter(|(_, since)| is_over(since));
+        let over: Vec<u64> = over.map(|(key, _)| *key).collect();
+        self.gone.retain(|_, since| !is_over(since));
+        over
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::WallTime;
     use crate::cluster::load::Loads;
     use serde_json::{Value, json};
     #[cfg(target_arch = "wasm32")]
@@ -116,6 +142,8 @@ mod tests {
         Snapshot::compile(json.as_bytes(), &[], loads, now, 1).expect("a good registry")
     }
 
+    const NOW: WallTime = WallTime::from_ns(100 * KEPT_NS);
+
     fn values(available: u32) -> GaugeValues {
         GaugeValues {
             available,
@@ -125,7 +153,7 @@ mod tests {
 
     fn zeroed(gauges: &mut Gauges, snapshot: &Snapshot) -> Vec<String> {
         let mut names = Vec::new();
-        gauges.drop_gone(snapshot, |_, name| names.push(name.to_owned()));
+        gauges.drop_gone(snapshot, NOW, |_, name| names.push(name.to_owned()));
         names
     }
 
@@ -169,6 +197,25 @@ mod tests {
         gauges.doubt();
         assert!(gauges.is_news(cluster, values(1)));
         assert!(!gauges.is_news(cluster, values(1)));
+    }
+
+    #[test]
+    fn a_cluster_that_is_gone_for_long_is_forgotten_unless_it_came_back() {
+        let (both, one) = (snapshot(&["orders", "users"]), snapshot(&["orders"]));
+        let users = both.cluster(b"users").expect("it is there").key;
+        let later = NOW.plus(KEPT_NS);
+        for (comes_back, forgotten) in [(false, vec![users]), (true, vec![])] {
+            let mut gauges = Gauges::default();
+            gauges.note(&both, &one);
+            zeroed(&mut gauges, &one);
+            assert!(gauges.take_forgotten(NOW.plus(KEPT_NS - 1)).is_empty());
+            if comes_back {
+                gauges.is_news(both.cluster(b"users").expect("it is there"), values(1));
+                zeroed(&mut gauges, &both);
+            }
+            assert_eq!(gauges.take_forgotten(later), forgotten);
+            assert!(gauges.take_forgotten(later).is_empty(), "once");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn claim_lease(vm: &Vm, revision: u64, now: WallTime) -> bool {
 }
 
 /// Records the gauges of the clusters (GT-9, GT-10) and tidies their gates; of clusters that are gone,
-/// zeroes the gauges and empties the gates, once all workers are `settled`.
+/// zeroes the gauges and in time empties the gates, once all workers are `settled`.
 pub fn record_gauges(vm: &Vm, snapshot: &Snapshot, settled: bool, now: WallTime) {
     let mut gauges = vm.gauges.borrow_mut();
     for cluster in gauges.turn(snapshot.clusters(), CLUSTERS_PER_TICK) {
@@ -53,10 +53,11 @@ pub fn record_gauges(vm: &Vm, snapshot: &Snapshot, settled: bool, now: WallTime)
         }
     }
     if settled {
-        gauges.drop_gone(snapshot, |key, name| {
-            write(vm, (key, name), GaugeValues::default());
+        let zero = |key, name: &str| write(vm, (key, name), GaugeValues::default());
+        gauges.drop_gone(snapshot, now, zero);
+        for key in gauges.take_forgotten(now) {
             host::set_shared(&keys::gates(key), &[]);
-        });
+        }
     }
 }
 
