@@ -179,7 +179,11 @@ mod tests {
         let all = heartbeat(0, true);
         let cut = [all.clone(), heartbeat(0, false)];
         assert!(drain.take_drained(&cut, true, NOW).is_empty());
-        assert!(drain.take_drained(&[all.clone()], false, NOW).is_empty());
+        assert!(
+            drain
+                .take_drained(std::slice::from_ref(&all), false, NOW)
+                .is_empty()
+        );
         let over = [all, heartbeat(HEARTBEAT_NS, false)];
         assert_eq!(names(&drain.take_drained(&over, true, NOW)), ["a"]);
     }
