@@ -13,6 +13,7 @@ mod health;
 mod policy;
 mod reader;
 mod retry;
+mod timeouts;
 
 pub use backend::{BackendConfig, State};
 pub use cluster::{BACKENDS_MAX, ClusterConfig, is_cluster_name};
@@ -24,6 +25,7 @@ pub use health::{HealthCheck, HttpProbe, Probe, Tls};
 pub use policy::{LoadBalancing, Metric, Policy, Refusal, SameSite, Sticky, WhenAllUnhealthy};
 pub use reader::{ConfigError, ConfigErrors};
 pub use retry::{Backoff, Retry, RetryOn};
+pub use timeouts::Timeouts;
 
 #[cfg(test)]
 mod tests;

@@ -246,3 +246,37 @@ async fn a_cluster_that_leaves_the_registry_leaves_envoy_and_comes_back_as_it_wa
     scene.wait_for_figure("total_backends", "", 2).await?;
     scene.ensure_sane().await
 }
+
+/// What Envoy gives a connection to the cluster.
+async fn connect_timeout(scene: &Scene) -> Result<Value> {
+    let dump = scene.envoy.config_dump().await?;
+    let configs = dump["configs"].as_array().context("configs")?;
+    let clusters = configs
+        .iter()
+        .flat_map(|it| it["dynamic_active_clusters"].as_array());
+    let mut clusters = clusters.flatten().map(|it| &it["cluster"]);
+    let ours = clusters.find(|it| it["name"] == CLUSTER);
+    Ok(ours.context("no cluster")?["connect_timeout"].clone())
+}
+
+#[tokio::test]
+async fn a_connection_has_the_time_that_the_document_gives_it() -> Result<()> {
+    let [a] = backends(["a"])?;
+    let mut scene = Scene::start(vec![orders(&[&a], json!({}))]).await?;
+    wait_for_servers(&mut scene.clients().await?, &["a"]).await?;
+    assert_eq!(connect_timeout(&scene).await?, "1s");
+    let load = load(&scene);
+    load.reach(100, DEADLINE).await?;
+    scene.registry.edit(CLUSTER, |document| {
+        document["timeouts"] = json!({"connect": "250ms"});
+    })?;
+    eventually(DEADLINE, "Envoy to take the new time", async || {
+        let time = connect_timeout(&scene).await?;
+        ensure!(time == "0.250s", "{time}");
+        Ok(())
+    })
+    .await?;
+    load.reach(load.done() + 100, DEADLINE).await?;
+    load.stop().await?.ensure_clean()?;
+    scene.ensure_sane().await
+}

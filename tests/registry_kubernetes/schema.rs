@@ -22,6 +22,8 @@ async fn the_server_refuses_what_the_parser_refuses() -> Result<()> {
         json!({"loadBalancing": {"policy": "Fastest"}}),
         json!({"sticky": {"cookie": "a b"}}),
         json!({"sticky": {"sameSite": "None"}}),
+        json!({"timeouts": {"connect": "9ms"}}),
+        json!({"timeouts": {"connect": "61s"}}),
         json!({"sticky": {"path": "shop"}}),
         json!({"sticky": {"path": "/a;b"}}),
         json!({"sticky": {"path": "/a b"}}),
@@ -84,6 +86,7 @@ async fn the_server_takes_what_the_parser_takes() -> Result<()> {
     let taken = [
         json!({}),
         json!({"backends": []}),
+        json!({"timeouts": {"connect": "250ms"}}),
         json!({"name": "a|b/c_d.e-F"}),
         json!({"loadBalancing": {"policy": "LeastLoaded", "metric": "Latency"}}),
         json!({"sticky": {"cookie": "C", "path": "/shop", "httpOnly": false, "secure": true, "sameSite": "None"}}),

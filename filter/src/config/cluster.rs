@@ -9,6 +9,7 @@ use super::policy::{
 };
 use super::reader::{ConfigErrors, Object, Path, Report, kind};
 use super::retry::{Backoff, Retry};
+use super::timeouts::Timeouts;
 use crate::base::hash;
 use crate::base::hash::KeyMap;
 
@@ -38,6 +39,8 @@ pub struct ClusterConfig {
     pub http2: bool,
     /// Absent: plain.
     pub tls: Option<Tls>,
+    /// How long Envoy waits for the backends.
+    pub timeouts: Timeouts,
     /// Absent: the built-in answer.
     pub refusal: Option<Refusal>,
     /// In the registry's order.
@@ -65,7 +68,8 @@ impl ClusterConfig {
     /// The lowest number of the schema that has all its fields.
     pub(super) fn schema(&self) -> u32 {
         let has_path = self.sticky.as_ref().is_some_and(Sticky::has_path);
-        if has_path { 2 } else { 1 }
+        let has_timeouts = self.timeouts != Timeouts::default();
+        if has_path || has_timeouts { 2 } else { 1 }
     }
 
     /// What filters need of it. Who probes is the sidecar, and what probes send along may be secret:
@@ -94,6 +98,9 @@ impl ClusterConfig {
         }
         if let Some(tls) = &self.tls {
             insert(&mut map, "tls", tls.write());
+        }
+        if self.timeouts != Timeouts::default() {
+            insert(&mut map, "timeouts", self.timeouts.write());
         }
         if let Some(refusal) = &self.refusal {
             insert(&mut map, "refusal", refusal.write());
@@ -129,6 +136,7 @@ impl ClusterConfig {
             when_all_unhealthy,
             http2,
             tls: part(&object, "tls", report, Tls::read),
+            timeouts: part(&object, "timeouts", report, Timeouts::read).unwrap_or_default(),
             refusal: part(&object, "refusal", report, Refusal::read),
             backends: read_backends(&object, report),
         };

@@ -10,7 +10,7 @@ use super::reader::{Object, Path, Report};
 use super::{duration, policy, retry};
 use crate::base::hash;
 
-/// The number of this schema. A filter that meets a higher one passes unknown fields over. 2: sticky.path.
+/// The number of this schema. A filter that meets a higher one passes unknown fields over. 2: `sticky.path`, `timeouts`.
 pub const SCHEMA: u32 = 2;
 /// Most clusters in one container.
 pub const CLUSTERS_MAX: usize = 10_000;

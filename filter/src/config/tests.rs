@@ -291,16 +291,20 @@ fn canonical_form_reads_back_and_names_its_revision() {
 
 #[test]
 fn a_container_says_the_lowest_schema_that_has_its_fields() {
-    for (sticky, schema) in [
-        (r#"{}"#, 1),
-        (r#"{"path":"/"}"#, 1),
-        (r#"{"path":"/shop"}"#, 2),
+    for (fields, schema) in [
+        (r#""sticky":{}"#, 1),
+        (r#""sticky":{"path":"/"}"#, 1),
+        (r#""sticky":{"path":"/shop"}"#, 2),
+        (r#""timeouts":{}"#, 1),
+        (r#""timeouts":{"connect":"1s"}"#, 1),
+        (r#""timeouts":{"connect":"250ms"}"#, 2),
     ] {
-        let read = cluster(&format!(r#""sticky":{sticky}"#)).unwrap();
+        let read = cluster(fields).unwrap();
         let sent = FilterConfig::new(vec![read], None).to_json();
         let written = format!(r#""schema":{schema}}}"#);
         assert!(sent.ends_with(&written), "{sent}");
-        assert_eq!(sent.contains("path"), schema == 2);
+        let has_news = sent.contains("path") || sent.contains("timeouts");
+        assert_eq!(has_news, schema == 2, "{sent}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! CDS: how Envoy speaks to a cluster's backends.
 
 use std::collections::HashMap;
+use std::time;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -24,10 +25,6 @@ const METADATA_KEY: &str = "endpoints";
 /// The filter decides who may be tried how often; Envoy's own limits must never cut a failover
 /// short. Its default of three retries at a time fails most requests when a backend dies.
 const UNLIMITED: u32 = 1_000_000;
-const CONNECT_TIMEOUT: Duration = Duration {
-    seconds: 1,
-    nanos: 0,
-};
 
 /// A cluster whose endpoints come over the same stream and whose backend the filter picks.
 pub fn cluster(config: &ClusterConfig) -> cds::Cluster {
@@ -40,7 +37,7 @@ pub fn cluster(config: &ClusterConfig) -> cds::Cluster {
             eds_config: Some(this_stream()),
             service_name: String::new(),
         }),
-        connect_timeout: Some(CONNECT_TIMEOUT),
+        connect_timeout: Some(lasting(config.timeouts.connect)),
         load_balancing_policy: Some(picked_by_the_filter()),
         circuit_breakers: Some(circuit_breakers()),
         // Without it a removed host that passes Envoy's own checks would stay pickable.
@@ -127,6 +124,14 @@ fn circuit_breakers() -> cds::CircuitBreakers {
     }
 }
 
+/// A duration as protobuf has it.
+fn lasting(duration: time::Duration) -> Duration {
+    Duration {
+        seconds: duration.as_secs().cast_signed(),
+        nanos: duration.subsec_nanos().cast_signed(),
+    }
+}
+
 /// The protocol, and a retry policy that is the same for every cluster.
 fn protocol(http2: bool) -> HashMap<String, Any> {
     use http::http_protocol_options as options;
@@ -153,10 +158,7 @@ fn protocol(http2: bool) -> HashMap<String, Any> {
 /// what comes with each request, in the filter's headers. What is left to say here is how long Envoy
 /// waits between two attempts. Envoy reads this field since 1.37.
 fn only_the_filter_retries() -> route::RetryPolicy {
-    let milliseconds = |number| Duration {
-        seconds: 0,
-        nanos: number * 1_000_000,
-    };
+    let milliseconds = |number| lasting(time::Duration::from_millis(number));
     route::RetryPolicy {
         retry_on: String::new(),
         num_retries: Some(UInt32Value { value: 0 }),

@@ -126,6 +126,16 @@ fn a_cluster_that_only_has_a_name_is_whole() {
     assert!(text.contains("envoy.load_balancing_policies.override_host"));
 }
 
+#[test]
+fn a_connection_has_the_time_that_the_document_gives_it() {
+    let time = |timeouts: Value| {
+        let message = cluster::cluster(&document(json!({"name": "a", "timeouts": timeouts})));
+        message.connect_timeout.map(|it| (it.seconds, it.nanos))
+    };
+    assert_eq!(time(json!({})), Some((1, 0)));
+    assert_eq!(time(json!({"connect": "2500ms"})), Some((2, 500_000_000)));
+}
+
 /// Whatever the document says of retries, and whichever protocol its backends speak.
 #[test]
 fn every_cluster_has_the_same_retry_policy_which_voids_the_routes() {
