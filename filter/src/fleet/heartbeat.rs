@@ -90,10 +90,11 @@ impl Heartbeat {
         now.age_of(self.at) < REVISION_NS
     }
 
-    /// Whether its VM runs another revision than `revision`, the newest, and picks no more: an old
-    /// module's, which lives on for a stream alone. Nobody waits until it runs the newest.
-    pub fn is_left_behind(&self, revision: u64, now: WallTime) -> bool {
-        self.revision != revision && is_idle(self.picked_at, now)
+    /// Whether its VM runs another revision than `revision`, the newest, and picked no more when it
+    /// wrote this: an old module's, which lives on for a stream alone. Nobody waits until it runs the
+    /// newest. A worker that is too busy to write is no such VM.
+    pub fn is_left_behind(&self, revision: u64) -> bool {
+        self.revision != revision && is_idle(self.picked_at, self.at)
     }
 }
 
@@ -101,7 +102,7 @@ impl Heartbeat {
 /// picks. A worker is known by its heartbeat for as long as that counts as running a revision.
 pub fn all_run(heartbeats: &[Heartbeat], revision: u64, now: WallTime) -> bool {
     let workers = heartbeats.iter().filter(|worker| worker.runs(now));
-    let mut waited_for = workers.filter(|worker| !worker.is_left_behind(revision, now));
+    let mut waited_for = workers.filter(|worker| !worker.is_left_behind(revision));
     waited_for.all(|worker| worker.is_live(now) && worker.revision == revision)
 }
 
@@ -169,12 +170,19 @@ mod tests {
     fn a_vm_is_left_behind_once_it_picks_no_more() {
         let now = WallTime::from_ns(100 * REVISION_NS);
         let picked = |ago_ns| Heartbeat {
+            at: now,
             picked_at: WallTime::from_ns(now.ns() - ago_ns),
             ..heartbeat()
         };
-        assert!(picked(IDLE_NS).is_left_behind(4, now));
-        assert!(!picked(IDLE_NS - 1).is_left_behind(4, now), "it picks");
-        assert!(!picked(IDLE_NS).is_left_behind(3, now), "up to date");
+        assert!(picked(IDLE_NS).is_left_behind(4));
+        assert!(!picked(IDLE_NS - 1).is_left_behind(4), "it picks");
+        assert!(!picked(IDLE_NS).is_left_behind(3), "up to date");
+        // It picked, wrote, and has been busy ever since.
+        let busy = [picked(IDLE_NS - 1)];
+        let later = WallTime::from_ns(now.ns() + REVISION_NS - 1);
+        assert!(!all_run(&busy, 4, later), "it still runs the old one");
+        let left = [picked(IDLE_NS)];
+        assert!(all_run(&left, 4, later), "nobody waits for it");
     }
 
     #[test]

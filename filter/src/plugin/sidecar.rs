@@ -42,7 +42,7 @@ impl SidecarLink {
     pub fn look_at(&mut self, heartbeats: &[Heartbeat], revision: u64, now: WallTime) {
         let workers = heartbeats
             .iter()
-            .filter(|heartbeat| !heartbeat.is_left_behind(revision, now));
+            .filter(|heartbeat| !heartbeat.is_left_behind(revision));
         let live = workers.clone().filter(|worker| worker.is_live(now));
         self.workers = u32::try_from(live.count()).unwrap_or(u32::MAX);
         let revisions: KeySet = workers.map(|worker| worker.revision).collect();
