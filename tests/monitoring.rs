@@ -216,11 +216,12 @@ async fn every_metric_of_alerts_and_dashboard_is_in_a_running_system() -> Result
         "every metric but what a silent sidecar causes",
         async || {
             client.get("/").await?;
+            // Each time: what happened is an increase for 30 s only.
+            unfilled(&mut panels, &prometheus).await?;
             let pages = (sidecar.metrics().await?, envoy.prometheus().await?);
             let unmet = missing(&needed, &[&pages.0, &pages.1]);
             let expired = |it: &Selector| it.metric == "pointsman_verdicts_expired_total";
             ensure!(unmet.iter().all(expired), "missing: {unmet:#?}");
-            unfilled(&mut panels, &prometheus).await?;
             let expired = |query: &str| query.contains("pointsman_verdicts_expired_total");
             ensure!(panels.iter().all(|it| expired(&it.1)), "empty: {panels:#?}");
             Ok(pages.0)
@@ -229,9 +230,9 @@ async fn every_metric_of_alerts_and_dashboard_is_in_a_running_system() -> Result
     .await?;
     sidecar.kill();
     eventually(SOON, "every metric, and every panel filled", async || {
+        unfilled(&mut panels, &prometheus).await?;
         let unmet = missing(&needed, &[&of_sidecar, &envoy.prometheus().await?]);
         ensure!(unmet.is_empty(), "missing: {unmet:#?}");
-        unfilled(&mut panels, &prometheus).await?;
         ensure!(panels.is_empty(), "empty: {panels:#?}");
         Ok(())
     })
