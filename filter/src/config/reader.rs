@@ -90,11 +90,6 @@ impl Report {
         }
     }
 
-    /// Whether what is not known is no error.
-    pub fn is_lenient(&self) -> bool {
-        self.lenient
-    }
-
     /// Counts what was passed over.
     pub fn ignore(&self, count: u32) {
         self.ignored.set(self.ignored.get().saturating_add(count));

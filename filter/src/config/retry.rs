@@ -73,15 +73,17 @@ impl Retry {
     pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
         let default = Retry::default();
         let object = Object::of(value, path, report)?;
+        let ignored = report.ignored();
         let on = match object.get("on") {
             None => default.on,
             Some(_) => read_retry_on(&object, report),
         };
+        // An entry of a newer schema may be what retries a timeout.
+        let all_known = report.ignored() == ignored;
         let range = (Duration::ZERO, DAY);
         let timeout = object.duration("perTryTimeout", Duration::ZERO, range);
         let retried = on.contains(&RetryOn::Reset) || on.contains(&RetryOn::GatewayError);
-        // What is not known of a newer schema may retry it.
-        if !timeout.is_zero() && !retried && !report.is_lenient() {
+        if !timeout.is_zero() && !retried && all_known {
             let why = "needs Reset or GatewayError in on: Envoy retries it under no other";
             report.error(&object.at("perTryTimeout"), why);
         }

@@ -227,6 +227,9 @@ fn a_newer_schema_is_read_leniently_and_its_news_are_counted() {
         (3, 1)
     );
     assert!(parse(r#"{"schema":3,"clusters":[{"name":"a","backends":[{"weight":-1}]}]}"#).is_err());
+    // All that it retries on is known, and none of it is a timeout.
+    let retry = r#"{"schema":3,"clusters":[{"name":"a","retry":{"perTryTimeout":"1s"}}]}"#;
+    assert!(parse(retry).is_err());
 }
 
 #[test]
