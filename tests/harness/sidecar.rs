@@ -1,11 +1,12 @@
 //! The sidecar as a process, in demo mode or on a store. Whatever it says, in its log or on a page,
 //! is searched for the secrets it was given: no story may see one.
 
+mod command;
 mod secrets;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::port::Port;
 use crate::process::Process;
 use crate::registry::Registry;
 use crate::wait::eventually;
+
+pub use command::{Ended, operate, run};
 
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 const STOP_DEADLINE: Duration = Duration::from_secs(40);
@@ -344,59 +347,4 @@ fn ensure_no_panic(process: &Process) -> Result<()> {
     let panics = process.panics();
     ensure!(panics.is_empty(), "the sidecar panicked: {panics:#?}");
     Ok(())
-}
-
-/// What a command of an operator came to.
-#[derive(Debug)]
-pub struct Ended {
-    /// The exit code.
-    pub code: i32,
-    /// What it wrote to stdout.
-    pub out: String,
-    /// What it wrote to stderr.
-    pub errors: String,
-}
-
-/// Runs `pointsman` as an operator does, on this sidecar, with a text as its input.
-pub async fn operate(sidecar: &Sidecar, arguments: &[&str], input: &str) -> Result<Ended> {
-    let folder = tempfile::tempdir()?;
-    let [from, output, errors] = ["in", "out", "err"].map(|name| folder.path().join(name));
-    fs::write(&from, input)?;
-    let mut command = Command::new(artefacts::sidecar()?);
-    command.args(arguments).env_clear().env(
-        "POINTSMAN_ADMIN_ADDRESS",
-        sidecar.admin_address().to_string(),
-    );
-    let input = fs::File::open(&from)?.into();
-    let process = Process::start_with(command, input, &output, &errors)?;
-    let status = process.exit(STOP_DEADLINE).await?;
-    ensure_no_panic(&process)?;
-    Ok(Ended {
-        code: status.code().context("ended by a signal")?,
-        out: fs::read_to_string(&output)?,
-        errors: fs::read_to_string(&errors)?,
-    })
-}
-
-/// Runs `pointsman` with these arguments and this environment only, to its end.
-///
-/// For what must fail at start: returns the exit code and both outputs as one text, which holds no
-/// secret.
-pub async fn run(
-    arguments: &[&str],
-    environment: &[(&str, &str)],
-    folder: &Path,
-) -> Result<(i32, String)> {
-    let mut command = Command::new(artefacts::sidecar()?);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(environment.iter().copied());
-    let process = Process::start(command, &folder.join("run.log"))?;
-    let status = process.exit(STOP_DEADLINE).await?;
-    ensure_no_panic(&process)?;
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    let given: Vec<(String, String)> = environment.iter().map(owned).collect();
-    secrets::ensure_none(&secrets::of(&given), &process.log())?;
-    Ok((status.code().context("ended by a signal")?, process.log()))
 }
