@@ -86,8 +86,7 @@ test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API s
 	$(TESTS) --test e2e -- $(or $(ALONE),alone::) --test-threads=1 && exit $$failed
 
 # What depends on Envoy; not part of `make test`.
-ROUTING := attempts:: backoffs:: bootstraps:: exchange:: failover:: fed:: hostile:: policies:: \
-	steering:: sticky:: streams:: tiers:: uploads:: workers::
+ROUTING := routing:: retries:: health:: fleet:: deploy::bootstraps:: hostile::
 test-matrix: ## run the routing stories on Envoy 1.37, 1.39 and 1.40, one after the other
 	@failed=; for release in envoy-1.37 envoy-1.39 envoy; do \
 		envoy=$$($(FETCH) $$release) || exit 1; \

@@ -1,7 +1,10 @@
 //! Operators change the registry through the sidecar: in a file and in Redis, with a real Envoy
 //! where traffic must be seen.
 
+mod cli;
+mod doctor;
 mod documents;
+mod jobs;
 mod reload;
 mod secrets;
 mod waits;

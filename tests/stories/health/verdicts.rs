@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use harness::{Behaviour, Registry, Sidecar, Upstream, eventually};
 use serde_json::json;
 
-use super::scene::{
+use crate::fleet::scene::{
     CLUSTER, DEADLINE, Scene, answered_by, backends, check, is_healthy, orders, wait_for_servers,
     wait_for_verdict,
 };

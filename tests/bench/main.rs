@@ -4,33 +4,31 @@
 //! cases that say most. Exits with an error only when a case could not be measured, never because
 //! of a figure.
 //!
-//! In reading order: [`bench::cpu`] compares the [`bench::contender`]s under a [`bench::load`],
-//! [`bench::counts`] counts in an interpreter ([`harness::vm`]) what no machine disturbs,
-//! [`bench::core`] times the routing core alone, [`bench::delivery`] and [`bench::verdict`] follow
-//! news to the workers and [`bench::memory`] what Envoy keeps of it, [`bench::failover`] kills a
-//! backend; [`bench::targets`] and [`bench::report`] say what it came to.
+//! In reading order: [`cpu`] compares the [`contender`]s under a [`load`],
+//! [`counts`] counts in an interpreter ([`harness::vm`]) what no machine disturbs,
+//! [`core`] times the routing core alone, [`delivery`] and [`verdict`] follow
+//! news to the workers and [`memory`] what Envoy keeps of it, [`failover`] kills a
+//! backend; [`targets`] and [`report`] say what it came to.
 
-mod bench {
-    pub mod contender;
-    pub mod core;
-    pub mod counts;
-    pub mod cpu;
-    pub mod delivery;
-    pub mod failover;
-    pub mod figures;
-    pub mod home;
-    pub mod load;
-    pub mod machine;
-    pub mod memory;
-    pub mod picker;
-    pub mod plot;
-    pub mod profile;
-    pub mod report;
-    pub mod responder;
-    pub mod samples;
-    pub mod targets;
-    pub mod verdict;
-}
+mod contender;
+mod core;
+mod counts;
+mod cpu;
+mod delivery;
+mod failover;
+mod figures;
+mod home;
+mod load;
+mod machine;
+mod memory;
+mod picker;
+mod plot;
+mod profile;
+mod report;
+mod responder;
+mod samples;
+mod targets;
+mod verdict;
 
 use std::env;
 use std::path::PathBuf;
@@ -38,7 +36,6 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use bench::*;
 use harness::artefacts;
 use machine::Cores;
 use profile::Profile;

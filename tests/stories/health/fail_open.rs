@@ -6,7 +6,7 @@ use harness::registry::backup;
 use harness::{Behaviour, Upstream, eventually};
 use serde_json::json;
 
-use super::scene::{
+use crate::fleet::scene::{
     CLUSTER, DEADLINE, Scene, answered_by, backends, check, orders, wait_for_servers,
 };
 

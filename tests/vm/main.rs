@@ -1,12 +1,9 @@
 //! The shipped module in an interpreter: what it asks of its host, what it costs, how large it is,
 //! and that no host makes it trap. Nothing here depends on the machine.
 
-/// The files of the folder `vm/`.
-mod vm {
-    mod budget;
-    mod calls;
-    mod growth;
-    mod hostile;
-    mod lease;
-    mod outrun;
-}
+mod budget;
+mod calls;
+mod growth;
+mod hostile;
+mod lease;
+mod outrun;

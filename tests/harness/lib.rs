@@ -9,31 +9,26 @@
 //! [`client`], [`load`], [`raw`], [`websocket`] and [`grpc`]; [`proxy`] stands for many Envoys, [`vm`]
 //! runs the module in an interpreter; [`artefacts`] finds what was built, [`report`] says what ran.
 
-/// The files of the folder `harness/`: a crate's root would look for its modules beside itself.
-mod harness {
-    pub mod artefacts;
-    pub mod client;
-    pub mod clock;
-    pub mod envoy;
-    pub mod grpc;
-    pub mod kubernetes;
-    pub mod load;
-    pub mod port;
-    pub mod process;
-    pub mod proxy;
-    pub mod raw;
-    pub mod redis;
-    pub mod registry;
-    pub mod report;
-    pub mod sidecar;
-    pub mod tls;
-    pub mod upstream;
-    pub mod vm;
-    pub mod wait;
-    pub mod websocket;
-}
-
-pub use harness::*;
+pub mod artefacts;
+pub mod client;
+pub mod clock;
+pub mod envoy;
+pub mod grpc;
+pub mod kubernetes;
+pub mod load;
+pub mod port;
+pub mod process;
+pub mod proxy;
+pub mod raw;
+pub mod redis;
+pub mod registry;
+pub mod report;
+pub mod sidecar;
+pub mod tls;
+pub mod upstream;
+pub mod vm;
+pub mod wait;
+pub mod websocket;
 
 pub use client::{Client, Response};
 pub use clock::Clock;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::failover::h2;
+use crate::retries::failover::h2;
 use crate::scene::{
     self, CLUSTER, DEADLINE, Requests, answered_by, backends, figure, in_flight, serve, shares,
     wait_for_figure, wait_for_figure_at_least,

@@ -8,7 +8,7 @@ use harness::{Behaviour, Client};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::fed::scene::{DEADLINE, Scene, backends, check, orders};
+use crate::fleet::scene::{DEADLINE, Scene, backends, check, orders};
 
 const INTERVAL_MS: u64 = 100;
 const TIMEOUT_MS: u64 = 100;

@@ -7,7 +7,7 @@ use harness::registry::cluster;
 use harness::{Behaviour, Registry, Sidecar, Upstream, eventually};
 use serde_json::{Value, json};
 
-use super::scene::{
+use crate::fleet::scene::{
     CLUSTER, DEADLINE, Scene, backends, check, is_healthy, orders, revision, wait_for_verdict,
 };
 

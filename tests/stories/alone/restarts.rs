@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use harness::{Behaviour, Client, Envoy, Registry, Sidecar, Upstream, artefacts, eventually};
 use serde_json::json;
 
-use crate::fed::scene::{
+use crate::fleet::scene::{
     CLUSTER, DEADLINE, Scene, answered_by, backends, bootstrap, check, orders, wait_for_servers,
 };
 

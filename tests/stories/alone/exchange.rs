@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use harness::{Behaviour, Client, Load, Upstream, eventually};
 use serde_json::json;
 
-use crate::fed::scene::{
+use crate::fleet::scene::{
     CLUSTER, DEADLINE, Scene, Unusual, answered_by, backends, check, fault, orders,
     wait_for_servers,
 };

@@ -10,7 +10,7 @@ use harness::websocket::WebSocket;
 use harness::{Load, artefacts, eventually};
 use serde_json::json;
 
-use crate::fed::scene::{
+use crate::fleet::scene::{
     CLUSTER, DEADLINE, Scene, Unusual, WORKERS, answered_by, backends, orders,
 };
 

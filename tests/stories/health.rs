@@ -1,0 +1,5 @@
+//! Probes, their verdicts, and what is done when nobody is healthy.
+
+mod fail_open;
+mod probes;
+mod verdicts;

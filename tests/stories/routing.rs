@@ -1,0 +1,9 @@
+//! Who serves a request: policies, stickiness, tiers, and that no client decides it.
+
+mod policies;
+mod steering;
+mod sticky;
+mod streams;
+mod tiers;
+mod uploads;
+mod workers;
