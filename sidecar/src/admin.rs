@@ -21,11 +21,13 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -205,7 +207,15 @@ fn metrics_text(metrics: &Metrics) -> Response {
 
 async fn status_json(State(admin): State<Arc<Admin>>) -> Response {
     let status = Json(admin.sources.status(Instant::now()));
-    ([(CACHE_CONTROL, "no-store")], status).into_response()
+    // Hyper writes the last date again until the clock has passed it: set back by two hours, the clock
+    // would look right for as long, and `doctor` compares it.
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    let date = date.unwrap_or_default();
+    (
+        [(CACHE_CONTROL, "no-store".to_owned()), (DATE, date)],
+        status,
+    )
+        .into_response()
 }
 
 async fn proxies(State(admin): State<Arc<Admin>>) -> Json<Value> {
