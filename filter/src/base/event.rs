@@ -1,5 +1,5 @@
 //! The closed list of the filter's events: each is a log line and a count of
-//! `pointsman_events_total`, and has its place in README.
+//! `pointsman_events_total`, and has its place in filter/README.md.
 
 macro_rules! events {
     ($($(#[doc = $text:literal])+ $event:ident = $name:literal,)+) => {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     /// Invariant 10: whatever is logged as an event is in the list, somebody reports each of the list,
-    /// and README tells of it.
+    /// and filter/README.md tells of it.
     #[test]
     fn every_event_of_the_sources_is_in_the_closed_list_and_in_the_readme() {
         let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -86,7 +86,7 @@ mod tests {
             let by_hand = named.is_some_and(|name| !name.starts_with("{}"));
             assert!(!by_hand, "an event outside of the list: {line}");
         }
-        let readme = fs::read_to_string(crate_root.join("../README.md")).unwrap();
+        let readme = fs::read_to_string(crate_root.join("README.md")).unwrap();
         let rows = readme
             .lines()
             .filter(|line| line.starts_with("| `pointsman_events_total` |"));
@@ -95,7 +95,7 @@ mod tests {
             let reported = code.contains(&format!("EventName::{event:?}"));
             assert!(reported, "nobody reports {event:?}");
             let name = format!("`{}`", event.name());
-            assert!(row.contains(&name), "README's row of events has no {name}");
+            assert!(row.contains(&name), "filter/README.md's row of events has no {name}");
         }
     }
 }

@@ -233,7 +233,7 @@ fn variables() -> BTreeSet<&'static str> {
 
 #[test]
 fn the_readme_names_every_setting_with_its_default_and_no_other() {
-    let readme = of_the_project("README.md");
+    let readme = of_the_project("sidecar/README.md");
     let (_, section) = readme.split_once("\n## Settings of the sidecar\n").unwrap();
     let section = section.split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));

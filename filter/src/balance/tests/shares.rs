@@ -70,7 +70,7 @@ fn lb_8_a_light_one_gets_no_more_than_its_share() {
 }
 
 #[test]
-fn lb_8_99_to_1() {
+fn lb_8_weights_of_99_to_1() {
     for policy in [Policy::RoundRobin, Policy::Random, Policy::PowerOfTwo] {
         for in_flight in [1, 5, 50, 400] {
             let share = share_of_a("a:w99 b:w1", policy, Metric::Requests, in_flight);

@@ -1,4 +1,4 @@
-//! Which key means what; see the README for the layout as users know it.
+//! Which key means what; see sidecar/README.md for the layout as users know it.
 
 use pointsman_filter::config::is_cluster_name;
 

@@ -26,7 +26,7 @@ fn sources(folder: &Path, into: &mut Vec<(String, String)>) {
     }
 }
 
-/// Invariant 10: whatever is logged is an event of the closed list, and README tells of it.
+/// Invariant 10: whatever is logged is an event of the closed list, and sidecar/README.md tells of it.
 #[test]
 fn every_line_that_is_logged_is_an_event_of_the_closed_list() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -60,7 +60,7 @@ fn every_line_that_is_logged_is_an_event_of_the_closed_list() {
         }
     }
     assert_eq!(written, BTreeSet::from(LINES), "nobody writes the rest");
-    let readme = read_to_string(root.join("../README.md")).unwrap();
+    let readme = read_to_string(root.join("README.md")).unwrap();
     for name in Value::NAMES.into_iter().chain(LINES) {
         assert!(
             readme.contains(&format!("`{name}`")),
