@@ -14,6 +14,7 @@ TESTS := cargo test -p pointsman-filter -p pointsman -p e2e --no-fail-fast
 PYTHON := PYTHONDONTWRITEBYTECODE=1 python3
 FETCH := $(PYTHON) tests/tools/fetch.py
 DEBIAN := $(PYTHON) tests/tools/debian.py
+PROGRESS := $(PYTHON) tests/tools/progress.py
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -110,9 +111,17 @@ images: ## build the images; STAND_INS=1 first makes base images for an engine w
 compose-demo: ## up, changes and faults of envoy/docker-compose.yaml; KEEP=1, STAND_INS=1
 	@KEEP="$(KEEP)" STAND_INS="$(STAND_INS)" $(PYTHON) tests/tools/compose_demo.py
 
-demo: build ## kill a backend under load and watch; KEEP=1 keeps everything running
+# Optimised, as the sidecar is, so that what both need is compiled once.
+demo: ## kill a backend under load and watch; KEEP=1 keeps everything running
+	@echo "Three backends and a spare, the sidecar, and an Envoy with two workers. A backend is killed under"
+	@echo "load and comes back; another is drained by an edit of the registry; then only the spare is left."
+	@echo "No request may fail. That takes half a minute; to build it takes minutes, the first time."
+	@echo
+	@$(PROGRESS) "1 of 3, the filter" $(MAKE) --no-print-directory wasm
+	@$(PROGRESS) "2 of 3, the sidecar" $(MAKE) --no-print-directory binary
+	@$(PROGRESS) "3 of 3, the demo" $(RELEASE) --bin demo
 	@envoy=$$($(FETCH) envoy) || exit 1; export ENVOY="$$envoy" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
-	export KEEP="$(KEEP)"; cargo run --quiet -p e2e --bin demo
+	export KEEP="$(KEEP)"; exec "$(TARGET)/release/demo"
 
 # Optimised, because the load generator shares a core with the backends, and the core's own figures
 # are of what would run natively.

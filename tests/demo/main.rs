@@ -43,7 +43,8 @@ async fn run() -> Result<()> {
     println!("\nAll as it should be: not one request failed.");
     if env::var_os("KEEP").is_some_and(|keep| !keep.is_empty()) {
         demo.introduce();
-        println!("\nEverything keeps running. Edit the registry, look around; Ctrl-C ends it.");
+        demo.suggest();
+        println!("\nEverything keeps running. Ctrl-C ends it.");
         ctrl_c().await?;
     }
     demo.envoy.stop().await?;
@@ -132,6 +133,16 @@ impl Demo {
         for upstream in self.backends.iter().chain([&self.spare]) {
             println!("  {:<17} {}", upstream.id(), upstream.address());
         }
+    }
+
+    /// What to type next, in another terminal.
+    fn suggest(&self) {
+        let sidecar = self.sidecar.admin_address();
+        let pointsman = "target/dist/pointsman --address";
+        println!("\nTry next, in another terminal, or edit the registry's file:\n");
+        println!("  curl -i http://{}/", self.envoy.address());
+        println!("  {pointsman} {sidecar} get cluster {CLUSTER}");
+        println!("  {pointsman} {sidecar} drain {CLUSTER} orders-1 --for 1m --wait");
     }
 
     async fn spread(&self) -> Result<()> {

@@ -95,7 +95,10 @@ mod tests {
             let reported = code.contains(&format!("EventName::{event:?}"));
             assert!(reported, "nobody reports {event:?}");
             let name = format!("`{}`", event.name());
-            assert!(row.contains(&name), "filter/README.md's row of events has no {name}");
+            assert!(
+                row.contains(&name),
+                "filter/README.md's row of events has no {name}"
+            );
         }
     }
 }

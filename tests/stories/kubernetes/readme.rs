@@ -1,4 +1,4 @@
-//! The README's commands do what it says, typed to a real kubectl.
+//! The commands of sidecar/README.md do what it says, typed to a real kubectl.
 
 use harness::artefacts;
 
@@ -17,7 +17,7 @@ async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<(
     let Some(kubernetes) = Kubernetes::start_bare("the_commands_of_the_readme", must).await? else {
         return Ok(());
     };
-    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
+    let readme = std::fs::read_to_string(artefacts::root().join("sidecar/README.md"))?;
     let section = between(&readme, "\n## The registry in Kubernetes\n", "\n## ")?;
     let block = between(section, "```sh\n", "```")?;
     let pointsman = artefacts::sidecar()?.display().to_string();
@@ -56,7 +56,7 @@ async fn the_commands_against_trouble_can_be_typed() -> Result<()> {
     let Some(kubernetes) = Kubernetes::start("the_commands_against_trouble").await? else {
         return Ok(());
     };
-    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
+    let readme = std::fs::read_to_string(artefacts::root().join("sidecar/README.md"))?;
     let raw = between(&readme, "`kubectl get --raw ", "`")?;
     let version = kubernetes
         .shell(&format!("kubectl get --raw {raw}"))

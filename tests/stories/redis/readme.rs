@@ -1,4 +1,4 @@
-//! The README's commands do what it says.
+//! The commands of sidecar/README.md do what it says.
 
 use harness::artefacts;
 
@@ -25,7 +25,7 @@ fn words(line: &str) -> Vec<String> {
 
 /// The README, each of its commands on one line.
 fn readme() -> Result<String> {
-    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
+    let readme = std::fs::read_to_string(artefacts::root().join("sidecar/README.md"))?;
     Ok(readme.replace("\\\n", " "))
 }
 

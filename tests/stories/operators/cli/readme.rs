@@ -1,8 +1,8 @@
-//! The README's commands do what it says.
+//! The commands of README.md and sidecar/README.md do what these say.
 
 use super::*;
 
-/// The words of a line as a shell splits it; double quotes are all that the README uses here.
+/// The words of a line as a shell splits it; double quotes are all that the READMEs use here.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (nth, part) in line.split('"').enumerate() {
@@ -16,10 +16,9 @@ fn words(line: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_commands_of_the_readme_work() -> Result<()> {
-    let readme = std::fs::read_to_string(artefacts::root().join("README.md"))?;
-    let (_, sample) = readme
-        .split_once("# clusters.yaml\n")
-        .context("no sample")?;
+    let page = |file: &str| std::fs::read_to_string(artefacts::root().join(file));
+    let (first, of_sidecar) = (page("README.md")?, page("sidecar/README.md")?);
+    let (_, sample) = first.split_once("# clusters.yaml\n").context("no sample")?;
     let (sample, _) = sample.split_once("```").context("the sample has no end")?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("clusters.yaml");
@@ -29,9 +28,12 @@ async fn the_commands_of_the_readme_work() -> Result<()> {
     // Somebody must obey for a drain that waits to end.
     let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
     envoy.client().get("/").await?;
-    let lines = readme.lines().filter(|line| line.starts_with("pointsman "));
+    let validate = "target/dist/pointsman validate clusters.yaml";
+    ensure!(first.lines().any(|line| line == validate), "{validate}");
+    let lines = of_sidecar.lines();
+    let lines = lines.filter(|line| line.starts_with("pointsman "));
     let mut ran = 0;
-    for line in lines {
+    for line in lines.chain([validate]) {
         let (command, _) = line.split_once(" #").unwrap_or((line, ""));
         let command = command.replace("clusters.yaml", &file);
         let words = words(&command);
