@@ -39,7 +39,7 @@ class Progress:
             self.printed.append(line.rstrip())
 
     def read(self, stream: typing.IO[str]) -> None:
-        """Everything until the end; the bar's states end with a carriage return, which counts as a line's end."""
+        """Everything until the end; each state of the bar ends with a carriage return, which ends a line."""
         for line in stream:
             self.take(line)
 
