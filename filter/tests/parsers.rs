@@ -243,14 +243,14 @@ proptest! {
     #[test]
     fn exchange_messages_read_back(
         node in ".{0,20}",
-        (workers, have) in (any::<u32>(), a_version()),
+        (process, workers, have) in (any::<Option<u64>>(), any::<u32>(), a_version()),
         revisions in keys(),
         rejected in prop::option::of((any::<u64>(), ".{0,20}")),
         clusters in vec((".{0,9}", keys(), keys()), 0..4),
         full in any::<bool>(),
     ) {
         let rejected = rejected.map(|(revision, reason)| Rejection { revision, reason });
-        let request = Request { node, workers, revisions, rejected, have };
+        let request = Request { node, process, workers, revisions, rejected, have };
         prop_assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
         let clusters = clusters.into_iter().map(|(name, unhealthy, healthy)| {
             ClusterVerdicts { name, unhealthy, healthy }

@@ -5,6 +5,7 @@ use harness::artefacts;
 use harness::vm::{Program, ROOT, Vm};
 use pointsman_filter::base::keys;
 use pointsman_filter::base::time::WallTime;
+use pointsman_filter::fleet::exchange;
 use pointsman_filter::fleet::identity::Identity;
 use pointsman_filter::fleet::lease::{IDLE_NS, LEASE_NS, Lease};
 use serde_json::json;
@@ -51,6 +52,18 @@ fn a_vm_takes_the_lease_from_an_older_one_that_picks_no_more() -> Result<()> {
     assert_eq!(tick(&mut vm)?, (false, Some(OTHER.vm)));
     renew(&mut vm, IDLE_NS);
     assert_eq!(tick(&mut vm)?, (true, Some(OTHER.vm + 1)));
+    Ok(())
+}
+
+#[test]
+fn a_post_names_the_process_which_the_first_vm_has_drawn() -> Result<()> {
+    let mut vm = second_vm()?;
+    vm.tick(ROOT)?;
+    let post = vm.host().posts.pop().context("no post")?;
+    assert_eq!(
+        exchange::Request::parse(&post.body)?.process,
+        Some(OTHER.process)
+    );
     Ok(())
 }
 

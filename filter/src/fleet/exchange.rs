@@ -47,6 +47,9 @@ pub struct Rejection {
 pub struct Request {
     /// Envoy's node id.
     pub node: String,
+    /// Drawn once by each process of Envoy: tells two that have one node id apart, and one from the
+    /// one before it. `None`: the filter is older than the field.
+    pub process: Option<u64>,
     /// Workers that serve requests and whose heartbeat is fresh.
     pub workers: u32,
     /// The distinct revisions that these workers run.
@@ -96,6 +99,9 @@ impl Request {
     pub fn to_json(&self) -> String {
         let mut map = Map::new();
         map.insert("node".to_owned(), self.node.clone().into());
+        if let Some(process) = self.process {
+            map.insert("process".to_owned(), hash::hex(process).into());
+        }
         map.insert("workers".to_owned(), self.workers.into());
         map.insert("revisions".to_owned(), hex_list(&self.revisions));
         map.insert("have".to_owned(), self.have.write());
@@ -116,6 +122,9 @@ impl Request {
             let reason = text_of(refused.get("reason"), "refused.reason")?;
             Ok(Rejection { revision, reason })
         });
+        let process = value
+            .get("process")
+            .map(|process| key_of(Some(process), "process"));
         let revisions = keys_of(value.get("revisions"), "revisions")?;
         if revisions.len() > REVISIONS_MAX {
             let why = format!("revisions: must have at most {REVISIONS_MAX} elements");
@@ -123,6 +132,7 @@ impl Request {
         }
         Ok(Request {
             node: text_of(value.get("node"), "node")?,
+            process: process.transpose()?,
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             revisions,
             rejected: rejected.transpose()?,
@@ -244,6 +254,7 @@ mod tests {
     fn messages_read_back() {
         let request = Request {
             node: "edge-1".to_owned(),
+            process: Some(8),
             workers: 2,
             revisions: vec![1, 2],
             rejected: Some(Rejection {
@@ -282,6 +293,18 @@ mod tests {
             assert!(error.starts_with(why), "{json}: {error}");
         }
         assert!(Request::parse(br#"{"node":5}"#).is_err());
+        let mut post: Value = serde_json::from_str(&Request::default().to_json()).unwrap();
+        post["process"] = json!(8);
+        let error = Request::parse(post.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "process: must be 16 hex digits");
+    }
+
+    #[test]
+    fn an_older_filters_post_names_no_process() {
+        let json = br#"{"node":"edge-1","workers":2,"revisions":[],"have":
+            {"epoch":"0000000000000000","counter":0,"revision":"0000000000000000"}}"#;
+        let older = Request::parse(json).unwrap();
+        assert_eq!((older.workers, older.process), (2, None));
     }
 
     #[test]

@@ -60,20 +60,21 @@ impl SidecarLink {
             return;
         }
         let stands = verdict_state().0.version;
-        let body = self.request(self.schedule.have(stands)).to_json();
+        let body = self.request(vm, self.schedule.have(stands)).to_json();
         match send(config, &body) {
             Ok(token) => self.schedule.sent(token, stands, now),
             Err(_) => self.failed(vm, now, "not sent"),
         }
     }
 
-    fn request(&mut self, have: Version) -> Request {
+    fn request(&mut self, vm: &Vm, have: Version) -> Request {
         let node = self.node.get_or_insert_with(|| {
             let id = host::property("xds\0node\0id").unwrap_or_default();
             String::from_utf8_lossy(&id).chars().take(253).collect()
         });
         Request {
             node: node.clone(),
+            process: Some(vm.identity.get().process),
             workers: self.workers,
             revisions: self.revisions.clone(),
             rejected: RejectionRecord::decode(&host::shared(keys::REJECTED).0)
