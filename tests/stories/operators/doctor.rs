@@ -222,21 +222,21 @@ async fn a_clock_that_is_wrong_is_named() -> Result<()> {
     let (sidecar, _registry) = sidecar(&follows, &one).await?;
     let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
     finds(&sidecar, &envoy, &[]).await?;
-    let steps: [(i64, &[&str]); _] = [
-        (60_000, &["clock-skew"]),
-        (-60_000, &["clock-skew"]),
-        (0, &[]),
+    let steps = [
+        (60_000, "behind the sidecar's"),
+        (-60_000, "ahead of the sidecar's"),
+        (0, "nothing is wrong"),
     ];
-    for (ahead_ms, wanted) in steps {
+    for (ahead_ms, told) in steps {
         clock.step_to(ahead_ms)?;
-        finds(&sidecar, &envoy, wanted).await?;
         // Whichever of its threads answers.
         for _ in 0..8 {
-            let ended = ask(&sidecar, &envoy, &["-o", "json"]).await?;
-            let found: Vec<String> = checks(ended.code, &ended.out)?.into_iter().collect();
-            ensure!(found == wanted, "{ahead_ms} ms: {found:?}");
+            let shown = ask(&sidecar, &envoy, &[]).await?.out;
+            ensure!(
+                shown.contains(told),
+                "{ahead_ms} ms: no {told:?} in {shown}"
+            );
         }
-        println!("{}", ask(&sidecar, &envoy, &[]).await?.out);
     }
     Ok(())
 }

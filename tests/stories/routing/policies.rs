@@ -77,12 +77,12 @@ async fn lb_4_lb_16_weight_0_takes_nothing() -> Result<()> {
     Ok(())
 }
 
-/// LB-8: weights are shares, whether one request runs at a time or fifty; 52.6 and 1.1 % are due. The
-/// model beside the policies tries the others, and more at a time.
+/// LB-8: weights are shares, whether one request runs at a time or fifty; 52.6 and 1.1 % are due, within
+/// some five standard deviations. The model beside the policies tries the others, and more at a time.
 #[tokio::test]
 async fn lb_8_weights_are_shares_however_many_requests_run() -> Result<()> {
     for (name, weight, in_flight, due) in [
-        ("PowerOfTwo", 1000, 1, 50.6..54.6),
+        ("PowerOfTwo", 1000, 1, 49.4..55.8),
         ("PowerOfTwo", 1000, 50, 48.1..57.1),
         ("LeastLoaded", 1000, 50, 47.6..57.6),
         ("PowerOfTwo", 10, 1, 0.5..1.7),
@@ -95,7 +95,7 @@ async fn lb_8_weights_are_shares_however_many_requests_run() -> Result<()> {
             ten.iter().for_each(|each| each.set(Behaviour::Slow(wait)));
         }
         let envoy = serve(&document).await?;
-        let load = Load::new(envoy.address(), 20_000).connections(in_flight);
+        let load = Load::new(envoy.address(), 6000).connections(in_flight);
         let tally = load.run().await?;
         tally.ensure_clean()?;
         let share = tally.by("a") as f64 * 100.0 / tally.sent() as f64;
