@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::clock::Clock;
 use crate::port::Port;
 use crate::process::Process;
 use crate::wait::eventually;
@@ -33,6 +34,7 @@ pub struct Redis {
     port: Port,
     arguments: Vec<String>,
     password: Option<String>,
+    environment: Vec<(String, String)>,
     folder: TempDir,
 }
 
@@ -44,8 +46,23 @@ impl Redis {
         Self::start_with(None, &[]).await
     }
 
+    /// Starts one that lets everybody in and goes by this clock.
+    pub async fn start_on(clock: &Clock) -> Result<Self> {
+        let environment = clock.environment();
+        let environment = environment.map(|(name, value)| (name.to_owned(), value));
+        Self::launched(None, &[], environment.into()).await
+    }
+
     /// Starts one with more arguments; `password` is that of the default user.
     pub async fn start_with(password: Option<&str>, arguments: &[&str]) -> Result<Self> {
+        Self::launched(password, arguments, Vec::new()).await
+    }
+
+    async fn launched(
+        password: Option<&str>,
+        arguments: &[&str],
+        environment: Vec<(String, String)>,
+    ) -> Result<Self> {
         let (port, folder) = (Port::reserve()?, tempfile::tempdir()?);
         let mut arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
         if let Some(password) = password {
@@ -54,9 +71,10 @@ impl Redis {
             }
         }
         let redis = Redis {
-            process: launch(port.address(), folder.path(), &arguments)?,
+            process: launch(port.address(), folder.path(), &arguments, &environment)?,
             port,
             arguments,
+            environment,
             password: password.map(str::to_owned),
             folder,
         };
@@ -147,7 +165,12 @@ impl Redis {
     /// Starts again, on the same address and with what was written.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill();
-        self.process = launch(self.address(), self.folder.path(), &self.arguments)?;
+        self.process = launch(
+            self.address(),
+            self.folder.path(),
+            &self.arguments,
+            &self.environment,
+        )?;
         self.ready(self.address()).await
     }
 
@@ -160,7 +183,12 @@ impl Redis {
     /// While it is dead: sends a command to the same data at another address.
     pub async fn ask_elsewhere(&self, command: &[&str]) -> Result<Reply> {
         let port = Port::reserve()?;
-        let other = launch(port.address(), self.folder.path(), &self.arguments)?;
+        let other = launch(
+            port.address(),
+            self.folder.path(),
+            &self.arguments,
+            &self.environment,
+        )?;
         self.ready_on(&other, port.address()).await?;
         let reply = self.ask_at(port.address(), command).await?;
         other.signal(Signal::SIGTERM)?;
@@ -213,7 +241,12 @@ impl Redis {
     }
 }
 
-fn launch(address: SocketAddr, folder: &Path, arguments: &[String]) -> Result<Process> {
+fn launch(
+    address: SocketAddr,
+    folder: &Path,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> Result<Process> {
     ensure!(
         address.ip().is_loopback(),
         "{address} is not on this machine alone"
@@ -236,6 +269,7 @@ fn launch(address: SocketAddr, folder: &Path, arguments: &[String]) -> Result<Pr
             "--dir",
         ])
         .arg(folder)
-        .args(arguments);
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)));
     Process::start(command, &folder.join("redis.log"))
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::failure::Failure;
+use crate::model::clock::is_plausible;
 use crate::model::overrides::{Edit, Override};
 use crate::registry::Registry;
 
@@ -174,8 +175,9 @@ fn moment(fields: &mut Map<String, Value>, what: &str, from: u64) -> Result<Opti
             return Err(Failure::request(why));
         }
         (Some(moment), None) => {
-            let why = || Failure::request(format!("{at}: must be a time in ms"));
-            moment.as_u64().ok_or_else(why)?
+            let why = || Failure::request(format!("{at}: must be a time in ms since 1970"));
+            let moment = moment.as_u64().filter(|it| is_plausible(*it));
+            moment.ok_or_else(why)?
         }
         (None, Some(span)) => {
             let span = span.as_str().and_then(duration::parse);
@@ -189,7 +191,8 @@ fn moment(fields: &mut Map<String, Value>, what: &str, from: u64) -> Result<Opti
         }
     };
     match moment > from {
-        true => Ok(Some(moment)),
+        true if is_plausible(moment) => Ok(Some(moment)),
+        true => Err(Failure::request(format!("{within}: is too long"))),
         false => Err(Failure::request(format!("{at}: has passed by then"))),
     }
 }
@@ -198,31 +201,35 @@ fn moment(fields: &mut Map<String, Value>, what: &str, from: u64) -> Result<Opti
 mod tests {
     use super::*;
 
+    const NOW: u64 = 1_700_000_000_000;
+
     #[test]
     fn ad_1_a_word_is_made_of_what_the_request_says() {
-        let made = |fields: Value| word("o", BackendState::Cordoned, object(fields), 1000);
+        let made = |fields: Value| word("o", BackendState::Cordoned, object(fields), NOW);
         let end = |fields| made(fields).unwrap().expires_at;
         assert_eq!(end(json!({})), None);
-        assert_eq!(end(json!({"expiresIn": "2s"})), Some(3000));
-        assert_eq!(end(json!({"expiresAt": 1001})), Some(1001));
+        assert_eq!(end(json!({"expiresIn": "2s"})), Some(NOW + 2000));
+        assert_eq!(end(json!({"expiresAt": NOW + 1})), Some(NOW + 1));
         // From when it begins, not from when it was asked for.
         assert_eq!(
             end(json!({"startsIn": "1s", "expiresIn": "2s"})),
-            Some(4000)
+            Some(NOW + 3000)
         );
-        let start = made(json!({"startsAt": 1001})).unwrap().starts_at;
-        assert_eq!(start, Some(1001));
+        let start = made(json!({"startsAt": NOW + 1})).unwrap().starts_at;
+        assert_eq!(start, Some(NOW + 1));
         let said = made(json!({"reason": "disk", "actor": "me"})).unwrap();
         assert_eq!((said.reason.as_str(), said.actor.as_str()), ("disk", "me"));
         for wrong in [
             json!({"state": "Draining"}),
             json!({"expiresIn": "0s"}),
             json!({"expiresIn": 5}),
-            json!({"expiresIn": "1s", "expiresAt": 5000}),
-            json!({"expiresAt": 1000}),
-            json!({"startsAt": 1000}),
-            json!({"startsAt": 1001, "startsIn": "1s"}),
-            json!({"startsAt": 3000, "expiresAt": 3000}),
+            json!({"expiresIn": "1s", "expiresAt": NOW + 5000}),
+            json!({"expiresAt": NOW}),
+            json!({"expiresAt": NOW / 1000 + 60}),
+            json!({"expiresAt": NOW * 1000}),
+            json!({"startsAt": NOW}),
+            json!({"startsAt": NOW + 1, "startsIn": "1s"}),
+            json!({"startsAt": NOW + 2000, "expiresAt": NOW + 2000}),
             json!({"why": "x"}),
             json!({"reason": 5}),
         ] {
@@ -232,10 +239,13 @@ mod tests {
 
     #[test]
     fn a_word_is_taken_back_now_or_at_a_time() {
-        let back = |fields: Value| take_back(object(fields), 1000);
+        let back = |fields: Value| take_back(object(fields), NOW);
         assert_eq!(back(json!({})).unwrap(), Edit::TakeBack);
-        assert_eq!(back(json!({"expiresIn": "2s"})).unwrap(), Edit::EndAt(3000));
-        assert!(back(json!({"startsAt": 2000})).is_err());
-        assert!(back(json!({"expiresAt": 1000})).is_err());
+        let end = Edit::EndAt(NOW + 2000);
+        assert_eq!(back(json!({"expiresIn": "2s"})).unwrap(), end);
+        assert!(back(json!({"startsAt": NOW + 1})).is_err());
+        assert!(back(json!({"expiresAt": NOW})).is_err());
+        assert!(back(json!({"expiresAt": NOW * 1000})).is_err());
+        assert!(back(json!({"expiresIn": "9000000000h"})).is_err());
     }
 }

@@ -103,6 +103,21 @@ pub enum Event {
         /// The backend's id.
         backend: String,
     },
+    /// The store's clock was set.
+    ClockStepped {
+        /// How far ahead, ms; negative: back.
+        by_ms: i64,
+    },
+    /// What a backend that registered itself says of its last heartbeat cannot be true; it counts from
+    /// when it was seen.
+    HeartbeatImpossible {
+        /// Its cluster.
+        cluster: String,
+        /// Its id.
+        backend: String,
+        /// Why not.
+        reason: HeartbeatFault,
+    },
     /// A job is done, all of it.
     JobDone {
         /// Its id.
@@ -115,6 +130,34 @@ pub enum Event {
         /// The store's text, without passwords.
         reason: String,
     },
+}
+
+/// Why a heartbeat cannot be true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum HeartbeatFault {
+    /// No number, or of another unit.
+    #[error("must be Redis time in ms; until then it counts from when it was seen")]
+    NotMilliseconds,
+    /// It has not come yet.
+    #[error("lies in the future by Redis's clock; it counts from when it was seen")]
+    Future,
+    /// The backend was seen after it, and before it said so.
+    #[error("is older than the record that says it; it counts from when it was seen")]
+    Past,
+}
+
+impl HeartbeatFault {
+    /// Every label there is.
+    pub const LABELS: [&'static str; 3] = ["not_milliseconds", "future", "past"];
+
+    /// Its name in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            HeartbeatFault::NotMilliseconds => "not_milliseconds",
+            HeartbeatFault::Future => "future",
+            HeartbeatFault::Past => "past",
+        }
+    }
 }
 
 /// What makes a backend healthy again.
@@ -166,7 +209,7 @@ pub const LINES: [&str; 20] = [
 
 impl Event {
     /// The names of all events that are values.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 16] = [
         "backend_unhealthy",
         "backend_healthy",
         "cluster_half_healthy",
@@ -179,6 +222,8 @@ impl Event {
         "override_set",
         "override_cleared",
         "override_expired",
+        "clock_stepped",
+        "heartbeat_impossible",
         "job_done",
         "job_failed",
     ];
@@ -198,6 +243,8 @@ impl Event {
             Event::OverrideSet { .. } => "override_set",
             Event::OverrideCleared { .. } => "override_cleared",
             Event::OverrideExpired { .. } => "override_expired",
+            Event::ClockStepped { .. } => "clock_stepped",
+            Event::HeartbeatImpossible { .. } => "heartbeat_impossible",
             Event::JobDone { .. } => "job_done",
             Event::JobFailed { .. } => "job_failed",
         }
@@ -209,6 +256,7 @@ impl Event {
             Event::BackendUnhealthy { reason, .. } => Some(reason.label()),
             Event::BackendHealthy { reason, .. } => Some(reason.label()),
             Event::ProbesObstructed { obstacle, .. } => Some(obstacle.label()),
+            Event::HeartbeatImpossible { reason, .. } => Some(reason.label()),
             _ => None,
         }
     }
@@ -219,6 +267,7 @@ impl Event {
             "backend_unhealthy" => &Failure::LABELS,
             "backend_healthy" => &Recovery::LABELS,
             "probes_obstructed" => &Obstacle::LABELS,
+            "heartbeat_impossible" => &HeartbeatFault::LABELS,
             _ => &[],
         }
     }

@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, State};
 use serde_json::{Map, Value, json};
 
+use super::clock::is_plausible;
 use super::errors::error;
 pub use plan::{Edit, Edited, Held, NEXT, edit};
-use plan::{is_next, settle};
+use plan::{ended_long_ago, is_next, settle};
 
 /// Longest reason and longest actor, bytes.
 pub const TEXT_MAX: usize = 256;
@@ -76,8 +77,10 @@ impl Override {
         let moment = |field: &str| match object.get(field) {
             None => Ok(None),
             Some(at) => {
-                let why = || error(&format!("{place}.{field}"), "must be a time in ms");
-                at.as_u64().map(Some).ok_or_else(why)
+                let must = "must be a time in ms since 1970";
+                let why = || error(&format!("{place}.{field}"), must);
+                let at = at.as_u64().filter(|at| is_plausible(*at));
+                at.map(Some).ok_or_else(why)
             }
         };
         let (starts_at, expires_at) = (moment("startsAt")?, moment("expiresAt")?);
@@ -105,6 +108,15 @@ impl Override {
             }
         }
         Value::Object(map)
+    }
+
+    /// The same, but so many ms later; negative: earlier.
+    #[must_use]
+    pub fn later_by(mut self, ms: i64) -> Self {
+        for at in [&mut self.starts_at, &mut self.expires_at] {
+            *at = at.map(|at| at.saturating_add_signed(ms));
+        }
+        self
     }
 
     /// Whether it has not ended.
@@ -223,6 +235,14 @@ impl Overrides {
         let ends = self.in_force().filter_map(|(_, _, entry)| entry.expires_at);
         let starts = self.planned().filter_map(|(_, _, entry)| entry.starts_at);
         ends.chain(starts).min()
+    }
+
+    /// Forgets what ended long ago.
+    pub fn tidy(&mut self, now: u64) {
+        self.0.retain(|_, held| {
+            held.retain(|_, entry| !ended_long_ago(entry, now));
+            !held.is_empty()
+        });
     }
 
     /// Gives the backends the states that were said.

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::model::Listing;
 use super::record::{Document, Record, Wanted, What};
 use super::records::Records;
+use crate::model::clock::Moment;
 use crate::model::errors::{at, error};
 use crate::stores::file::FILE_MAX;
 
@@ -203,8 +204,8 @@ pub fn list(container: &Value, judge: Judge) -> Result<Listing, ConfigErrors> {
 /// Judges a list of documents.
 pub fn judged(items: Vec<Value>, judge: Judge) -> Listing {
     let mut all = Records::default();
-    all.replace(records(items, judge), 0);
-    all.read(0).listing
+    all.replace(records(items, judge), Moment::default());
+    all.read(Moment::default()).listing
 }
 
 /// The documents of a container.

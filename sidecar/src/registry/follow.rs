@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::engine::{Engine, View};
 use super::feed::{Feed, FeedError, News};
 use super::model::{Output, Reachability, Registry, SourceStatus};
-use crate::model::clock;
+use crate::model::clock::{self, Moment};
 use crate::model::event::Event;
 
 /// Between two registries: a record at a time would make thousands of them out of one script. The
@@ -44,8 +44,12 @@ pub struct Follower<F> {
     listings: u64,
     /// The last wish to reload that was granted.
     reloaded: u64,
-    /// The store's clock when it was heard last.
+    /// When the store was heard last, ms of our clock; `None`: it was not lost since.
     heard: Option<u64>,
+    /// From where our clock counts.
+    born: Instant,
+    /// The last moment that was looked at.
+    moment: Option<Moment>,
 }
 
 impl<F: Feed> Follower<F> {
@@ -67,6 +71,8 @@ impl<F: Feed> Follower<F> {
             listings: 0,
             reloaded: 0,
             heard: None,
+            born: Instant::now(),
+            moment: None,
         }
     }
 
@@ -93,7 +99,8 @@ impl<F: Feed> Follower<F> {
     /// Reads the registry for the first time.
     pub async fn read(&mut self) -> Result<(), FeedError> {
         self.begin().await?;
-        self.engine.rebuild(self.feed.now(), true);
+        let now = self.now();
+        self.engine.rebuild(now, true);
         Ok(())
     }
 
@@ -121,7 +128,7 @@ impl<F: Feed> Follower<F> {
                         output.events.report(Event::RegistryRestored);
                     }
                     let Err(error) = self.follow(&output, &mut reloads).await;
-                    self.heard = Some(self.feed.now());
+                    self.heard = Some(self.now().steady);
                     // Who ends each session at once is asked less and less often.
                     if began.elapsed() > F::BACKOFF.1 {
                         pause = F::BACKOFF.0;
@@ -156,14 +163,18 @@ impl<F: Feed> Follower<F> {
 
     async fn begin(&mut self) -> Result<(), FeedError> {
         self.list().await?;
-        self.engine.records.spare(self.heard, self.feed.now());
-        self.engine.guard.on_session(Instant::now());
+        if let Some(heard) = self.heard.take() {
+            let now = self.now();
+            self.engine.records.spare(heard, now.steady);
+        }
+        self.engine.on_session(Instant::now());
         Ok(())
     }
 
     async fn list(&mut self) -> Result<(), FeedError> {
         let read = self.feed.list().await?;
-        self.engine.records.replace(read, self.feed.now());
+        let now = self.now();
+        self.engine.records.replace(read, now);
         self.statuses = Arc::new(self.engine.records.statuses().clone());
         self.listed = Instant::now();
         self.listings += 1;
@@ -214,8 +225,20 @@ impl<F: Feed> Follower<F> {
         }
     }
 
+    /// What the clocks say now.
+    fn now(&mut self) -> Moment {
+        let now = Moment {
+            store: self.feed.now(),
+            steady: u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        if let Some(before) = self.moment.replace(now) {
+            self.engine.on_clock(before, now);
+        }
+        now
+    }
+
     fn take(&mut self, records: Vec<super::record::Record>) -> bool {
-        let now = self.feed.now();
+        let now = self.now();
         let mut news = false;
         for record in records {
             news |= self.engine.records.put(record, now);
@@ -226,12 +249,10 @@ impl<F: Feed> Follower<F> {
     /// When to look again if nothing is heard until then, and whether at everything.
     fn wake(&self) -> (Instant, bool) {
         let reconcile = self.listed + self.reconcile_interval;
-        let held = self.engine.guard.wake();
+        let held = self.engine.wake();
         let full = held.map_or(reconcile, |held| held.min(reconcile));
-        let due = self.engine.due().map(|due| {
-            let wait = due.saturating_sub(self.feed.now());
-            Instant::now() + Duration::from_millis(wait)
-        });
+        let due = self.engine.due();
+        let due = due.map(|due| self.born + Duration::from_millis(due));
         match due {
             Some(due) if due < full => (due, false),
             _ => (full, true),
@@ -240,7 +261,7 @@ impl<F: Feed> Follower<F> {
 
     /// Serves what the records make now, and then says so: who waits for a reload finds it served.
     fn publish(&mut self, output: &Output, full: bool) {
-        let now = self.feed.now();
+        let now = self.now();
         let events = self.engine.rebuild(now, full);
         output.serve(self.engine.registry());
         let read = SourceStatus {
@@ -251,7 +272,10 @@ impl<F: Feed> Follower<F> {
             synced: Some(Instant::now()),
             held: self.engine.held(),
             reloaded: self.reloaded,
-            clock_ahead_ms: now.cast_signed().wrapping_sub(clock::now().cast_signed()),
+            clock_ahead_ms: now
+                .store
+                .cast_signed()
+                .wrapping_sub(clock::now().cast_signed()),
             counters: Default::default(),
         };
         output.status.send_modify(|status| {
@@ -259,11 +283,12 @@ impl<F: Feed> Follower<F> {
             *status = SourceStatus { counters, ..read };
         });
         output.report(events);
+        output.report(self.engine.news());
         self.told.send_replace(Told {
             view: self.engine.view(),
             statuses: Arc::clone(&self.statuses),
             listings: self.listings,
-            read: (now, Instant::now()),
+            read: (now.store, Instant::now()),
         });
     }
 }

@@ -59,6 +59,19 @@ impl Guard {
         self.held_until = self.held_until.map(|_| now + self.delay);
     }
 
+    /// Judges the deletion of so many of the backends that registered themselves (`all`) as a loss:
+    /// what there is to tell, and whether it may be.
+    pub fn reap(&mut self, gone: usize, all: Size, full: bool) -> (Vec<Event>, bool) {
+        let grave = self.delay > Duration::ZERO && gone.saturating_mul(2) > all.backends;
+        let found = Size {
+            backends: all.backends.saturating_sub(gone),
+            ..all
+        };
+        let ruling = self.weigh(grave, full, Instant::now());
+        let (events, held) = told(ruling, all, found);
+        (events, held.is_none())
+    }
+
     /// Judges what was read against what is served: what there is to tell, and what is held back.
     pub fn rule(
         &mut self,
@@ -67,16 +80,8 @@ impl Guard {
         full: bool,
     ) -> (Vec<Event>, Option<Held>) {
         let (served, found) = (served.size(), found.size());
-        match self.judge(found, full, Instant::now()) {
-            Ruling::Serve => (Vec::new(), None),
-            Ruling::Release { confirmed } => {
-                (vec![Event::RegistryGuardReleased { confirmed }], None)
-            }
-            Ruling::Hold { news } => {
-                let event = news.then_some(Event::RegistryGuardHeld { served, found });
-                (event.into_iter().collect(), Some(Held { served, found }))
-            }
-        }
+        let ruling = self.judge(found, full, Instant::now());
+        told(ruling, served, found)
     }
 
     /// Judges a reading of this size; `full`: all was read anew, not only what changed.
@@ -87,27 +92,32 @@ impl Guard {
         let grave = self.delay > Duration::ZERO
             && (found.backends.saturating_mul(2) < self.peak.backends
                 || (found.clusters == 0 && self.peak.clusters > 0));
-        if !grave {
-            let ruling = match self.held_until.take() {
-                Some(_) => Ruling::Release { confirmed: false },
-                None => Ruling::Serve,
-            };
-            self.served(found, now);
-            return ruling;
+        let ruling = self.weigh(grave, full, now);
+        match ruling {
+            Ruling::Serve | Ruling::Release { confirmed: false } => self.served(found, now),
+            Ruling::Release { confirmed: true } => {
+                self.last = found;
+                self.peak = found;
+                self.peak_at = Some(now);
+            }
+            Ruling::Hold { .. } => {}
         }
+        ruling
+    }
+
+    /// Lets what is not grave pass, and what is when a full reading says so again after the delay.
+    fn weigh(&mut self, grave: bool, full: bool, now: Instant) -> Ruling {
         match self.held_until {
+            None if !grave => Ruling::Serve,
             None => {
                 self.held_until = Some(now + self.delay);
                 Ruling::Hold { news: true }
             }
-            Some(until) if full && now >= until => {
+            Some(until) if grave && !(full && now >= until) => Ruling::Hold { news: false },
+            Some(_) => {
                 self.held_until = None;
-                self.last = found;
-                self.peak = found;
-                self.peak_at = Some(now);
-                Ruling::Release { confirmed: true }
+                Ruling::Release { confirmed: grave }
             }
-            Some(_) => Ruling::Hold { news: false },
         }
     }
 
@@ -117,6 +127,18 @@ impl Guard {
         if old || (size.backends >= self.peak.backends && size.clusters >= self.peak.clusters) {
             self.peak = size;
             self.peak_at = Some(now);
+        }
+    }
+}
+
+/// What there is to tell of a ruling, and what is held back.
+fn told(ruling: Ruling, served: Size, found: Size) -> (Vec<Event>, Option<Held>) {
+    match ruling {
+        Ruling::Serve => (Vec::new(), None),
+        Ruling::Release { confirmed } => (vec![Event::RegistryGuardReleased { confirmed }], None),
+        Ruling::Hold { news } => {
+            let event = news.then_some(Event::RegistryGuardHeld { served, found });
+            (event.into_iter().collect(), Some(Held { served, found }))
         }
     }
 }

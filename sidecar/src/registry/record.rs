@@ -30,7 +30,7 @@ pub enum What {
         /// Its id.
         id: String,
         /// What it says of itself.
-        read: Result<Registered, ConfigErrors>,
+        said: Registered,
     },
     /// The operators' overrides on a cluster's backends.
     Overrides {
@@ -97,11 +97,11 @@ pub struct Object {
 /// The overrides of one cluster, by backend; each may be wrong by itself.
 pub type Entries = Result<BTreeMap<String, Result<Override, ConfigErrors>>, ConfigErrors>;
 
-/// A backend that registered itself.
+/// What a backend that registered itself says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// What it says of itself.
-    pub backend: BackendConfig,
-    /// When it last said so, ms of the store's clock; absent: it is not asked to.
-    pub heartbeat: Option<u64>,
+    /// The backend.
+    pub read: Result<BackendConfig, ConfigErrors>,
+    /// Its heartbeat to the letter; absent: none is asked of it.
+    pub heartbeat: Option<Vec<u8>>,
 }

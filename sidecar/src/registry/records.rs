@@ -16,9 +16,10 @@ use pointsman_filter::config::ConfigErrors;
 
 use super::record::{Record, What};
 use super::services::Services;
+use crate::model::clock::Moment;
 use judged::Judged;
 use overrides::OverrideSet;
-pub use reading::{Reading, Report, Silent, Verdict};
+pub use reading::{Faults, Reading, Report, Silent, Verdict};
 use registered::Guest;
 
 /// The records of a store.
@@ -42,7 +43,7 @@ enum Entry {
 
 impl Records {
     /// Takes over a full reading at `now`: what it does not name is gone.
-    pub fn replace(&mut self, read: Vec<Record>, now: u64) {
+    pub fn replace(&mut self, read: Vec<Record>, now: Moment) {
         let mut before = std::mem::take(&mut self.entries);
         self.statuses.clear();
         for record in read {
@@ -53,9 +54,8 @@ impl Records {
         }
     }
 
-    /// Takes over what stands at one place at `now`, ms of the store's clock; whether the registry may
-    /// be another one.
-    pub fn put(&mut self, record: Record, now: u64) -> bool {
+    /// Takes over what stands at one place at `now`; whether the registry may be another one.
+    pub fn put(&mut self, record: Record, now: Moment) -> bool {
         let Record { place, rank, what } = record;
         let before = self.entries.remove(&place);
         let (entry, news) = match what {
@@ -76,12 +76,12 @@ impl Records {
                 let (judged, news) = Judged::update(before, rank, document);
                 (Entry::Document(Box::new(judged)), news)
             }
-            What::Backend { cluster, id, read } => {
+            What::Backend { cluster, id, said } => {
                 let before = match before {
                     Some(Entry::Guest(before)) => Some(before),
                     _ => None,
                 };
-                let (guest, news) = Guest::update(before, (cluster, id), read, now);
+                let (guest, news) = Guest::update(before, (cluster, id), said, now);
                 (Entry::Guest(guest), news)
             }
             What::Overrides { cluster, read } => {
@@ -101,14 +101,38 @@ impl Records {
         news
     }
 
-    /// The store was heard until `heard` and is back since `now`, ms of its clock; see
+    /// The store was heard until `heard` and is back since `now`, ms of our clock; see
     /// [`Guest::spare`].
-    pub fn spare(&mut self, heard: Option<u64>, now: u64) {
+    pub fn spare(&mut self, heard: u64, now: u64) {
         for entry in self.entries.values_mut() {
             if let Entry::Guest(guest) = entry {
                 guest.spare(heard, now);
             }
         }
+    }
+
+    /// The store's clock was set ahead by so many ms: the overrides that are known begin and end when
+    /// they would have.
+    pub fn step(&mut self, by_ms: i64) {
+        for set in self.override_sets() {
+            set.step(by_ms);
+        }
+    }
+
+    /// From now on the store's clock is right, however often it was set.
+    pub fn trust_clock(&mut self) {
+        for set in self.override_sets() {
+            set.trust_clock();
+        }
+    }
+
+    fn override_sets(&mut self) -> impl Iterator<Item = &mut OverrideSet> {
+        let entries = self.entries.values_mut();
+        entries.filter_map(|entry| match entry {
+            Entry::Document(judged) => Some(&mut judged.overrides),
+            Entry::Overrides { set, .. } => Some(set),
+            Entry::Guest(_) | Entry::Malformed(_) => None,
+        })
     }
 
     /// The clusters that have a status.

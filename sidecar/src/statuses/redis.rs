@@ -65,7 +65,7 @@ impl Writer {
         (told, health): (watch::Receiver<Told>, watch::Receiver<Arc<HealthView>>),
         (status, events): (watch::Sender<SourceStatus>, Events),
     ) -> Self {
-        let store = RedisLease(keeper.clone());
+        let store = RedisLease::new(keeper.clone());
         Writer {
             lease: Lease::new(store, holder, keeper.settings().lease_duration),
             keeper,
@@ -174,7 +174,7 @@ impl Writer {
         }
         let gone = told.view.gone.iter().map(|silent| {
             let (cluster, id) = (silent.cluster.clone(), silent.id.clone());
-            (Key::Backend { cluster, id }, silent.heartbeat)
+            (Key::Backend { cluster, id }, silent.heartbeat.clone())
         });
         link.reap(&gone.collect::<Vec<_>>()).await
     }

@@ -28,6 +28,30 @@ pub enum Renewal {
     Unknown,
 }
 
+/// Another one's lease as it was seen first, and when. Whether its holder is silent is judged on our own
+/// clock: no two machines' clocks need to agree, and none may be set.
+#[derive(Debug, Default)]
+pub struct Sight(Option<(String, Instant)>);
+
+impl Sight {
+    /// Whether its holder has not touched it for as long as it `lasts`; `version` is another one after
+    /// every touch.
+    pub fn is_silent(&mut self, version: &str, lasts: Duration, now: Instant) -> bool {
+        match &self.0 {
+            Some((seen, since)) if seen == version => now >= *since + lasts,
+            _ => {
+                self.0 = Some((version.to_owned(), now));
+                false
+            }
+        }
+    }
+
+    /// It is nobody else's.
+    pub fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// Longest time to give a lease back: it ends by itself.
 const RELEASE_MAX: Duration = Duration::from_secs(2);
 

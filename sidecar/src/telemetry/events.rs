@@ -112,6 +112,23 @@ fn log(event: &Event) {
         Event::RegistryGuardReleased { confirmed: false } => {
             info!(event = name, confirmed = false, "the backends are back");
         }
+        Event::ClockStepped { by_ms } => {
+            warn!(event = name, by_ms, "the store's clock was set");
+        }
+        Event::HeartbeatImpossible {
+            cluster,
+            backend,
+            reason,
+        } => {
+            let label = reason.label();
+            warn!(
+                event = name,
+                cluster,
+                backend,
+                reason = label,
+                "heartbeatAt {reason}"
+            );
+        }
         Event::OverrideSet { .. }
         | Event::OverrideCleared { .. }
         | Event::OverrideExpired { .. }

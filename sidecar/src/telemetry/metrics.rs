@@ -142,6 +142,8 @@ impl Metrics {
             | Event::OverrideSet { .. }
             | Event::OverrideCleared { .. }
             | Event::OverrideExpired { .. }
+            | Event::ClockStepped { .. }
+            | Event::HeartbeatImpossible { .. }
             | Event::JobDone { .. }
             | Event::JobFailed { .. } => return,
         };

@@ -132,15 +132,11 @@ async fn an_older_word_never_replaces_a_newer_one() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
     story.status_field("orders", "backends", "1").await?;
-    // Another sidecar has read the registry after everything that this one will ever read.
-    let later = [
-        "HSET",
-        "pointsman:status:orders",
-        "updatedAt",
-        "99999999999999",
-        "backends",
-        "7",
-    ];
+    // Another sidecar has read the registry after everything that this one reads in this story, as far as
+    // two clocks may differ.
+    let later = "local later = redis.call('TIME')[1] * 1000 + 55000
+        return redis.call('HSET', KEYS[1], 'updatedAt', later, 'backends', '7')";
+    let later = ["EVAL", later, "1", "pointsman:status:orders"];
     story.redis.ask(&later).await?;
     story
         .redis

@@ -10,6 +10,9 @@ use super::Override;
 /// What stands behind a backend's id where its next override is kept.
 pub const NEXT: &str = "@next";
 
+/// How long one is kept in its store after its end, ms: the clock that ended it may have been wrong.
+const KEPT_MS: u64 = 86_400_000;
+
 /// The overrides of one cluster as they stand in a store, by field.
 pub type Held = BTreeMap<String, Override>;
 
@@ -38,6 +41,13 @@ pub fn is_next(field: &str, entry: &Override) -> bool {
     entry.starts_at.is_some() && field.ends_with(NEXT)
 }
 
+/// Whether its end is so long ago that it may be forgotten at `now`.
+pub fn ended_long_ago(entry: &Override, now: u64) -> bool {
+    entry
+        .expires_at
+        .is_some_and(|end| end.saturating_add(KEPT_MS) <= now)
+}
+
 /// Lets what has begun take the place of what was in force, and forgets what has ended.
 pub fn settle(held: &mut Held, now: u64) {
     let turn = |(field, entry): (&String, &Override)| {
@@ -63,8 +73,13 @@ pub fn settle(held: &mut Held, now: u64) {
 /// nothing that could end.
 pub fn edit(held: &Held, backend: &str, edit: &Edit, now: u64) -> Option<Edited> {
     let next = format!("{backend}{NEXT}");
-    let mut after = held.clone();
-    settle(&mut after, now);
+    // Those of other backends are left as they are, but for what ended long ago.
+    let ours = |field: &String| field == backend || *field == next;
+    let (mut own, mut after): (Held, Held) =
+        held.clone().into_iter().partition(|(field, _)| ours(field));
+    after.retain(|_, entry| !ended_long_ago(entry, now));
+    settle(&mut own, now);
+    after.append(&mut own);
     let entry = match edit {
         Edit::Set(entry) => {
             let later = entry.starts_at.is_some_and(|start| start > now);
@@ -104,6 +119,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const START: u64 = 1_700_000_000_000;
 
     /// An override of this state from then to then.
     fn of(state: State, starts_at: Option<u64>, expires_at: Option<u64>) -> Override {
@@ -182,20 +199,27 @@ mod tests {
             1,
         );
         held.insert("b".to_owned(), of(State::Cordoned, None, Some(3)));
+        held.insert("c@next".to_owned(), of(State::Draining, Some(4), None));
+        let others = [held["b"].clone(), held["c@next"].clone()];
         act(&mut held, &Edit::TakeBack, 5);
-        assert_eq!(held, Held::new(), "what has ended goes with it");
+        let left: Vec<Override> = held.values().cloned().collect();
+        assert_eq!(left, others, "a clock that was set ends nobody else's");
+        act(&mut held, &Edit::TakeBack, 3 + KEPT_MS);
+        let left: Vec<&String> = held.keys().collect();
+        assert_eq!(left, ["c@next"], "what ended long ago goes with it");
     }
 
     #[test]
     fn by_hand_a_start_may_stand_anywhere_and_any_id_is_one() {
         let held: Held = [
-            ("a", json!({"state": "Draining", "startsAt": 10})),
+            ("a", json!({"state": "Draining", "startsAt": START})),
             ("b@next", json!("Cordoned")),
         ]
         .map(|(field, value)| (field.to_owned(), Override::read(field, &value).unwrap()))
         .into();
-        assert_eq!(at(&held, 9), ["a@next Draining", "b@next Cordoned"]);
-        assert_eq!(at(&held, 10), ["a Draining", "b@next Cordoned"]);
+        let before = at(&held, START - 1);
+        assert_eq!(before, ["a@next Draining", "b@next Cordoned"]);
+        assert_eq!(at(&held, START), ["a Draining", "b@next Cordoned"]);
         assert!(!is_next("b@next", &held["b@next"]), "a backend's own id");
     }
 }

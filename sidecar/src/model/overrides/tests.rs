@@ -30,9 +30,12 @@ fn names(events: &[Event]) -> Vec<&'static str> {
 fn a_word_is_a_state_or_json() {
     let short = Override::parse("o", b" Cordoned\n").unwrap();
     assert_eq!(short, entry(State::Cordoned, None));
-    let text = br#"{"state":"Draining","reason":"r","actor":"me","expiresAt":5}"#;
+    let text = br#"{"state":"Draining","reason":"r","actor":"me","expiresAt":1700000000005}"#;
     let long = Override::parse("o", text).unwrap();
-    assert_eq!((long.state, long.expires_at), (State::Draining, Some(5)));
+    assert_eq!(
+        (long.state, long.expires_at),
+        (State::Draining, Some(1_700_000_000_005))
+    );
     assert_eq!((long.reason.as_str(), long.actor.as_str()), ("r", "me"));
     assert_eq!(Override::read("o", &long.to_value()).unwrap(), long);
     let lengthy = format!(r#"{{"state":"Cordoned","reason":"{}"}}"#, "x".repeat(257));
@@ -51,11 +54,11 @@ fn a_word_is_a_state_or_json() {
         (&lengthy, "o.reason: must be a text of at most 256 bytes"),
         (
             r#"{"state":"Cordoned","expiresAt":"x"}"#,
-            "o.expiresAt: must be a time in ms",
+            "o.expiresAt: must be a time in ms since 1970",
         ),
         (
             r#"{"state":"Cordoned","startsAt":-1}"#,
-            "o.startsAt: must be a time in ms",
+            "o.startsAt: must be a time in ms since 1970",
         ),
     ] {
         let error = Override::parse("o", text.as_bytes()).unwrap_err();
@@ -77,7 +80,7 @@ proptest! {
 #[test]
 fn the_words_of_all_clusters_are_read_as_they_are_written() {
     let value = json!({"a": {"x": {"state": "Cordoned", "reason": "disk"}},
-        "b": {"y": {"state": "Draining", "expiresAt": 5}}});
+        "b": {"y": {"state": "Draining", "expiresAt": 1_700_000_000_005_u64}}});
     let read = Overrides::read(&value).unwrap();
     assert_eq!(read.to_value(), value);
     let wrong = json!({"a": {"x": "Normal", "y": 3}, "b": []});

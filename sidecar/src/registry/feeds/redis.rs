@@ -151,14 +151,17 @@ impl Feed for RedisFeed {
                 tokio::select! {
                     heard = hints.next() => self.heard = heard,
                     _ = self.ping.tick() => {
-                        let alive = link.ping().await;
-                        alive.map_err(|error| self.error(&error))?;
+                        let alive = async { link.ping().await?; link.time().await };
+                        let now = alive.await.map_err(|error| self.error(&error))?;
+                        self.clock = (now, Instant::now());
                     }
                 }
                 continue;
             }
-            let read = link.read(keys).await;
-            let read = read.map_err(|error| self.error(&error))?;
+            let read = async { Ok((link.read(keys).await?, link.time().await?)) };
+            let read: Result<_, RedisError> = read.await;
+            let (read, now) = read.map_err(|error| self.error(&error))?;
+            self.clock = (now, Instant::now());
             // Only now: who is dropped while it reads reads again.
             self.heard = Heard::default();
             let layout = &self.layout;

@@ -1,6 +1,7 @@
 //! The loop over a feed written by hand, in paused time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use pointsman_filter::config::{ClusterConfig, ExchangeConfig};
@@ -9,13 +10,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::model::overrides::Override;
 use crate::registry::Published;
 use crate::registry::model::StoreKind;
-use crate::registry::record::{Document, Record, Wanted, What};
+use crate::registry::record::{Document, Record, Registered, Wanted, What};
 use crate::telemetry::events::Events;
 
 const RECONCILE: Duration = Duration::from_secs(30);
 const GUARD: Duration = Duration::from_secs(5);
+/// What the store's clock says at first, ms.
+const START: u64 = 1_700_000_000_000;
 
 /// The clusters of the store, with the ports of their backends.
 type Shelf = Arc<Mutex<BTreeMap<String, u16>>>;
@@ -28,6 +32,12 @@ struct Hand {
     slow: Duration,
     /// Attempts to open it that fail.
     closed: Arc<Mutex<u32>>,
+    /// How far its clock was set ahead, ms.
+    ahead: Arc<AtomicI64>,
+    /// Backends that registered themselves with a cluster `a`, and their heartbeats.
+    guests: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// The overrides on its backends.
+    overrides: Arc<Mutex<BTreeMap<String, Override>>>,
 }
 
 impl Feed for Hand {
@@ -49,10 +59,15 @@ impl Feed for Hand {
     async fn list(&mut self) -> Result<Vec<Record>, FeedError> {
         sleep(self.slow).await;
         let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(shelf
-            .iter()
-            .map(|(name, port)| document(name, *port))
-            .collect())
+        let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let documents = shelf.iter().map(|(name, port)| document(name, *port));
+        let guests = guests.iter().map(|(id, beat)| guest(id, *beat));
+        let overrides = self
+            .overrides
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let overrides = overrides_of(&overrides);
+        Ok(documents.chain(guests).chain([overrides]).collect())
     }
 
     async fn next(&mut self) -> Result<News, FeedError> {
@@ -61,7 +76,8 @@ impl Feed for Hand {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let passed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        START.saturating_add_signed(self.ahead.load(Relaxed)) + passed
     }
 
     fn place(&self) -> String {
@@ -86,8 +102,39 @@ fn document(name: &str, port: u16) -> Record {
     }
 }
 
+/// A backend that registered itself, and its heartbeat.
+fn guest(id: &str, beat: u64) -> Record {
+    let document = json!({"name": "a", "backends": [{"id": id, "address": "10.0.0.9:9"}]});
+    let read = ClusterConfig::parse(&document).map(|mut it| it.backends.remove(0));
+    let said = Registered {
+        read,
+        heartbeat: Some(beat.to_string().into_bytes()),
+    };
+    let (cluster, id) = ("a".to_owned(), id.to_owned());
+    Record {
+        place: format!("guest {id}"),
+        rank: 0,
+        what: What::Backend { cluster, id, said },
+    }
+}
+
+/// The overrides on the backends of the cluster `a`.
+fn overrides_of(overrides: &BTreeMap<String, Override>) -> Record {
+    let read = overrides.clone().into_iter();
+    let read = Ok(read.map(|(id, entry)| (id, Ok(entry))).collect());
+    let cluster = "a".to_owned();
+    Record {
+        place: "o".to_owned(),
+        rank: 0,
+        what: What::Overrides { cluster, read },
+    }
+}
+
 struct Scene {
+    overrides: Arc<Mutex<BTreeMap<String, Override>>>,
     shelf: Shelf,
+    ahead: Arc<AtomicI64>,
+    guests: Arc<Mutex<BTreeMap<String, u64>>>,
     tell: mpsc::UnboundedSender<Result<News, FeedError>>,
     closed: Arc<Mutex<u32>>,
     published: watch::Receiver<Published>,
@@ -110,12 +157,17 @@ impl Scene {
         shelf.lock().unwrap().insert("a".to_owned(), 1);
         let (tell, heard) = mpsc::unbounded_channel();
         let closed = Arc::default();
+        let (ahead, guests) = (Arc::<AtomicI64>::default(), Arc::default());
+        let overrides = Arc::default();
         let hand = Hand {
             shelf: Arc::clone(&shelf),
             heard,
             begun: Instant::now(),
             slow,
             closed: Arc::clone(&closed),
+            ahead: Arc::clone(&ahead),
+            guests: Arc::clone(&guests),
+            overrides: Arc::clone(&overrides),
         };
         let exchange = ExchangeConfig {
             cluster: "pointsman_sidecar".to_owned(),
@@ -141,6 +193,9 @@ impl Scene {
         }
         let scene = Scene {
             shelf,
+            ahead,
+            guests,
+            overrides,
             tell,
             closed,
             published: published_to,
@@ -170,6 +225,22 @@ impl Scene {
         let mut clusters = registry.config.clusters.iter();
         let found = clusters.find(|it| it.name == name)?;
         Some(found.backends[0].address.port())
+    }
+
+    /// Sets these overrides on the backends of the cluster `a`, and their notice is heard.
+    fn set_overrides<const N: usize>(&self, overrides: [(&str, serde_json::Value); N]) {
+        let read = |it: serde_json::Value| Override::read("x", &it).unwrap();
+        let overrides = overrides.map(|(id, it)| (id.to_owned(), read(it))).into();
+        let record = overrides_of(&overrides);
+        *self.overrides.lock().unwrap() = overrides;
+        assert!(self.tell.send(Ok(News::Some(vec![record]))).is_ok());
+    }
+
+    /// How often this event was reported.
+    fn count(&self, event: &str) -> u64 {
+        let counts = self.events.counts();
+        let found = counts.iter().find(|(name, _)| *name == event);
+        found.map_or(0, |(_, count)| *count)
     }
 
     fn listings(&self) -> u64 {
@@ -267,18 +338,8 @@ async fn a_storm_of_reloads_keeps_nothing_from_being_served() {
 #[tokio::test(start_paused = true)]
 async fn what_time_alone_changes_is_done_when_it_is_due_and_once() {
     let scene = Scene::start(Duration::ZERO).await;
-    let entry = json!({"state": "Cordoned", "expiresAt": 2_000});
-    let entry = crate::model::overrides::Override::read("x", &entry);
-    let read = Ok([("10.0.0.1:1".to_owned(), entry)].into());
-    let overrides = Record {
-        place: "o".to_owned(),
-        rank: 0,
-        what: What::Overrides {
-            cluster: "a".to_owned(),
-            read,
-        },
-    };
-    assert!(scene.tell.send(Ok(News::Some(vec![overrides]))).is_ok());
+    let cordon = json!({"state": "Cordoned", "expiresAt": START + 2_000});
+    scene.set_overrides([("10.0.0.1:1", cordon)]);
     let cordoned = |scene: &Scene| {
         let registry = scene.published.borrow().clone().unwrap();
         registry.config.clusters[0].backends[0].state.name() == "Cordoned"
@@ -339,4 +400,79 @@ async fn a_loss_is_held_back_until_a_second_full_reading_says_so_too() {
     pass(200).await;
     assert_eq!(scene.port("a"), None);
     assert!(scene.status.borrow().held.is_none());
+}
+
+/// A clock that is set, there and back, ends no override and begins none; it is believed after an hour.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_ends_and_begins_nothing_for_an_hour() {
+    const HOUR: u64 = 3_600_000;
+    let scene = Scene::start(Duration::ZERO).await;
+    let cordon = json!({"state": "Cordoned", "expiresAt": START + HOUR + 600_000});
+    let drain = json!({"state": "Draining", "startsAt": START + 2 * HOUR});
+    scene.set_overrides([("10.0.0.1:1", cordon), ("10.0.0.1:1@next", drain)]);
+    let state = |scene: &Scene| {
+        let registry = scene.published.borrow().clone().unwrap();
+        registry.config.clusters[0].backends[0].state.name()
+    };
+    let stepped = |scene: &Scene| scene.count("clock_stepped");
+    pass(1_000).await;
+    assert_eq!((state(&scene), stepped(&scene)), ("Cordoned", 0));
+    for (set, steps) in [
+        (3 * HOUR.cast_signed(), 1),
+        (0, 2),
+        (3 * HOUR.cast_signed(), 3),
+    ] {
+        scene.ahead.store(set, Relaxed);
+        scene.change("b", 1);
+        pass(60_000).await;
+        assert_eq!((state(&scene), stepped(&scene)), ("Cordoned", steps));
+    }
+    pass(HOUR - 62_000).await;
+    assert_eq!(state(&scene), "Cordoned");
+    pass(10_000).await;
+    assert_eq!(state(&scene), "Draining", "the clock is believed");
+}
+
+/// Most of the registered backends fall silent: that is a loss, when they go out and when they are deleted.
+#[tokio::test(start_paused = true)]
+async fn a_mass_reaping_is_a_loss_like_any_other() {
+    let scene = Scene::start(Duration::ZERO).await;
+    let ids = ["x", "y", "z"];
+    let beats = |beat: u64| ids.map(|id| (id.to_owned(), beat)).into();
+    *scene.guests.lock().unwrap() = beats(START);
+    assert!(scene.tell.send(Ok(News::Anything)).is_ok());
+    let backends = |scene: &Scene| {
+        let registry = scene.published.borrow().clone().unwrap();
+        registry.config.clusters[0].backends.len()
+    };
+    let gone = |scene: &Scene| scene.told.borrow().view.gone.len();
+    let held = |scene: &Scene| scene.count("registry_guard_held");
+    pass(1).await;
+    assert_eq!(backends(&scene), 4);
+    // Both clocks: the store's alone is nothing.
+    scene.ahead.store(7_200_000, Relaxed);
+    pass(89_000).await;
+    assert_eq!((backends(&scene), gone(&scene), held(&scene)), (4, 0, 0));
+    pass(2_000).await;
+    assert_eq!((backends(&scene), held(&scene)), (4, 1), "it waits");
+    pass(6_000).await;
+    assert_eq!((backends(&scene), gone(&scene)), (1, 0));
+    pass(3_600_000 - 97_000).await;
+    assert_eq!((gone(&scene), held(&scene)), (0, 1));
+    // Found with a full reading, and confirmed by another one.
+    let mut waited = 0;
+    while gone(&scene) == 0 {
+        pass(100).await;
+        waited += 100;
+        assert!(waited < 60_000, "they are never deleted");
+    }
+    assert_eq!((gone(&scene), held(&scene)), (3, 2));
+    let told = scene.count("registry_guard_released");
+    assert_eq!(told, 2, "both were confirmed");
+    pass(120_000).await;
+    assert_eq!((gone(&scene), held(&scene)), (3, 2), "told once");
+    // Heard again they stay.
+    *scene.guests.lock().unwrap() = beats(START + 1);
+    pass(31_000).await;
+    assert_eq!((backends(&scene), gone(&scene)), (4, 0));
 }

@@ -53,17 +53,22 @@ pub fn merge(cluster: &mut ClusterConfig, more: Vec<&BackendConfig>) -> (usize, 
 
 /// Errors as one text of bounded length.
 pub fn joined<'a>(errors: impl IntoIterator<Item = &'a ConfigErrors>) -> String {
+    joined_texts(errors.into_iter().map(ToString::to_string)).unwrap_or_default()
+}
+
+/// Texts as one of bounded length; `None`: there are none.
+pub fn joined_texts(texts: impl IntoIterator<Item = String>) -> Option<String> {
     let mut text = String::new();
-    for error in errors {
+    for one in texts {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.push_str(&error.to_string());
+        text.push_str(&one);
         if text.len() > ERROR_MAX {
             text.truncate(text.floor_char_boundary(ERROR_MAX));
             text.push('…');
             break;
         }
     }
-    text
+    (!text.is_empty()).then_some(text)
 }

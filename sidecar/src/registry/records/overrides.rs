@@ -8,10 +8,18 @@ use super::known::Known;
 use crate::model::overrides::{Override, Overrides};
 use crate::registry::record::Entries;
 
+/// One of them.
+#[derive(Debug)]
+struct Entry {
+    known: Known<Override>,
+    /// How far the store's clock was set ahead since it was read first, ms.
+    ahead_ms: i64,
+}
+
 /// What is known of them.
 #[derive(Debug, Default)]
 pub struct OverrideSet {
-    entries: BTreeMap<String, Known<Override>>,
+    entries: BTreeMap<String, Entry>,
     /// They cannot be read as a whole.
     error: Option<ConfigErrors>,
 }
@@ -25,7 +33,7 @@ impl OverrideSet {
                 let news = self.error.as_ref() != Some(&error);
                 self.error = Some(error);
                 // What cannot be read takes back nothing that was set.
-                self.entries.retain(|_, known| {
+                self.entries.retain(|_, Entry { known, .. }| {
                     known.error = None;
                     known.good.is_some()
                 });
@@ -35,19 +43,36 @@ impl OverrideSet {
         let mut news = self.error.take().is_some();
         let mut before = std::mem::take(&mut self.entries);
         for (id, entry) in read {
-            let (known, new) = Known::update(before.remove(&id), entry);
+            let old = before.remove(&id);
+            let ahead_ms = old.as_ref().map_or(0, |old| old.ahead_ms);
+            let (known, new) = Known::update(old.map(|old| old.known), entry);
+            let ahead_ms = if new { 0 } else { ahead_ms };
             news |= new;
-            self.entries.insert(id, known);
+            self.entries.insert(id, Entry { known, ahead_ms });
         }
         news || !before.is_empty()
     }
 
     /// Adds those of this cluster.
     pub fn read(&self, cluster: &str, into: &mut Overrides) {
-        for (id, known) in &self.entries {
+        for (id, Entry { known, ahead_ms }) in &self.entries {
             if let Some(entry) = &known.good {
-                into.put(cluster, id, entry.clone());
+                into.put(cluster, id, entry.clone().later_by(*ahead_ms));
             }
+        }
+    }
+
+    /// The store's clock was set ahead by so many ms.
+    pub fn step(&mut self, by_ms: i64) {
+        for entry in self.entries.values_mut() {
+            entry.ahead_ms = entry.ahead_ms.saturating_add(by_ms);
+        }
+    }
+
+    /// The store's clock is right as it is.
+    pub fn trust_clock(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.ahead_ms = 0;
         }
     }
 
@@ -55,10 +80,13 @@ impl OverrideSet {
     pub fn errors(&self, cluster: &str) -> impl Iterator<Item = (String, ConfigErrors)> {
         let whole = self.error.iter();
         let whole = whole.map(move |error| (format!("overrides.{cluster}"), error.clone()));
-        let each = self.entries.iter().filter_map(move |(id, known)| {
-            let error = known.error.clone()?;
-            Some((format!("overrides.{cluster}[{id}]"), error))
-        });
+        let each = self
+            .entries
+            .iter()
+            .filter_map(move |(id, Entry { known, .. })| {
+                let error = known.error.clone()?;
+                Some((format!("overrides.{cluster}[{id}]"), error))
+            });
         whole.chain(each)
     }
 }

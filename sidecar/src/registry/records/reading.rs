@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use pointsman_filter::config::{BACKENDS_MAX, BackendConfig, CLUSTERS_MAX, ConfigErrors};
 
 use super::judged::{Judged, Served};
-use super::known::{joined, merge};
+use super::known::{joined, joined_texts, merge};
 use super::overrides::OverrideSet;
 use super::registered::Guest;
 use super::{Entry, Records};
+use crate::model::clock::Moment;
 use crate::model::errors::error;
+use crate::model::event::HeartbeatFault;
 use crate::registry::cookies;
 use crate::registry::model::{BadRecord, Listing};
 use crate::registry::record::Object;
@@ -69,14 +71,14 @@ pub enum Verdict {
 }
 
 /// A backend that has been silent for so long that it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Silent {
     /// The cluster that it belongs to.
     pub cluster: String,
     /// Its id.
     pub id: String,
-    /// Its last heartbeat.
-    pub heartbeat: u64,
+    /// Its heartbeat, to the letter.
+    pub heartbeat: Vec<u8>,
 }
 
 /// What the records make at one moment.
@@ -86,11 +88,18 @@ pub struct Reading {
     pub listing: Listing,
     /// On every document, and on clusters without one whose records are wrong.
     pub reports: Vec<Report>,
-    /// When time alone changes something, ms of the store's clock.
+    /// When time alone changes something, ms of our clock.
     pub due: Option<u64>,
     /// Backends to delete.
     pub gone: Vec<Silent>,
+    /// How many backends registered themselves, silent ones too.
+    pub guests: usize,
+    /// Heartbeats that cannot be true, by cluster and id.
+    pub faults: Faults,
 }
+
+/// Heartbeats that cannot be true, by cluster and id.
+pub type Faults = BTreeMap<(String, String), HeartbeatFault>;
 
 /// What there is of a cluster beside its document.
 #[derive(Default)]
@@ -102,8 +111,8 @@ struct Beside<'a> {
 type Errors = Vec<(String, ConfigErrors)>;
 
 impl Records {
-    /// The registry at `now`, ms of the store's clock.
-    pub fn read(&self, now: u64) -> Reading {
+    /// The registry at `now`.
+    pub fn read(&self, now: Moment) -> Reading {
         let mut reading = Reading::default();
         let mut beside: BTreeMap<&str, Beside<'_>> = BTreeMap::new();
         let mut documents: Vec<(&str, &Judged)> = Vec::new();
@@ -111,6 +120,7 @@ impl Records {
             match entry {
                 Entry::Document(judged) => documents.push((place, judged)),
                 Entry::Guest(guest) => {
+                    reading.guest(guest, now.steady);
                     beside.entry(&guest.cluster).or_default().guests.push(guest);
                 }
                 Entry::Overrides { cluster, set } => {
@@ -132,27 +142,50 @@ impl Records {
                 _ => Beside::default(),
             };
             let served = judged.served(&self.services);
-            reading.document((place, judged), served, (owner, &around), now);
+            reading.document((place, judged), served, (owner, &around), now.steady);
         }
         for (name, around) in beside {
-            reading.orphans(name, &around, now);
+            reading.orphans(name, &around, now.steady);
         }
         reading.warn();
         // Last: they beat everything.
-        if let Some(end) = reading.listing.obey(now) {
-            reading.wake(end);
+        if let Some(end) = reading.listing.obey(now.store) {
+            let wait = end.saturating_sub(now.store);
+            reading.wake(now.steady.saturating_add(wait));
         }
         reading
     }
 }
 
 impl Reading {
+    /// What there is to do about a registered backend, wherever it belongs.
+    fn guest(&mut self, guest: &Guest, steady: u64) {
+        self.guests += 1;
+        let name = || (guest.cluster.clone(), guest.id.clone());
+        if let Some(fault) = guest.fault {
+            self.faults.insert(name(), fault);
+        }
+        if guest.is_alive(steady) {
+            if let Some(due) = guest.due() {
+                self.wake(due);
+            }
+        } else if let Some(heartbeat) = guest.is_gone(steady) {
+            let (cluster, id) = name();
+            let heartbeat = heartbeat.to_vec();
+            self.gone.push(Silent {
+                cluster,
+                id,
+                heartbeat,
+            });
+        }
+    }
+
     fn document(
         &mut self,
         (place, judged): (&str, &Judged),
         served: Served<'_>,
         (owner, beside): (Option<&str>, &Beside<'_>),
-        now: u64,
+        steady: u64,
     ) {
         let name = judged.claim();
         let path = name.map_or_else(|| place.to_owned(), |name| format!("clusters.{name}"));
@@ -163,7 +196,9 @@ impl Reading {
         if let (Some(name), None) = (name, owner) {
             let etag = judged.etag.clone();
             self.listing.etags.insert(name.to_owned(), etag);
-            let present = self.beside(name, beside, &mut errors, now);
+            let present = self.beside(name, beside, &mut errors, steady);
+            let warnings = beside.guests.iter().filter_map(|guest| guest.warning());
+            report.warning = joined_texts(warnings);
             self.overrides(name, &judged.overrides, &mut errors);
             self.cluster(&path, (served, present), &mut report, &mut errors);
         } else if let Some(owner) = owner {
@@ -214,14 +249,15 @@ impl Reading {
         let mut warnings = cookies::warnings(&self.listing.clusters);
         for report in &mut self.reports {
             let cluster = report.cluster.as_deref();
-            report.warning = cluster.and_then(|cluster| warnings.remove(cluster));
+            let cookie = cluster.and_then(|cluster| warnings.remove(cluster));
+            report.warning = joined_texts(cookie.into_iter().chain(report.warning.take()));
         }
     }
 
     /// What stands beside a document that is not there.
-    fn orphans(&mut self, name: &str, beside: &Beside<'_>, now: u64) {
+    fn orphans(&mut self, name: &str, beside: &Beside<'_>, steady: u64) {
         let mut errors = Errors::new();
-        self.beside(name, beside, &mut errors, now);
+        self.beside(name, beside, &mut errors, steady);
         if !beside.guests.is_empty() {
             let count = beside.guests.len();
             let why = format!("{count} backends registered, but no document");
@@ -241,23 +277,14 @@ impl Reading {
         name: &str,
         beside: &Beside<'a>,
         errors: &mut Errors,
-        now: u64,
+        steady: u64,
     ) -> Vec<&'a BackendConfig> {
         let mut present = Vec::with_capacity(beside.guests.len());
         for guest in &beside.guests {
             let path = || format!("clusters.{name}.backends[{}]", guest.id);
             errors.extend(guest.known.error.clone().map(|error| (path(), error)));
-            if guest.is_alive(now) {
-                present.extend(guest.known.good.as_ref().map(|good| &good.backend));
-                if let Some(due) = guest.due() {
-                    self.wake(due);
-                }
-            } else if let Some(heartbeat) = guest.is_gone(now) {
-                self.gone.push(Silent {
-                    cluster: name.to_owned(),
-                    id: guest.id.clone(),
-                    heartbeat,
-                });
+            if guest.is_alive(steady) {
+                present.extend(&guest.known.good);
             }
         }
         if let Some(set) = beside.overrides {

@@ -6,6 +6,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::registry::record::{Document, Wanted};
 
+const NOW: Moment = Moment {
+    store: 0,
+    steady: 0,
+};
+
 /// A document at this place that claims this name.
 fn document(place: &str, rank: i64, name: &str, good: bool) -> Record {
     record(
@@ -36,7 +41,7 @@ fn record(place: &str, rank: i64, document: Value) -> Record {
 
 /// Whose backends the clusters have.
 fn served(records: &Records) -> Vec<String> {
-    let clusters = records.read(0).listing.clusters;
+    let clusters = records.read(NOW).listing.clusters;
     let line = |it: &ClusterConfig| format!("{}: {}", it.name, it.backends[0].id);
     clusters.iter().map(line).collect()
 }
@@ -49,28 +54,28 @@ fn of_several_documents_with_one_name_the_lowest_rank_has_it_good_or_bad() {
             document("a", 5, "orders", true),
             document("z", 1, "orders", true),
         ],
-        0,
+        NOW,
     );
     assert_eq!(served(&records), ["orders: z"]);
-    let reading = records.read(0);
+    let reading = records.read(NOW);
     let loser = reading.reports.iter().find(|it| it.place == "a").unwrap();
     assert_eq!(loser.verdict, Verdict::NameTaken);
     assert_eq!(loser.error, "clusters.orders: must be unique, but z has it");
     // Broken it keeps the name and its last good version serves.
-    records.put(document("z", 1, "orders", false), 0);
+    records.put(document("z", 1, "orders", false), NOW);
     assert_eq!(served(&records), ["orders: z"]);
     let gone = Record {
         place: "z".to_owned(),
         rank: 1,
         what: What::Gone,
     };
-    assert!(records.put(gone, 0));
+    assert!(records.put(gone, NOW));
     assert_eq!(served(&records), ["orders: a"]);
     // Of equal ranks the place decides.
-    records.put(document("b", 5, "orders", true), 0);
+    records.put(document("b", 5, "orders", true), NOW);
     assert_eq!(served(&records), ["orders: a"]);
     assert!(
-        records.put(document("b", 4, "orders", true), 0),
+        records.put(document("b", 4, "orders", true), NOW),
         "a new rank"
     );
     assert_eq!(served(&records), ["orders: b"]);
@@ -84,15 +89,15 @@ fn st_1_clusters_that_share_a_cookie_are_warned_of() {
     let mut records = Records::default();
     records.replace(
         vec![sticky("a", "C"), sticky("b", "C"), sticky("c", "D")],
-        0,
+        NOW,
     );
     let warned = |records: &Records| -> Vec<String> {
-        let mut reports = records.read(0).reports;
+        let mut reports = records.read(NOW).reports;
         reports.retain(|report| report.warning.is_some());
         assert!(reports.iter().all(|it| it.verdict == Verdict::Accepted));
         reports.into_iter().map(|report| report.place).collect()
     };
     assert_eq!(warned(&records), ["a", "b"]);
-    records.put(sticky("b", "B"), 0);
+    records.put(sticky("b", "B"), NOW);
     assert!(warned(&records).is_empty());
 }

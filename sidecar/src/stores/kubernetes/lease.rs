@@ -1,7 +1,4 @@
-//! The Lease of a namespace.
-//!
-//! A Lease that its holder has not touched for as long as it says is free. That is judged by what
-//! was seen here, on our own clock: no two machines' clocks need to agree.
+//! The Lease of a namespace: one that its holder has not touched for as long as it says is free.
 
 use std::time::Duration;
 
@@ -12,7 +9,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::time::Instant;
 
 use super::access::Access;
-use crate::stores::lease::{LeaseStore, Renewal};
+use crate::stores::lease::{LeaseStore, Renewal, Sight};
 
 /// The Lease's name.
 const NAME: &str = "pointsman-status";
@@ -22,10 +19,6 @@ pub struct KubernetesLease {
     api: Api<Record>,
     sight: Sight,
 }
-
-/// Another one's Lease as it was seen first, and when: its version.
-#[derive(Debug, Default)]
-struct Sight(Option<(String, Instant)>);
 
 /// What a look at the Lease asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +44,7 @@ impl KubernetesLease {
 impl LeaseStore for KubernetesLease {
     async fn renew(&mut self, holder: &str, duration: Duration) -> Renewal {
         let written = match self.api.get_opt(NAME).await {
-            Ok(found) => match self.sight.judge(found.as_ref(), holder, Instant::now()) {
+            Ok(found) => match judge(&mut self.sight, found.as_ref(), holder, Instant::now()) {
                 Move::Leave => return Renewal::Theirs,
                 Move::Create => {
                     let record = record(None, holder, duration, Timestamp::now());
@@ -123,34 +116,26 @@ fn record(before: Option<Record>, holder: &str, duration: Duration, now: Timesta
     }
 }
 
-impl Sight {
-    fn judge(&mut self, record: Option<&Record>, identity: &str, now: Instant) -> Move {
-        let Some(record) = record else {
-            self.0 = None;
-            return Move::Create;
-        };
-        let spec = record.spec.as_ref();
-        let holder = spec
-            .and_then(|it| it.holder_identity.as_deref())
-            .unwrap_or("");
-        if holder.is_empty() || holder == identity {
-            self.0 = None;
-            return Move::Take;
-        }
-        let version = record.metadata.resource_version.clone().unwrap_or_default();
-        let said = spec.and_then(|it| it.lease_duration_seconds);
-        let said = said.and_then(|it| u64::try_from(it).ok());
-        let lasts = Duration::from_secs(said.unwrap_or(0));
-        match &self.0 {
-            Some((seen, since)) if *seen == version => match now >= *since + lasts {
-                true => Move::Take,
-                false => Move::Leave,
-            },
-            _ => {
-                self.0 = Some((version, now));
-                Move::Leave
-            }
-        }
+fn judge(sight: &mut Sight, record: Option<&Record>, identity: &str, now: Instant) -> Move {
+    let Some(record) = record else {
+        sight.forget();
+        return Move::Create;
+    };
+    let spec = record.spec.as_ref();
+    let holder = spec
+        .and_then(|it| it.holder_identity.as_deref())
+        .unwrap_or("");
+    if holder.is_empty() || holder == identity {
+        sight.forget();
+        return Move::Take;
+    }
+    let version = record.metadata.resource_version.as_deref();
+    let said = spec.and_then(|it| it.lease_duration_seconds);
+    let said = said.and_then(|it| u64::try_from(it).ok());
+    let lasts = Duration::from_secs(said.unwrap_or(0));
+    match sight.is_silent(version.unwrap_or_default(), lasts, now) {
+        true => Move::Take,
+        false => Move::Leave,
     }
 }
 
@@ -172,17 +157,23 @@ mod tests {
     fn rg_16_a_lease_is_taken_when_nobody_has_it_or_its_holder_is_silent() {
         let (mut sight, start) = (Sight::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(sight.judge(None, "me", at(0)), Move::Create);
-        assert_eq!(sight.judge(Some(&held("", "1")), "me", at(0)), Move::Take);
-        assert_eq!(sight.judge(Some(&held("me", "1")), "me", at(0)), Move::Take);
+        assert_eq!(judge(&mut sight, None, "me", at(0)), Move::Create);
+        assert_eq!(
+            judge(&mut sight, Some(&held("", "1")), "me", at(0)),
+            Move::Take
+        );
+        assert_eq!(
+            judge(&mut sight, Some(&held("me", "1")), "me", at(0)),
+            Move::Take
+        );
         // Seen for the first time, whatever its times say: it counts from now.
         let other = held("other", "2");
-        assert_eq!(sight.judge(Some(&other), "me", at(1)), Move::Leave);
-        assert_eq!(sight.judge(Some(&other), "me", at(15)), Move::Leave);
+        assert_eq!(judge(&mut sight, Some(&other), "me", at(1)), Move::Leave);
+        assert_eq!(judge(&mut sight, Some(&other), "me", at(15)), Move::Leave);
         // It was renewed: the wait begins again.
         let renewed = held("other", "3");
-        assert_eq!(sight.judge(Some(&renewed), "me", at(16)), Move::Leave);
-        assert_eq!(sight.judge(Some(&renewed), "me", at(30)), Move::Leave);
-        assert_eq!(sight.judge(Some(&renewed), "me", at(31)), Move::Take);
+        assert_eq!(judge(&mut sight, Some(&renewed), "me", at(16)), Move::Leave);
+        assert_eq!(judge(&mut sight, Some(&renewed), "me", at(30)), Move::Leave);
+        assert_eq!(judge(&mut sight, Some(&renewed), "me", at(31)), Move::Take);
     }
 }

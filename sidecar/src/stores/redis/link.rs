@@ -18,14 +18,20 @@ pub use edits::Swap;
 const BATCH: usize = 500;
 
 /// Written only by the lease's holder where there is a lease, and only by whoever read later: an older
-/// status never replaces a newer one.
+/// status never replaces a newer one. What is no status, or is of a time that has not come, is no newer one.
 const WRITE_STATUS: &str =
-    "if ARGV[1] ~= '' and redis.call('HGET', KEYS[2], 'holder') ~= ARGV[1] then return 0 end
-local seen = redis.call('HGET', KEYS[1], 'updatedAt')
-if seen and tonumber(seen) > tonumber(ARGV[2]) then return 0 end
+    "if ARGV[1] ~= '' and redis.pcall('HGET', KEYS[2], 'holder') ~= ARGV[1] then return 0 end
+local seen = redis.pcall('HGET', KEYS[1], 'updatedAt')
+seen = type(seen) == 'string' and tonumber(seen)
+local latest = redis.call('TIME')[1] * 1000 + 60000
+if seen and seen > tonumber(ARGV[2]) and seen <= latest then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'updatedAt', unpack(ARGV, 2))
 return 1";
+/// Deleted only by the lease's holder where there is a lease.
+const DELETE_STATUS: &str =
+    "if ARGV[1] ~= '' and redis.pcall('HGET', KEYS[2], 'holder') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])";
 /// Deleted only if it is still as silent as when it was read.
 const REAP: &str = "if redis.call('HGET', KEYS[1], 'heartbeatAt') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
@@ -215,12 +221,13 @@ impl Link {
             pipe.query_async::<()>(&mut self.redis).await?;
         }
         for chunk in gone.chunks(BATCH) {
-            let mut delete = Cmd::new();
-            delete.arg("DEL");
+            let mut pipe = Pipeline::new();
             for name in chunk {
-                delete.arg(self.layout.write(&Key::Status(name.clone())));
+                let key = self.layout.write(&Key::Status(name.clone()));
+                let delete = pipe.cmd("EVAL").arg(DELETE_STATUS).arg(2).arg(key);
+                delete.arg(self.layout.lease()).arg(holder);
             }
-            delete.query_async::<()>(&mut self.redis).await?;
+            pipe.query_async::<()>(&mut self.redis).await?;
         }
         Ok(())
     }
@@ -243,12 +250,13 @@ impl Link {
     }
 
     /// Deletes backends that are still as silent as they were.
-    pub async fn reap(&mut self, silent: &[(Key, u64)]) -> Result<(), RedisError> {
+    pub async fn reap(&mut self, silent: &[(Key, Vec<u8>)]) -> Result<(), RedisError> {
         for chunk in silent.chunks(BATCH) {
             let mut pipe = Pipeline::new();
             for (key, heartbeat) in chunk {
                 let key = self.layout.write(key);
-                pipe.cmd("EVAL").arg(REAP).arg(1).arg(key).arg(heartbeat);
+                let reap = pipe.cmd("EVAL").arg(REAP).arg(1).arg(key);
+                reap.arg(heartbeat.as_slice());
             }
             pipe.query_async::<()>(&mut self.redis).await?;
         }

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use pointsman_filter::config::State;
 
 use super::*;
-use crate::model::event::Recovery;
+use crate::model::event::{HeartbeatFault, Recovery};
 use crate::model::outcome::Obstacle;
 use crate::model::overrides::Override;
 use crate::model::size::Size;
@@ -51,7 +51,7 @@ fn series_of_a_cluster_come_at_zero_and_go_with_it() {
 }
 
 /// One of each, in the order of [`Event::NAMES`].
-fn every_event() -> [Event; 14] {
+fn every_event() -> [Event; 16] {
     let (cluster, backend): (Arc<str>, Arc<str>) = (Arc::from("orders"), Arc::from("a"));
     let address: SocketAddr = "10.0.0.1:80".parse().expect("an address");
     let (name, id) = ("orders".to_owned(), "a".to_owned());
@@ -108,8 +108,14 @@ fn every_event() -> [Event; 14] {
             backend: id.clone(),
         },
         Event::OverrideExpired {
+            cluster: name.clone(),
+            backend: id.clone(),
+        },
+        Event::ClockStepped { by_ms: -7_200_000 },
+        Event::HeartbeatImpossible {
             cluster: name,
             backend: id,
+            reason: HeartbeatFault::Future,
         },
         Event::JobDone {
             job: "release-1".to_owned(),

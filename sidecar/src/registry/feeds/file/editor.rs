@@ -43,7 +43,7 @@ impl FileEditor {
         self.blocking(move |files| {
             let _turn = turn;
             let mut overrides = files.read_overrides().map_err(|why| refused(&why))?;
-            overrides.settle(now());
+            overrides.tidy(now());
             let edited = overrides.edit(&cluster, &backend, &act, now());
             let edited = edited.ok_or(EditError::NothingToEnd)?;
             let text = format!("{:#}\n", overrides.to_value());

@@ -244,7 +244,7 @@ fn words_survive_a_restart_and_end_by_themselves() {
         |end: u64| format!(r#"{{"a":{{"10.0.0.1:1":{{"state":"Cordoned","expiresAt":{end}}}}}}}"#);
     let watched = Watched::start(&path);
     assert_eq!(states(&watched), ["Normal"]);
-    fs::write(&beside, entry(u64::MAX)).unwrap();
+    fs::write(&beside, entry(clock::now() + 86_400_000)).unwrap();
     watched.wait("obeyed", |w| states(w) == ["Cordoned"]);
     drop(watched);
     let watched = Watched::start(&path);

@@ -304,6 +304,9 @@ mod tests {
 
     use super::*;
 
+    const NOW: u64 = 1_700_000_000_000;
+    const DAY: u64 = 86_400_000;
+
     fn overrides_after(
         held: Option<&str>,
         entry: Option<&Override>,
@@ -312,7 +315,7 @@ mod tests {
         object.metadata.annotations =
             held.map(|held| BTreeMap::from([(crd::OVERRIDES.to_owned(), held.to_owned())]));
         let act = entry.map_or(Edit::TakeBack, |entry| Edit::Set(entry.clone()));
-        let edited = edited(&object, "b", &act, 1000);
+        let edited = edited(&object, "b", &act, NOW);
         let (overrides, _) = edited.map_err(|error| error.to_string())?;
         Ok(overrides.map(|overrides| serde_json::from_str(&overrides).expect("JSON")))
     }
@@ -332,17 +335,16 @@ mod tests {
     }
 
     #[test]
-    fn a_word_comes_and_goes_and_takes_what_has_ended_with_it() {
+    fn a_word_comes_and_goes_and_takes_what_ended_long_ago_with_it() {
         let said = json!({"state": "Cordoned"});
         let only = overrides_after(None, Some(&cordoned()));
         assert_eq!(only, Ok(Some(json!({"b": said}))));
         assert_eq!(overrides_after(Some(r#"{"b":"Draining"}"#), None), Ok(None));
-        let held = r#"{"a":{"state":"Draining","expiresAt":1000},
-            "c":{"state":"Draining","expiresAt":1001},"d":"Draining"}"#;
-        let left = json!({"b": said, "c": {"state": "Draining", "expiresAt": 1001},
-            "d": "Draining"});
+        let ended = |ago: u64| json!({"state": "Draining", "expiresAt": NOW - ago});
+        let held = json!({"a": ended(DAY), "c": ended(DAY - 1), "d": "Draining"});
+        let left = json!({"b": said, "c": ended(DAY - 1), "d": "Draining"});
         assert_eq!(
-            overrides_after(Some(held), Some(&cordoned())),
+            overrides_after(Some(&held.to_string()), Some(&cordoned())),
             Ok(Some(left))
         );
     }

@@ -239,10 +239,15 @@ mod tests {
             let value = json!({"metadata": {"name": "o", "annotations": annotations}});
             Object::of(serde_json::from_value(value).expect("an object")).overrides()
         };
-        let read = overrides(r#"{"a": "Cordoned", "b": {"state": "Draining", "expiresAt": 5}}"#);
+        let read = overrides(
+            r#"{"a": "Cordoned", "b": {"state": "Draining", "expiresAt": 1700000000000}}"#,
+        );
         let read = read.unwrap();
         assert_eq!(read["a"].as_ref().unwrap().state, State::Cordoned);
-        assert_eq!(read["b"].as_ref().unwrap().expires_at, Some(5));
+        assert_eq!(
+            read["b"].as_ref().unwrap().expires_at,
+            Some(1_700_000_000_000)
+        );
         assert!(overrides(r#"{"a": "Normal"}"#).unwrap()["a"].is_err());
         for bad in ["", "[]", "3"] {
             assert!(overrides(bad).is_err(), "{bad:?}");

@@ -5,10 +5,19 @@ use pointsman_filter::config::ClusterConfig;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::clock::Moment;
 use crate::registry::records::{Reading, Records, Report, Verdict};
 use crate::registry::services::{SERVICE_LABEL, Services};
 
-const NOW: u64 = 1_000_000;
+const NOW: u64 = 1_700_000_000_000;
+
+/// Both clocks agree.
+fn at(ms: u64) -> Moment {
+    Moment {
+        store: ms,
+        steady: ms,
+    }
+}
 
 fn object(name: &str, created: &str, spec: Value) -> Object {
     said(name, created, spec, None)
@@ -32,12 +41,12 @@ fn backends(ids: &[&str]) -> Value {
 
 fn records(objects: Vec<Object>) -> Records {
     let mut records = Records::default();
-    records.replace(objects.into_iter().map(Object::record).collect(), NOW);
+    records.replace(objects.into_iter().map(Object::record).collect(), at(NOW));
     records
 }
 
 fn put(records: &mut Records, object: Object) -> bool {
-    records.put(object.record(), NOW)
+    records.put(object.record(), at(NOW))
 }
 
 fn put_services(records: &mut Records, sight: Sight, slices: Vec<EndpointSlice>) {
@@ -47,7 +56,7 @@ fn put_services(records: &mut Records, sight: Sight, slices: Vec<EndpointSlice>)
     let what = What::Services(Arc::new(services));
     let place = "services".to_owned();
     let rank = 0;
-    assert!(records.put(Record { place, rank, what }, NOW));
+    assert!(records.put(Record { place, rank, what }, at(NOW)));
 }
 
 /// The clusters of a reading: name, then each backend with its state.
@@ -73,7 +82,7 @@ fn rg_9_a_bad_object_keeps_its_last_good_version() {
         object("b", "01", backends(&["two"])),
     ]);
     assert!(put(&mut records, object("a", "00", json!({"weight": 1}))));
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), ["a one:Normal", "b two:Normal"]);
     let bad = report(&reading, "a");
     assert_eq!(bad.verdict, Verdict::Invalid);
@@ -82,16 +91,16 @@ fn rg_9_a_bad_object_keeps_its_last_good_version() {
     assert_eq!(reading.listing.rejected[0].place, "clusters.a");
     // Another full reading of the same keeps it, repairing ends it.
     let listed = vec![object("a", "00", json!({"weight": 1})).record()];
-    records.replace(listed, NOW);
-    assert_eq!(served(&records.read(NOW)), ["a one:Normal"]);
+    records.replace(listed, at(NOW));
+    assert_eq!(served(&records.read(at(NOW))), ["a one:Normal"]);
     put(&mut records, object("a", "00", backends(&["three"])));
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), ["a three:Normal"]);
     assert_eq!(report(&reading, "a").verdict, Verdict::Accepted);
     // Deleted and made again it has no past.
-    assert!(records.put(object("a", "00", Value::Null).gone(), NOW));
+    assert!(records.put(object("a", "00", Value::Null).gone(), at(NOW)));
     put(&mut records, object("a", "09", json!({"weight": 1})));
-    assert_eq!(served(&records.read(NOW)), [""; 0]);
+    assert_eq!(served(&records.read(at(NOW))), [""; 0]);
 }
 
 #[test]
@@ -105,7 +114,7 @@ fn of_two_objects_with_one_name_the_older_wins() {
         object("a", "05", other("younger")),
         object("z", "01", other("older")),
     ]);
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), ["orders older:Normal"]);
     let loser = report(&reading, "a");
     assert_eq!(loser.verdict, Verdict::NameTaken);
@@ -117,9 +126,9 @@ fn of_two_objects_with_one_name_the_older_wins() {
         &mut records,
         object("z", "01", json!({"name": "orders", "x": 1})),
     );
-    assert_eq!(served(&records.read(NOW)), ["orders older:Normal"]);
-    records.put(object("z", "01", Value::Null).gone(), NOW);
-    let reading = records.read(NOW);
+    assert_eq!(served(&records.read(at(NOW))), ["orders older:Normal"]);
+    records.put(object("z", "01", Value::Null).gone(), at(NOW));
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), ["orders younger:Normal"]);
 }
 
@@ -133,26 +142,26 @@ fn an_operators_word_holds_until_it_ends() {
         backends(&["one", "two"]),
         Some(overrides),
     )]);
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), ["a one:Cordoned two:Draining"]);
     assert_eq!(reading.due, Some(NOW + 5));
     let expected = "overrides.a[three].state: must be Cordoned or Draining";
     assert_eq!(report(&reading, "a").error, expected);
-    let later = records.read(NOW + 5);
+    let later = records.read(at(NOW + 5));
     assert_eq!(served(&later), ["a one:Cordoned two:Normal"]);
     // Garbage in the annotation takes nothing back; an empty one does.
     let mut garbage = object("a", "00", backends(&["one", "two"]));
     garbage.overrides = Some("{".to_owned());
     assert!(put(&mut records, garbage));
     assert_eq!(
-        served(&records.read(NOW + 5)),
+        served(&records.read(at(NOW + 5))),
         ["a one:Cordoned two:Normal"]
     );
     assert!(put(
         &mut records,
         object("a", "00", backends(&["one", "two"]))
     ));
-    assert_eq!(served(&records.read(NOW)), ["a one:Normal two:Normal"]);
+    assert_eq!(served(&records.read(at(NOW))), ["a one:Normal two:Normal"]);
 }
 
 #[test]
@@ -161,7 +170,7 @@ fn services_add_their_endpoints_and_the_document_wins() {
     spec["backendsFrom"] = json!([{"service": {"name": "web"}}]);
     let mut records = records(vec![object("a", "00", spec)]);
     put_services(&mut records, Sight::Clear, Vec::new());
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), ["a web-0:Normal"]);
     let missing = &report(&reading, "a").missing;
     assert_eq!(missing, &["Service web has no EndpointSlice"]);
@@ -175,7 +184,7 @@ fn services_add_their_endpoints_and_the_document_wins() {
     });
     let slice: EndpointSlice = serde_json::from_value(slice).expect("a slice");
     put_services(&mut records, Sight::Clear, vec![slice.clone()]);
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), ["a web-0:Normal web-1:Normal"]);
     let addresses = reading.listing.clusters[0].backends.iter();
     let addresses: Vec<String> = addresses.map(|it| it.address.to_string()).collect();
@@ -187,7 +196,7 @@ fn services_add_their_endpoints_and_the_document_wins() {
         Sight::Blind("no rights".to_owned()),
         vec![slice],
     );
-    let blind = records.read(NOW);
+    let blind = records.read(at(NOW));
     assert_eq!(served(&blind), ["a web-0:Normal web-1:Normal"]);
     assert_eq!(report(&blind, "a").missing, ["no rights"]);
 }
@@ -216,7 +225,7 @@ fn until_the_slices_are_read_what_needs_them_serves_as_before_and_all_else_as_it
         &mut records,
         said("c", "02", backends(&["four"]), Some(overrides)),
     );
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), ["a one:Normal", "c four:Draining"]);
     let waits = report(&reading, "a");
     assert_eq!((waits.refs, waits.cluster.as_deref()), (1, Some("a")));
@@ -224,12 +233,12 @@ fn until_the_slices_are_read_what_needs_them_serves_as_before_and_all_else_as_it
     assert_eq!(report(&reading, "b").cluster, None);
     assert_eq!(reading.due, Some(NOW + 5));
     // Time goes on, and once they are read, or cannot be, everything is as it is wanted.
-    let later = records.read(NOW + 5);
+    let later = records.read(at(NOW + 5));
     assert_eq!(served(&later), ["a one:Normal", "c four:Normal"]);
     let wanted = ["a three:Normal", "b new:Normal", "c four:Normal"];
     for sight in [Sight::Blind("no rights".to_owned()), Sight::Clear] {
         put_services(&mut records, sight, Vec::new());
-        assert_eq!(served(&records.read(NOW + 5)), wanted);
+        assert_eq!(served(&records.read(at(NOW + 5))), wanted);
     }
 }
 
@@ -243,7 +252,7 @@ fn only_what_matters_to_the_registry_or_its_status_is_news() {
         ..same.clone()
     };
     assert!(!put(&mut records, again(0)), "our own status");
-    let told = |records: &Records| report(&records.read(NOW), "a").object.clone().unwrap();
+    let told = |records: &Records| report(&records.read(at(NOW)), "a").object.clone().unwrap();
     assert!(told(&records).status.is_some());
     // The same to the letter, but its status is to say so.
     assert!(put(&mut records, again(1)));
@@ -255,6 +264,6 @@ fn another_object_of_the_same_name_has_no_past() {
     let mut records = records(vec![object("a", "00", backends(&["one"]))]);
     // Its deletion was not heard of.
     let bad = object("a", "09", json!({"weight": 1}));
-    records.replace(vec![bad.record()], NOW);
-    assert_eq!(served(&records.read(NOW)), [""; 0]);
+    records.replace(vec![bad.record()], at(NOW));
+    assert_eq!(served(&records.read(at(NOW))), [""; 0]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_filter::config::{ClusterConfig, ConfigErrors};
+use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigErrors};
 use serde_json::{Map, Value, json};
 
 use crate::model::errors::error;
@@ -33,8 +33,10 @@ pub fn record(layout: &Layout, key: Key, raw: Raw) -> Record {
             judge: Box::new(move || document(&name, &raw).map(Wanted::from)),
         }),
         Key::Backend { cluster, id } => {
+            let heartbeat = heartbeat(&raw);
             let read = registered(&cluster, &id, &raw);
-            What::Backend { cluster, id, read }
+            let said = Registered { read, heartbeat };
+            What::Backend { cluster, id, said }
         }
         Key::Override(cluster) => {
             let read = overrides(&cluster, raw);
@@ -86,22 +88,33 @@ pub fn document(name: &str, raw: &Raw) -> Result<ClusterConfig, ConfigErrors> {
     documents::judge(&value).map_err(|errors| documents::moved(errors, "cluster", &place))
 }
 
-/// Reads a backend's own record.
-pub fn registered(cluster: &str, id: &str, raw: &Raw) -> Result<Registered, ConfigErrors> {
+/// A hash's field that says when its backend was alive.
+const HEARTBEAT: &str = "heartbeatAt";
+
+/// When a backend says that it was alive last, to the letter.
+fn heartbeat(raw: &Raw) -> Option<Vec<u8>> {
+    let Raw::Hash(fields) = raw else {
+        return None;
+    };
+    let mut fields = fields.iter();
+    let found = fields.find(|(field, _)| field == HEARTBEAT.as_bytes());
+    found.map(|(_, value)| value.clone())
+}
+
+/// Reads a backend's own record, but for its heartbeat.
+pub fn registered(cluster: &str, id: &str, raw: &Raw) -> Result<BackendConfig, ConfigErrors> {
     let place = format!("clusters.{cluster}.backends[{id}]");
     let Raw::Hash(fields) = raw else {
         return Err(error(&place, "must be a hash"));
     };
     let mut map = Map::new();
-    let mut heartbeat = None;
     for (field, value) in fields {
+        if field == HEARTBEAT.as_bytes() {
+            continue;
+        }
         let (field, value) = (utf8(field, &place)?, utf8(value, &place)?);
         match field {
             "id" => return Err(error(&format!("{place}.id"), "stands in the key already")),
-            "heartbeatAt" => {
-                let why = || error(&format!("{place}.heartbeatAt"), "must be Redis time in ms");
-                heartbeat = Some(value.parse().map_err(|_| why())?);
-            }
             _ => drop(map.insert(field.to_owned(), typed(field, value))),
         }
     }
@@ -112,8 +125,7 @@ pub fn registered(cluster: &str, id: &str, raw: &Raw) -> Result<Registered, Conf
         documents::moved(errors, &format!("clusters.{cluster}.backends[0]"), &place)
     })?;
     let backend = parsed.backends.into_iter().next();
-    let backend = backend.ok_or_else(|| error(&place, "must be a backend"))?;
-    Ok(Registered { backend, heartbeat })
+    backend.ok_or_else(|| error(&place, "must be a backend"))
 }
 
 /// A hash knows only texts; the schema knows numbers and flags.
@@ -210,9 +222,10 @@ mod tests {
             ("state", "Draining"),
             ("heartbeatAt", "12"),
         ]);
-        let Registered { backend, heartbeat } = registered("a", "10.0.0.1:80", &raw).unwrap();
+        assert_eq!(heartbeat(&raw), Some(b"12".to_vec()));
+        let backend = registered("a", "10.0.0.1:80", &raw).unwrap();
         assert_eq!((backend.weight, backend.backup), (7, true));
-        assert_eq!((backend.state, heartbeat), (State::Draining, Some(12)));
+        assert_eq!(backend.state, State::Draining);
         assert_eq!(
             (backend.id.as_str(), backend.id_given),
             ("10.0.0.1:80", true)
@@ -230,10 +243,6 @@ mod tests {
             (
                 &[("address", "10.0.0.1:80"), ("port", "1")],
                 "clusters.a.backends[b].port: is not a known field",
-            ),
-            (
-                &[("address", "10.0.0.1:80"), ("heartbeatAt", "soon")],
-                "clusters.a.backends[b].heartbeatAt: must be Redis time in ms",
             ),
             (
                 &[("id", "c")],

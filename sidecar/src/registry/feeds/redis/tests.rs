@@ -6,14 +6,24 @@ use std::time::Duration;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, ExchangeConfig, State};
 
 use super::record::record;
+use crate::model::clock::Moment;
+use crate::model::event::HeartbeatFault;
 use crate::registry::records::{Reading, Records, Report, Silent, Verdict};
 use crate::registry::{Registry, document};
 use crate::stores::redis::layout::{Key, Layout};
 use crate::stores::redis::link::Raw;
 
-const NOW: u64 = 10_000_000;
+const NOW: u64 = 1_700_000_000_000;
 const STALE_MS: u64 = 90_000;
 const GONE_MS: u64 = 3_600_000;
+
+/// Both clocks, which agree until somebody sets the store's.
+fn at(ms: u64) -> Moment {
+    Moment {
+        store: ms,
+        steady: ms,
+    }
+}
 
 fn key(text: &str) -> Key {
     Layout::new("pm").parse(text.as_bytes()).unwrap()
@@ -35,14 +45,22 @@ fn cluster_a() -> (Key, Raw) {
 }
 
 fn put(records: &mut Records, key: Key, raw: Raw) -> bool {
-    records.put(record(&Layout::new("pm"), key, raw), NOW)
+    put_at(records, key, raw, at(NOW))
+}
+
+fn put_at(records: &mut Records, key: Key, raw: Raw, now: Moment) -> bool {
+    records.put(record(&Layout::new("pm"), key, raw), now)
 }
 
 fn replace(records: &mut Records, read: Vec<(Key, Raw)>) {
+    replace_at(records, read, at(NOW));
+}
+
+fn replace_at(records: &mut Records, read: Vec<(Key, Raw)>, now: Moment) {
     let layout = Layout::new("pm");
     let read = read.into_iter();
     let read = read.map(|(key, raw)| record(&layout, key, raw));
-    records.replace(read.collect(), NOW);
+    records.replace(read.collect(), now);
 }
 
 fn report<'a>(reading: &'a Reading, name: &str) -> Option<&'a Report> {
@@ -58,7 +76,7 @@ fn silent() -> Silent {
     Silent {
         cluster: "a".to_owned(),
         id: "self".to_owned(),
-        heartbeat: NOW,
+        heartbeat: NOW.to_string().into_bytes(),
     }
 }
 
@@ -103,7 +121,7 @@ fn hashes_add_to_the_document_and_for_an_equal_id_the_document_wins() {
         ("pm:backend:a:a-1", hash(&[("address", "10.0.0.9:80")])),
         ("pm:backend:b:lost", hash(&[("address", "10.0.0.3:80")])),
     ]);
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), "a: a-1, self");
     assert_eq!(
         reading.listing.clusters[0].backends[0].address.to_string(),
@@ -130,7 +148,7 @@ fn what_turns_bad_keeps_its_last_good_version_until_it_is_gone() {
         key("pm:backend:a:self"),
         hash(&[("address", "nowhere")]),
     );
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), "a: a-1, self");
     assert_eq!(rejected(&reading).len(), 2);
     assert!(
@@ -148,28 +166,28 @@ fn what_turns_bad_keeps_its_last_good_version_until_it_is_gone() {
             (key("pm:cluster:c d"), text("{}")),
         ],
     );
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), "a: a-1");
     assert_eq!(rejected(&reading).len(), 3);
     put(&mut records, key("pm:cluster:c d"), Raw::Missing);
     put(&mut records, key("pm:cluster:c"), Raw::Missing);
     let (key_a, good) = cluster_a();
     put(&mut records, key_a, good);
-    assert!(rejected(&records.read(NOW)).is_empty());
+    assert!(rejected(&records.read(at(NOW))).is_empty());
     put(&mut records, key("pm:cluster:a"), Raw::Missing);
-    assert_eq!(served(&records.read(NOW)), "");
+    assert_eq!(served(&records.read(at(NOW))), "");
 }
 
 #[test]
 fn rg_14_a_silent_backend_is_out_at_90_s_and_gone_at_3600_s() {
     let records = records(vec![("pm:backend:a:self", beat(NOW))]);
-    let fresh = records.read(NOW + STALE_MS);
+    let fresh = records.read(at(NOW + STALE_MS));
     assert_eq!(served(&fresh), "a: a-1, self");
     assert_eq!(fresh.due, Some(NOW + STALE_MS + 1));
-    let stale = records.read(NOW + STALE_MS + 1);
+    let stale = records.read(at(NOW + STALE_MS + 1));
     assert_eq!((served(&stale).as_str(), stale.due), ("a: a-1", None));
-    assert!(records.read(NOW + GONE_MS).gone.is_empty());
-    assert_eq!(records.read(NOW + GONE_MS + 1).gone, [silent()]);
+    assert!(records.read(at(NOW + GONE_MS)).gone.is_empty());
+    assert_eq!(records.read(at(NOW + GONE_MS + 1)).gone, [silent()]);
 }
 
 /// Two in a row: who was alive before the first could not say a word before the second.
@@ -179,40 +197,147 @@ fn rg_14_after_every_outage_who_was_alive_has_the_whole_time_again() {
     let mut heard = NOW + STALE_MS;
     for _ in 0..2 {
         let back = heard + 2 * GONE_MS;
-        records.spare(Some(heard), back);
-        let spared = records.read(back + STALE_MS);
+        // What the first reading finds.
+        let read = vec![cluster_a(), (own(), beat(NOW))];
+        replace_at(&mut records, read, at(back));
+        records.spare(heard, back);
+        let spared = records.read(at(back + STALE_MS));
         assert_eq!(served(&spared), "a: a-1, self");
         assert_eq!(spared.due, Some(back + STALE_MS + 1));
-        assert_eq!(records.read(back + GONE_MS).gone, []);
-        assert_eq!(served(&records.read(back + STALE_MS + 1)), "a: a-1");
+        assert_eq!(records.read(at(back + GONE_MS)).gone, []);
+        assert_eq!(served(&records.read(at(back + STALE_MS + 1))), "a: a-1");
         heard = back + 1;
-        // Also over a full reading.
-        replace(&mut records, vec![cluster_a(), (own(), beat(NOW))]);
     }
-    // Who was out before stays out.
+    // Who was out before stays out, but the time of the outage is not its silence.
     let late = heard + STALE_MS;
-    records.spare(Some(late), late + GONE_MS);
-    assert_eq!(served(&records.read(late + GONE_MS)), "a: a-1");
+    records.spare(late, late + GONE_MS);
+    let after = records.read(at(late + GONE_MS));
+    assert_eq!((served(&after).as_str(), after.gone.len()), ("a: a-1", 0));
+    let silent_for = late - (heard - 1);
+    let gone = late + GONE_MS + GONE_MS - silent_for;
+    assert_eq!(records.read(at(gone)).gone, []);
+    assert_eq!(records.read(at(gone + 1)).gone, [silent()]);
 }
 
-/// The store may have been away for longer than any backend could be heard.
+/// Whatever the heartbeat of one that is found at the start says, its silence begins there: the store may
+/// have been away for longer than any backend could be heard.
 #[test]
-fn rg_14_who_is_found_silent_at_the_start_has_the_whole_time_again() {
+fn rg_14_who_is_found_silent_at_the_start_has_the_whole_time() {
     let start = NOW + 2 * GONE_MS;
+    let mut records = Records::default();
+    let read = vec![cluster_a(), (own(), beat(NOW))];
+    replace_at(&mut records, read, at(start));
+    let first = records.read(at(start + STALE_MS));
+    assert_eq!(served(&first), "a: a-1, self");
+    assert!(
+        first.faults.is_empty(),
+        "it may have been silent for so long"
+    );
+    assert_eq!(served(&records.read(at(start + STALE_MS + 1))), "a: a-1");
+    assert_eq!(records.read(at(start + GONE_MS)).gone, []);
+    assert_eq!(records.read(at(start + GONE_MS + 1)).gone, [silent()]);
+    let later = beat(start + GONE_MS);
+    let back = at(start + GONE_MS + 2);
+    assert!(put_at(&mut records, own(), later, back), "it was out");
+    assert!(records.read(back).gone.is_empty());
+}
+
+/// No step of the store's clock takes anybody out, keeps anybody in or deletes anybody.
+#[test]
+fn rg_14_a_clock_that_is_set_decides_over_nobody() {
+    for step in [
+        2 * GONE_MS.cast_signed(),
+        -2 * GONE_MS.cast_signed(),
+        i64::MIN,
+        i64::MAX,
+    ] {
+        let set = |ms: u64| Moment {
+            store: ms.saturating_add_signed(step),
+            steady: ms,
+        };
+        let mut records = records(vec![("pm:backend:a:self", beat(NOW))]);
+        let alive = records.read(set(NOW + STALE_MS));
+        assert_eq!(served(&alive), "a: a-1, self", "{step}");
+        assert!(alive.gone.is_empty() && alive.faults.is_empty(), "{step}");
+        let silent = records.read(set(NOW + STALE_MS + 1));
+        assert_eq!(served(&silent), "a: a-1", "{step}");
+        assert!(silent.gone.is_empty(), "{step}");
+        // By the clock that was set it is heard as ever.
+        let now = set(NOW + 2 * STALE_MS);
+        put_at(&mut records, own(), beat(now.store), now);
+        let heard = records.read(set(NOW + 3 * STALE_MS));
+        assert_eq!(served(&heard), "a: a-1, self", "{step}");
+        let plausible = [2, -2].map(|hours| hours * GONE_MS.cast_signed());
+        if plausible.contains(&step) {
+            assert!(heard.faults.is_empty(), "{step}: {:?}", heard.faults);
+        }
+    }
+}
+
+/// A heartbeat that cannot be is named, and counts from when it was seen.
+#[test]
+fn rg_14_a_heartbeat_that_cannot_be_is_named_and_counts_from_when_it_is_seen() {
+    use HeartbeatFault::{Future, NotMilliseconds, Past};
+    let seen = NOW + 3 * STALE_MS;
+    for (text, fault) in [
+        ((seen + 60_000).to_string(), None),
+        ((seen + 60_001).to_string(), Some(Future)),
+        ((seen + 2 * GONE_MS).to_string(), Some(Future)),
+        (u64::MAX.to_string(), Some(NotMilliseconds)),
+        (format!("{}0", u64::MAX), Some(NotMilliseconds)),
+        ((seen / 1000).to_string(), Some(NotMilliseconds)),
+        ((seen * 1000).to_string(), Some(NotMilliseconds)),
+        ("-1".to_owned(), Some(NotMilliseconds)),
+        ("soon".to_owned(), Some(NotMilliseconds)),
+        (String::new(), Some(NotMilliseconds)),
+        // The record was seen first at NOW.
+        ((NOW - 60_000).to_string(), None),
+        ((NOW - 60_001).to_string(), Some(Past)),
+    ] {
+        let raw = || hash(&[("address", "10.0.0.2:80"), ("heartbeatAt", text.as_str())]);
+        let mut records = records(vec![("pm:backend:a:self", beat(NOW))]);
+        put_at(&mut records, own(), raw(), at(seen));
+        // Read again it is the same heartbeat.
+        let again = vec![cluster_a(), (own(), raw())];
+        replace_at(&mut records, again, at(seen + STALE_MS));
+        let reading = records.read(at(seen + STALE_MS));
+        assert_eq!(served(&reading), "a: a-1, self", "{text}");
+        let named: Vec<_> = reading.faults.values().copied().collect();
+        assert_eq!(named, Vec::from_iter(fault), "{text}");
+        let warning = report(&reading, "a").unwrap().warning.clone();
+        let place = "clusters.a.backends[self].heartbeatAt: ";
+        let told = warning.is_some_and(|it| it.starts_with(place));
+        assert_eq!(told, fault.is_some(), "{text}");
+        assert_eq!(report(&reading, "a").unwrap().verdict, Verdict::Accepted);
+        let silent = records.read(at(seen + STALE_MS + 1));
+        assert_eq!(served(&silent), "a: a-1", "{text}");
+        assert!(records.read(at(seen + GONE_MS)).gone.is_empty(), "{text}");
+        let gone = records.read(at(seen + GONE_MS + 1)).gone;
+        assert_eq!(gone[0].heartbeat, text.as_bytes());
+        // Repaired it is no longer named.
+        let good = beat(seen + STALE_MS);
+        put_at(&mut records, own(), good, at(seen + STALE_MS));
+        let reading = records.read(at(seen + STALE_MS));
+        assert!(reading.faults.is_empty(), "{text}");
+    }
+}
+
+/// A bad field keeps the last good version, for as long as its backend is heard.
+#[test]
+fn rg_14_a_record_that_turns_bad_is_heard_all_the_same() {
     let mut records = records(vec![("pm:backend:a:self", beat(NOW))]);
-    records.spare(None, start);
-    let spared = records.read(start + STALE_MS);
-    assert_eq!(served(&spared), "a: a-1, self");
-    assert_eq!(served(&records.read(start + STALE_MS + 1)), "a: a-1");
-    assert_eq!(records.read(start + GONE_MS + 1).gone, [silent()]);
-    // Heard again it is as alive as before; one that goes back in time counts as it stands.
-    let layout = Layout::new("pm");
-    let later = record(&layout, own(), beat(start + 5));
-    assert!(!records.put(later, start + 5), "who was alive is alive");
-    let late = record(&layout, own(), beat(NOW + 1));
-    assert!(records.put(late, start + 5));
-    let late = records.read(start);
-    assert_eq!((served(&late).as_str(), late.gone.len()), ("a: a-1", 1));
+    let bad = |at: u64| {
+        let at = at.to_string();
+        hash(&[("address", "nowhere"), ("heartbeatAt", at.as_str())])
+    };
+    for seen in [NOW + STALE_MS, NOW + 2 * STALE_MS] {
+        put_at(&mut records, own(), bad(seen), at(seen));
+        let reading = records.read(at(seen + STALE_MS));
+        assert_eq!(served(&reading), "a: a-1, self");
+        assert_eq!(rejected(&reading).len(), 1);
+    }
+    let silent = records.read(at(NOW + 3 * STALE_MS + 1));
+    assert_eq!(served(&silent), "a: a-1");
 }
 
 #[test]
@@ -230,26 +355,26 @@ fn an_operators_word_beats_all_until_it_expires() {
         ),
         ("pm:override:b", hash(&[("x", "Draining")])),
     ]);
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), "a: a-1 Cordoned, self Draining");
     assert_eq!(reading.due, Some(NOW + 5));
     assert!(rejected(&reading).is_empty() && report(&reading, "b").is_none());
-    assert_eq!(served(&records.read(NOW + 5)), "a: a-1 Cordoned, self");
+    assert_eq!(served(&records.read(at(NOW + 5))), "a: a-1 Cordoned, self");
     // An override that cannot be read leaves the one before in force.
     put(
         &mut records,
         key("pm:override:a"),
         hash(&[("a-1", "Cordoned!")]),
     );
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), "a: a-1 Cordoned, self");
     assert_eq!(rejected(&reading).len(), 1);
     put(&mut records, key("pm:override:a"), text("x"));
-    let reading = records.read(NOW);
+    let reading = records.read(at(NOW));
     assert_eq!(served(&reading), "a: a-1 Cordoned, self");
     assert_eq!(rejected(&reading), ["overrides.a: must be a hash"]);
     put(&mut records, key("pm:override:a"), Raw::Missing);
-    assert_eq!(served(&records.read(NOW)), "a: a-1, self");
+    assert_eq!(served(&records.read(at(NOW))), "a: a-1, self");
 }
 
 #[test]
@@ -263,10 +388,10 @@ fn a_write_that_changes_nothing_is_no_change() {
     assert!(change(&key_a, same));
     assert!(!change(&own(), beat(NOW - 5)));
     assert!(!change(&own(), beat(NOW - 4)), "a heartbeat");
-    assert!(change(&own(), beat(NOW - 6)), "back in time it may be out");
+    assert!(!change(&own(), beat(NOW - 6)), "also one that goes back");
     assert!(change(&own(), hash(&[("address", "10.0.0.2:80")])));
-    assert!(change(&own(), beat(NOW - STALE_MS - 1)));
-    assert!(change(&own(), beat(NOW)), "it was out");
+    assert!(change(&own(), beat(NOW - STALE_MS - 1)), "a fault");
+    assert!(change(&own(), beat(NOW)), "none any more");
     assert!(change(&own(), Raw::Missing));
     assert!(!change(&own(), Raw::Missing));
     let overrides = || hash(&[("a-1", "Cordoned")]);
@@ -305,7 +430,7 @@ fn equal_documents_in_redis_and_in_a_file_give_equal_configurations() {
             text(document),
         );
     }
-    let redis = Registry::new(records.read(NOW).listing, exchange);
+    let redis = Registry::new(records.read(at(NOW)).listing, exchange);
     assert_eq!(redis.config.to_json(), file.config.to_json());
     assert_eq!(redis.config, file.config, "the probes too");
     assert_eq!(redis.rejected, file.rejected);
