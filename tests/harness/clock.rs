@@ -1,9 +1,10 @@
-//! A wall clock that a story moves, for the processes that it gives it to: a library that is preloaded.
+//! Clocks that a story moves, for the processes that it gives them to: a library that is preloaded.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -32,6 +33,7 @@ impl Clock {
         let ahead = File::create(file(folder.path()))?;
         let clock = Clock { folder, ahead };
         clock.step_to(0)?;
+        clock.let_pass(Duration::ZERO)?;
         Ok(clock)
     }
 
@@ -40,6 +42,12 @@ impl Clock {
         let nanoseconds = ahead_ms.checked_mul(1_000_000);
         let nanoseconds = nanoseconds.context("some 300 years are the most")?;
         Ok(self.ahead.write_all_at(&nanoseconds.to_ne_bytes(), 0)?)
+    }
+
+    /// From now on the clock that is never set is so far ahead of when it began.
+    pub fn let_pass(&self, time: Duration) -> Result<()> {
+        let nanoseconds = i64::try_from(time.as_nanos()).context("some 300 years are the most")?;
+        Ok(self.ahead.write_all_at(&nanoseconds.to_ne_bytes(), 8)?)
     }
 
     /// What a process that follows it is started with. It must end before the clock is dropped.
