@@ -15,7 +15,7 @@ mod reader;
 mod retry;
 mod timeouts;
 
-pub use backend::{BackendConfig, State};
+pub use backend::{BackendConfig, State, host_address};
 pub use cluster::{BACKENDS_MAX, ClusterConfig, is_cluster_name};
 pub use container::{
     CLUSTERS_MAX, ExchangeConfig, FilterConfig, HEADER_DEFAULT, SCHEMA, VERDICT_TTL_DEFAULT,

@@ -9,6 +9,8 @@
     reason = "a test may panic"
 )]
 
+#[path = "parsers/addresses.rs"]
+mod addresses;
 #[path = "parsers/fields.rs"]
 mod fields;
 

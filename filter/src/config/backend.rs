@@ -1,6 +1,6 @@
 //! One backend's record.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde_json::{Map, Value};
 
@@ -149,13 +149,34 @@ fn read_address(object: &Object<'_>, report: &Report) -> Option<SocketAddr> {
     if address.port() == 0 {
         return refused(report, "must have a port from 1 to 65535");
     }
-    if address.ip().is_unspecified() || address.ip().is_multicast() {
-        return refused(report, "must be an address of one host");
-    }
     if let SocketAddr::V6(v6) = address
         && (v6.scope_id() != 0 || v6.flowinfo() != 0)
     {
         return refused(report, "must not have a zone");
     }
-    Some(address)
+    match host_address(address.ip()) {
+        Ok(ip) => Some(SocketAddr::new(ip, address.port())),
+        Err(why) => refused(report, why),
+    }
+}
+
+/// A host's address as Envoy has it: IPv4 in the clothes of IPv6 (`::ffff:10.0.0.1`) is IPv4. What
+/// names no one host is refused, with the reason, and so is the one kind that Envoy, which asks the
+/// C library, spells in another way than this crate: requests would never find it.
+pub fn host_address(ip: IpAddr) -> Result<IpAddr, &'static str> {
+    let ip = ip.to_canonical();
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err("must be an address of one host");
+    }
+    match ip {
+        IpAddr::V6(v6) if is_ipv4_compatible(v6) => {
+            Err("must not be of the kind ::10.0.0.1, which no host has any more (RFC 4291)")
+        }
+        ip => Ok(ip),
+    }
+}
+
+/// Whether the C library writes its last half as IPv4.
+fn is_ipv4_compatible(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0, 0, 0, 0, 0, 0, high, _] if high != 0)
 }

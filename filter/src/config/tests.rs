@@ -99,6 +99,9 @@ fn addresses_are_ip_and_port() {
         "0.0.0.0:80",
         "224.0.0.1:80",
         "[fe80::1%1]:80",
+        "[::ffff:0.0.0.0]:80",
+        "[::127.0.0.1]:80",
+        "[::7f00:1]:80",
         "",
     ] {
         let fields = format!(r#""backends":[{{"address":"{bad}"}}]"#);
@@ -108,8 +111,18 @@ fn addresses_are_ip_and_port() {
             "{error}"
         );
     }
-    let read = cluster(r#""backends":[{"address":"[0:0::1]:021002"}]"#).unwrap();
-    assert_eq!(read.backends[0].address.to_string(), "[::1]:21002");
+    for (given, canonical) in [
+        ("[0:0::1]:021002", "[::1]:21002"),
+        ("[2001:DB8::0:1]:80", "[2001:db8::1]:80"),
+        ("[::ffff:a00:1]:80", "10.0.0.1:80"),
+    ] {
+        let fields = format!(r#""backends":[{{"address":"{given}"}}]"#);
+        let backend = cluster(&fields).unwrap().backends.remove(0);
+        assert_eq!(
+            (backend.address.to_string(), backend.id),
+            (canonical.into(), canonical.into())
+        );
+    }
 }
 
 #[test]

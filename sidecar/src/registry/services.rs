@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
-use pointsman_filter::config::{BackendConfig, ConfigErrors, State};
+use pointsman_filter::config::{BackendConfig, ConfigErrors, State, host_address};
 use serde_json::{Map, Value};
 
 use crate::model::errors::error;
@@ -294,10 +294,7 @@ impl Slice {
 impl Member {
     /// `None`: it takes nothing, or its address is none (a host name).
     fn of(endpoint: &Endpoint) -> Option<Self> {
-        let ip: IpAddr = endpoint.addresses.first()?.parse().ok()?;
-        if ip.is_unspecified() || ip.is_multicast() {
-            return None;
-        }
+        let ip = host_address(endpoint.addresses.first()?.parse().ok()?).ok()?;
         let pod = endpoint.target_ref.as_ref();
         let pod = pod.filter(|it| it.kind.as_deref() == Some("Pod"));
         Some(Member {
