@@ -16,7 +16,7 @@ pub mod tables;
 pub mod tier;
 
 pub use cluster::Cluster;
-pub use endpoint::{Backend, Endpoint};
+pub use endpoint::{Backend, BackendIndex, Endpoint, EndpointIndex};
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_filter::balance::route::{Decision, PickReason, Plan, RefusalReason};
+use pointsman_filter::cluster::EndpointIndex;
 use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
 use pointsman_filter::fleet::regimes::tidy;
 use pointsman_filter::gates::availability::is_last;
@@ -34,7 +35,7 @@ use world::{Built, Known, NOW, World, a_time, a_world};
 /// Checks a list against the addresses: who stands in it, and how many.
 fn check_list(world: &World, built: &Built, plan: &Plan) -> Result<(), TestCaseError> {
     let known = world.addresses();
-    let address = |e: &u32| built.cluster.endpoint(*e).unwrap().address.to_string();
+    let address = |e: &EndpointIndex| built.cluster.endpoint(*e).unwrap().address.to_string();
     let listed: Vec<String> = plan.list.entries().iter().map(address).collect();
     let distinct: BTreeSet<&String> = listed.iter().collect();
     prop_assert_eq!(distinct.len(), listed.len(), "twice: {:?}", listed);
@@ -172,7 +173,7 @@ proptest! {
         let answer = Answer { address, attempts, ending, connection_time_ns: None };
         let outcome = judge(&cluster, &plan.list, transport_only, &answer);
         let evidence: Vec<Evidence> = outcome.evidence().collect();
-        let endpoints: BTreeSet<u32> = evidence.iter().map(|met| met.endpoint).collect();
+        let endpoints: BTreeSet<EndpointIndex> = evidence.iter().map(|met| met.endpoint).collect();
         prop_assert_eq!(endpoints.len(), evidence.len(), "evidence for an endpoint counts once");
         prop_assert!(endpoints.iter().all(|endpoint| plan.list.entries().contains(endpoint)));
         let change = GateChange { evidence, picked_at, now: NOW };
@@ -227,7 +228,7 @@ proptest! {
         let mut picked = vec![0u16; weights.len()];
         for _ in 0..weights.iter().sum::<u16>() {
             let Decision::Forward(plan) = world.decide(&mut built) else { panic!("all ready") };
-            picked[plan.list.first().unwrap() as usize] += 1;
+            picked[plan.list.first().unwrap().place()] += 1;
         }
         prop_assert_eq!(picked, weights);
     }

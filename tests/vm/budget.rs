@@ -32,8 +32,8 @@ const DECISION: [(&str, u32, u32, u64); 11] = [
     ("Random", 1000, 1, 12288),
     ("Random", 1000, 4, 15476),
     ("LeastLoaded", 3, 1, 13289),
-    ("LeastLoaded", 1000, 1, 453626),
-    ("LeastLoaded", 1000, 4, 1893112),
+    ("LeastLoaded", 1000, 1, 418799),
+    ("LeastLoaded", 1000, 4, 1753284),
 ];
 /// Instructions while 5,000 of 10,000 backends are unhealthy: attempts, the decision, and the response
 /// after every one of them failed to connect, in the mean.

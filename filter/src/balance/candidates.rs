@@ -2,8 +2,8 @@
 
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
-use crate::cluster::Cluster;
 use crate::cluster::pool::Pool;
+use crate::cluster::{Cluster, EndpointIndex};
 use crate::config::Metric;
 use crate::gates::standing::{Admit, Standing};
 use crate::gates::view::GatesView;
@@ -25,7 +25,7 @@ pub struct Candidates<'a> {
     /// Which of them may be picked.
     pub admit: Admit,
     /// Endpoints that stand in the list already.
-    pub taken: &'a [u32],
+    pub taken: &'a [EndpointIndex],
     /// The turn in this pool that the first of the list takes, once it is committed.
     pub pending: Turn,
     /// Wall clock.
@@ -35,18 +35,18 @@ pub struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     /// What keeps an endpoint from being picked; `None` where nothing does. The one question that
     /// picks, lists and explanations ask.
-    pub fn held_back(&self, endpoint: u32) -> Option<Standing> {
+    pub fn held_back(&self, endpoint: EndpointIndex) -> Option<Standing> {
         let standing = self.gates.standing(endpoint, self.now);
         (!self.admit.admits(standing)).then_some(standing)
     }
 
     /// Whether an endpoint may be picked.
-    pub fn is_eligible(&self, endpoint: u32) -> bool {
+    pub fn is_eligible(&self, endpoint: EndpointIndex) -> bool {
         !self.taken.contains(&endpoint) && self.held_back(endpoint).is_none()
     }
 
     /// Those that may be picked, in the pool's order.
-    pub fn eligible(&self) -> impl Iterator<Item = u32> {
+    pub fn eligible(&self) -> impl Iterator<Item = EndpointIndex> {
         let members = self.pool.members().iter().copied();
         members.filter(|endpoint| self.is_eligible(*endpoint))
     }
@@ -57,21 +57,21 @@ impl<'a> Candidates<'a> {
     }
 
     /// An endpoint's weight now. Weight 0 counts as 1 where only such are left: all 0 is even.
-    pub fn weight(&self, endpoint: u32) -> u32 {
+    pub fn weight(&self, endpoint: EndpointIndex) -> u32 {
         self.cluster
             .endpoint(endpoint)
             .map_or(1, |e| u32::from(e.weight).max(1))
     }
 
     /// An endpoint's load by a metric, before it is divided by the weight.
-    pub fn cost(&self, endpoint: u32, metric: Metric) -> f64 {
+    pub fn cost(&self, endpoint: EndpointIndex, metric: Metric) -> f64 {
         self.cluster
             .endpoint(endpoint)
             .map_or(0.0, |e| e.load.cost(metric, self.now))
     }
 
     /// The same without the endpoints that stand in a list.
-    pub fn without<'b>(&self, taken: &'b [u32]) -> Candidates<'b>
+    pub fn without<'b>(&self, taken: &'b [EndpointIndex]) -> Candidates<'b>
     where
         'a: 'b,
     {
@@ -83,11 +83,11 @@ impl<'a> Candidates<'a> {
     /// the choice with its share of all so far.
     pub fn draw(
         &self,
-        beside: Option<u32>,
+        beside: Option<EndpointIndex>,
         rng: &mut SplitMix64,
         place: impl Fn(&mut SplitMix64) -> u32,
-        share: impl Fn(u32) -> u32,
-    ) -> Option<u32> {
+        share: impl Fn(EndpointIndex) -> u32,
+    ) -> Option<EndpointIndex> {
         for _ in 0..DRAWS_MAX {
             let endpoint = self.pool.at(place(rng))?;
             if Some(endpoint) != beside && self.is_eligible(endpoint) {

@@ -4,7 +4,7 @@ use super::list::List;
 use super::route::{Decision, Facts, PickReason, route};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
-use crate::cluster::Backend;
+use crate::cluster::{Backend, EndpointIndex};
 use crate::config::State;
 use crate::gates::standing::{Admit, Standing};
 
@@ -55,7 +55,7 @@ fn verdict(
         State::Cordoned => return Verdict::Cordoned,
         State::Normal => {}
     }
-    let is_here = |entry: &u32| *entry == backend.endpoint;
+    let is_here = |entry: &EndpointIndex| *entry == backend.endpoint;
     match (list.entries().iter().position(is_here), reason) {
         (Some(0), Some(reason)) => return Verdict::Chosen(reason),
         (Some(place), _) => return Verdict::Listed(place),

@@ -1,5 +1,6 @@
 //! The ordered endpoints of one request.
 
+use crate::cluster::EndpointIndex;
 use crate::config::FilterConfig;
 
 /// Most entries of a list: the most attempts the schema allows.
@@ -8,27 +9,27 @@ pub const LIST_MAX: usize = 10;
 /// Up to [`LIST_MAX`] endpoints by index, in the order in which they are tried; lives in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct List {
-    entries: [u32; LIST_MAX],
+    entries: [EndpointIndex; LIST_MAX],
     len: u8,
 }
 
 impl List {
     /// A list of one.
-    pub fn of(endpoint: u32) -> Self {
+    pub fn of(endpoint: EndpointIndex) -> Self {
         let mut list = List::default();
         list.push(endpoint);
         list
     }
 
     /// The entries in order.
-    pub fn entries(&self) -> &[u32] {
+    pub fn entries(&self) -> &[EndpointIndex] {
         self.entries
             .get(..usize::from(self.len))
             .unwrap_or_default()
     }
 
     /// Adds an entry at the end; a full list stays as it is.
-    pub fn push(&mut self, endpoint: u32) {
+    pub fn push(&mut self, endpoint: EndpointIndex) {
         if let Some(entry) = self.entries.get_mut(usize::from(self.len)) {
             *entry = endpoint;
             self.len = self.len.saturating_add(1);
@@ -46,7 +47,7 @@ impl List {
     }
 
     /// The first entry.
-    pub fn first(&self) -> Option<u32> {
+    pub fn first(&self) -> Option<EndpointIndex> {
         self.entries().first().copied()
     }
 }

@@ -8,13 +8,14 @@ use super::candidates::{Candidates, compare};
 use super::list::List;
 use super::turn::Pick;
 use crate::base::random::SplitMix64;
+use crate::cluster::EndpointIndex;
 use crate::cluster::tables::Shares;
 
 /// A pool of so many at most is looked through at once: that costs no more than drawing twice.
 const SMALL_MAX: usize = 8;
 
 /// Two endpoints; one where there is no other.
-type Pair = (u32, Option<u32>);
+type Pair = (EndpointIndex, Option<EndpointIndex>);
 
 /// The better of two.
 pub fn pick(shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
@@ -48,7 +49,7 @@ pub fn extend(list: &mut List, shares: &Shares, candidates: &Candidates<'_>, rng
 
 /// The better of two; the only one of one. A tie goes to the first, which is drawn by weight.
 #[inline]
-fn better(candidates: &Candidates<'_>, (first, second): Pair) -> u32 {
+fn better(candidates: &Candidates<'_>, (first, second): Pair) -> EndpointIndex {
     let Some(second) = second else {
         return first;
     };
@@ -103,7 +104,7 @@ fn two_drawn(shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64)
 
 /// Those of a small pool that may be picked, with their weights.
 struct SmallPool {
-    open: [(u32, u32); SMALL_MAX],
+    open: [(EndpointIndex, u32); SMALL_MAX],
     len: usize,
     /// The sum of the weights; 0 where all are equal.
     total: u32,
@@ -116,7 +117,7 @@ impl SmallPool {
             return None;
         }
         let mut small = SmallPool {
-            open: [(0, 0); SMALL_MAX],
+            open: [(EndpointIndex::NONE, 0); SMALL_MAX],
             len: 0,
             total: 0,
         };
@@ -132,12 +133,12 @@ impl SmallPool {
         Some(small)
     }
 
-    fn at(&self, place: usize) -> Option<u32> {
+    fn at(&self, place: usize) -> Option<EndpointIndex> {
         self.open.get(place).map(|(endpoint, _)| *endpoint)
     }
 
     /// The last takes its place.
-    fn remove(&mut self, endpoint: u32) {
+    fn remove(&mut self, endpoint: EndpointIndex) {
         let last = self.len.saturating_sub(1);
         let Some(moved) = self.open.get(last).copied() else {
             return;
@@ -170,7 +171,12 @@ impl SmallPool {
     }
 
     /// One by weight, but for `beside`; the weights of all others sum up to `total`.
-    fn draw(&self, beside: Option<u32>, total: u32, rng: &mut SplitMix64) -> Option<(u32, u32)> {
+    fn draw(
+        &self,
+        beside: Option<EndpointIndex>,
+        total: u32,
+        rng: &mut SplitMix64,
+    ) -> Option<(EndpointIndex, u32)> {
         let mut left = rng.below(total);
         let others = self.open.iter().take(self.len);
         for open in others.filter(|(endpoint, _)| Some(*endpoint) != beside) {

@@ -2,6 +2,7 @@
 
 use super::candidates::Candidates;
 use super::turn::{Pick, Turn};
+use crate::cluster::EndpointIndex;
 use crate::cluster::tables::Cursor;
 
 /// The next one from the cursor on.
@@ -23,7 +24,7 @@ pub fn in_turn(cursor: &Cursor, candidates: &Candidates<'_>) -> Option<Pick> {
 /// weights or candidates, and would decide alone for thousands of picks.
 pub fn smooth(candidates: &Candidates<'_>) -> Option<Pick> {
     let total = sum(candidates);
-    let mut best: Option<(i64, u32)> = None;
+    let mut best: Option<(i64, EndpointIndex)> = None;
     for endpoint in candidates.eligible() {
         let running = grown(candidates, endpoint, total);
         if best.is_none_or(|(highest, _)| running > highest) {
@@ -37,7 +38,7 @@ pub fn smooth(candidates: &Candidates<'_>) -> Option<Pick> {
 }
 
 /// Takes a smooth turn for good.
-pub fn commit_smooth(candidates: &Candidates<'_>, picked: u32, total: i64) {
+pub fn commit_smooth(candidates: &Candidates<'_>, picked: EndpointIndex, total: i64) {
     for endpoint in candidates.eligible() {
         let grown = grown(candidates, endpoint, total);
         let paid = if endpoint == picked { total } else { 0 };
@@ -53,7 +54,7 @@ fn sum(candidates: &Candidates<'_>) -> i64 {
 }
 
 /// An endpoint's running weight with one more turn of candidates that weigh `total`.
-fn grown(candidates: &Candidates<'_>, endpoint: u32, total: i64) -> i64 {
+fn grown(candidates: &Candidates<'_>, endpoint: EndpointIndex, total: i64) -> i64 {
     let weight = i64::from(candidates.weight(endpoint));
     let load = candidates.cluster.endpoint(endpoint).map(|e| &e.load);
     let mut running = load.and_then(|load| load.turn.get()).unwrap_or(0);

@@ -6,9 +6,9 @@ use super::policy;
 use super::turn::{Pick, Turn};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
-use crate::cluster::Cluster;
 use crate::cluster::pool::Pool;
 use crate::cluster::tier::{Rank, Tier};
+use crate::cluster::{Cluster, EndpointIndex};
 use crate::config::WhenAllUnhealthy;
 use crate::gates::standing::{Admit, Standing};
 use crate::gates::view::GatesView;
@@ -186,7 +186,7 @@ impl<'a> Facts<'a> {
     }
 
     /// The pool from which an endpoint was picked for a reason; a cookie picks from none.
-    fn pool_of(&self, endpoint: u32, reason: PickReason) -> Option<&'a Pool> {
+    fn pool_of(&self, endpoint: EndpointIndex, reason: PickReason) -> Option<&'a Pool> {
         let tier = match reason {
             PickReason::Sticky => return None,
             PickReason::FailOpen => &self.cluster.all,
@@ -218,7 +218,7 @@ fn pick_in(facts: &Facts<'_>, tier: &Tier, admit: Admit, rng: &mut SplitMix64) -
 
 /// The first endpoint in the registry's order that the cookie names and that can serve; that it is
 /// a backup does not matter (ST-10).
-fn sticky_endpoint(facts: &Facts<'_>, value: &[u8]) -> Option<u32> {
+fn sticky_endpoint(facts: &Facts<'_>, value: &[u8]) -> Option<EndpointIndex> {
     let named = facts
         .cluster
         .backends_by_sticky_value(value)

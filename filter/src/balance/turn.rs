@@ -1,6 +1,8 @@
 //! What a pick moves on in its policy's own bookkeeping, as data: a decision moves nothing, and so
 //! can be asked again.
 
+use crate::cluster::EndpointIndex;
+
 /// The turn that a pick takes in its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Turn {
@@ -17,14 +19,14 @@ pub enum Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pick {
     /// The endpoint.
-    pub endpoint: u32,
+    pub endpoint: EndpointIndex,
     /// Its turn.
     pub turn: Turn,
 }
 
 impl Pick {
     /// A pick that takes no turn.
-    pub fn of(endpoint: u32) -> Self {
+    pub fn of(endpoint: EndpointIndex) -> Self {
         Pick {
             endpoint,
             turn: Turn::None,

@@ -1,7 +1,7 @@
 //! A cluster, compiled: everything a pick needs, laid out once per configuration so that no pick
 //! allocates or searches.
 
-use super::endpoint::{Backend, Endpoint, lay_out};
+use super::endpoint::{Backend, BackendIndex, Endpoint, EndpointIndex, lay_out};
 use super::load::Loads;
 use super::retry::RetryHeaders;
 use super::tier::{Rank, Tier};
@@ -38,9 +38,9 @@ pub struct Cluster {
     pub tiers: [Tier; 2],
     /// All that take requests as one, for fail-open.
     pub all: Tier,
-    /// (backend key, index), sorted, for gates.
+    /// (backend key, place), sorted, for gates.
     by_key: Vec<(u64, u32)>,
-    /// (hash of the sticky value, index), sorted, for cookies.
+    /// (hash of the sticky value, place), sorted, for cookies.
     by_sticky_value: Vec<(u64, u32)>,
 }
 
@@ -88,17 +88,18 @@ impl Cluster {
     }
 
     /// The endpoint at an index that one of our own lists holds.
-    pub fn endpoint(&self, index: u32) -> Option<&Endpoint> {
-        usize::try_from(index)
-            .ok()
-            .and_then(|index| self.endpoints.get(index))
+    pub fn endpoint(&self, index: EndpointIndex) -> Option<&Endpoint> {
+        self.endpoints.get(index.place())
     }
 
     /// The backend at an index that one of our own lists holds.
-    pub fn backend(&self, index: u32) -> Option<&Backend> {
-        usize::try_from(index)
-            .ok()
-            .and_then(|index| self.backends.get(index))
+    pub fn backend(&self, index: BackendIndex) -> Option<&Backend> {
+        self.backends.get(index.place())
+    }
+
+    /// The backend at a place that one of our own tables holds.
+    fn backend_at(&self, place: u32) -> Option<&Backend> {
+        self.backends.get(usize::try_from(place).ok()?)
     }
 
     /// The backend with an identity, with its index.
@@ -109,7 +110,7 @@ impl Cluster {
             .ok()?;
         self.by_key
             .get(place)
-            .and_then(|(_, index)| self.backend(*index))
+            .and_then(|(_, place)| self.backend_at(*place))
     }
 
     /// The backends whose sticky cookie says `value`, in the registry's order.
@@ -122,22 +123,13 @@ impl Cluster {
         let from = self.by_sticky_value.get(start..).unwrap_or_default();
         from.iter()
             .take_while(move |(k, _)| *k == key)
-            .filter_map(|(_, index)| self.backend(*index))
+            .filter_map(|(_, place)| self.backend_at(*place))
             .filter(move |backend| backend.sticky_value.as_bytes() == value)
     }
 
     /// The identities of all backends at an endpoint, in the registry's order.
-    pub fn keys_at(&self, endpoint: u32) -> impl Iterator<Item = u64> {
+    pub fn keys_at(&self, endpoint: EndpointIndex) -> impl Iterator<Item = u64> {
         let first = self.endpoint(endpoint).and_then(|e| self.backend(e.first));
         std::iter::successors(first, |backend| self.backend(backend.next)).map(|b| b.key)
-    }
-
-    /// Where an address stands among the endpoints; for failures and other rare questions.
-    pub fn endpoint_at(&self, address: &[u8]) -> Option<u32> {
-        let place = self
-            .endpoints
-            .iter()
-            .position(|e| e.address.as_bytes() == address)?;
-        u32::try_from(place).ok()
     }
 }

@@ -7,8 +7,43 @@ use crate::base::hash::{self, KeyMap};
 use crate::base::time::WallTime;
 use crate::config::{ClusterConfig, State};
 
-/// The index of no backend.
-const NONE: u32 = u32::MAX;
+/// Which endpoint of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct EndpointIndex(u32);
+
+/// Which backend of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendIndex(u32);
+
+impl EndpointIndex {
+    /// Which no cluster has.
+    pub const NONE: EndpointIndex = EndpointIndex(u32::MAX);
+
+    /// The one at a place of the cluster's list.
+    pub fn of(place: usize) -> Self {
+        EndpointIndex(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    /// Its place in the cluster's list.
+    pub fn place(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl BackendIndex {
+    /// Which no cluster has.
+    pub const NONE: BackendIndex = BackendIndex(u32::MAX);
+
+    /// The one at a place of the cluster's list.
+    pub fn of(place: usize) -> Self {
+        BackendIndex(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    /// Its place in the cluster's list.
+    pub fn place(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
 
 /// A backend of the registry.
 #[derive(Debug)]
@@ -18,7 +53,7 @@ pub struct Backend {
     /// [`hash::backend_key`].
     pub key: u64,
     /// The endpoint it stands for.
-    pub endpoint: u32,
+    pub endpoint: EndpointIndex,
     /// Whether it takes new requests, as far as the registry is concerned.
     pub state: State,
     /// Serves only when no primary can.
@@ -27,8 +62,8 @@ pub struct Backend {
     pub weight: u16,
     /// What its sticky cookie says; empty where the cluster is not sticky.
     pub sticky_value: Box<str>,
-    /// The next backend at its endpoint; [`NONE`] for the last.
-    pub(super) next: u32,
+    /// The next backend at its endpoint; [`BackendIndex::NONE`] for the last.
+    pub(super) next: BackendIndex,
 }
 
 impl Backend {
@@ -46,7 +81,7 @@ pub struct Endpoint {
     /// The weight of its heaviest backend in its tier.
     pub weight: u16,
     /// The backend that a pick of it means: the heaviest in its tier, the earliest of equals.
-    pub backend: u32,
+    pub backend: BackendIndex,
     /// No backend of it is a primary.
     pub backup: bool,
     /// Some backend of it takes requests.
@@ -54,7 +89,7 @@ pub struct Endpoint {
     /// Its load on this worker.
     pub load: Rc<Load>,
     /// The first backend at it.
-    pub(super) first: u32,
+    pub(super) first: BackendIndex,
 }
 
 /// The backends in the registry's order, and an endpoint for each distinct address of theirs.
@@ -65,10 +100,10 @@ pub(super) fn lay_out(
     now: WallTime,
 ) -> (Vec<Backend>, Vec<Endpoint>) {
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    let mut places: KeyMap<u32> = KeyMap::default();
+    let mut places: KeyMap<EndpointIndex> = KeyMap::default();
     let mut backends = Vec::with_capacity(config.backends.len());
     for backend in &config.backends {
-        let index = u32::try_from(backends.len()).unwrap_or(u32::MAX);
+        let index = BackendIndex::of(backends.len());
         let address = backend.address.to_string();
         let load_key = hash::load_key(key, &address);
         let endpoint = *places.entry(load_key).or_insert_with(|| {
@@ -79,9 +114,9 @@ pub(super) fn lay_out(
                 backend: index,
                 backup: true,
                 normal: false,
-                first: NONE,
+                first: BackendIndex::NONE,
             });
-            u32::try_from(endpoints.len().saturating_sub(1)).unwrap_or(u32::MAX)
+            EndpointIndex::of(endpoints.len().saturating_sub(1))
         });
         let sticky_value = config.sticky.as_ref().map(|_| backend.sticky_value());
         let compiled = Backend {
@@ -92,9 +127,9 @@ pub(super) fn lay_out(
             backup: backend.backup,
             weight: backend.weight,
             sticky_value: sticky_value.unwrap_or_default().into(),
-            next: NONE,
+            next: BackendIndex::NONE,
         };
-        if let Some(endpoint) = at_mut(&mut endpoints, endpoint) {
+        if let Some(endpoint) = endpoints.get_mut(endpoint.place()) {
             endpoint.take_in(&compiled, index);
         }
         backends.push(compiled);
@@ -105,22 +140,17 @@ pub(super) fn lay_out(
 
 /// Chains the backends of each endpoint, so that whoever asks for them scans no others.
 fn link(backends: &mut [Backend], endpoints: &mut [Endpoint]) {
-    let count = u32::try_from(backends.len()).unwrap_or(NONE);
-    for (index, backend) in (0..count).zip(backends).rev() {
-        if let Some(endpoint) = at_mut(endpoints, backend.endpoint) {
-            backend.next = std::mem::replace(&mut endpoint.first, index);
+    for (place, backend) in backends.iter_mut().enumerate().rev() {
+        if let Some(endpoint) = endpoints.get_mut(backend.endpoint.place()) {
+            backend.next = std::mem::replace(&mut endpoint.first, BackendIndex::of(place));
         }
     }
-}
-
-fn at_mut(endpoints: &mut [Endpoint], index: u32) -> Option<&mut Endpoint> {
-    endpoints.get_mut(usize::try_from(index).ok()?)
 }
 
 impl Endpoint {
     /// Takes in one more backend at this address: those that take requests stand for it, primaries
     /// before backups, the heaviest first, the earliest of equals.
-    fn take_in(&mut self, backend: &Backend, index: u32) {
+    fn take_in(&mut self, backend: &Backend, index: BackendIndex) {
         if !backend.is_normal() {
             return;
         }

@@ -1,18 +1,19 @@
 //! Endpoints that are picked among themselves.
 
+use super::endpoint::EndpointIndex;
 use super::tables::Table;
 use crate::config::Policy;
 
 /// Endpoints among which a policy picks, in the registry's order.
 #[derive(Debug)]
 pub struct Pool {
-    members: Vec<u32>,
+    members: Vec<EndpointIndex>,
     table: Table,
 }
 
 impl Pool {
     /// A pool of endpoints with their weights. `seed` is where round robin starts.
-    pub(super) fn new(policy: Policy, members: &[(u32, u16)], seed: u32) -> Self {
+    pub(super) fn new(policy: Policy, members: &[(EndpointIndex, u16)], seed: u32) -> Self {
         let weights: Vec<u16> = members.iter().map(|(_, weight)| *weight).collect();
         Pool {
             members: members.iter().map(|(index, _)| *index).collect(),
@@ -36,12 +37,12 @@ impl Pool {
     }
 
     /// All of them, in order.
-    pub fn members(&self) -> &[u32] {
+    pub fn members(&self) -> &[EndpointIndex] {
         &self.members
     }
 
     /// The endpoint at a place of the pool.
-    pub fn at(&self, place: u32) -> Option<u32> {
+    pub fn at(&self, place: u32) -> Option<EndpointIndex> {
         usize::try_from(place)
             .ok()
             .and_then(|place| self.members.get(place))
@@ -49,14 +50,9 @@ impl Pool {
     }
 
     /// The place of an endpoint, if it is among them.
-    pub fn place_of(&self, endpoint: u32) -> Option<u32> {
+    pub fn place_of(&self, endpoint: EndpointIndex) -> Option<u32> {
         let place = self.members.binary_search(&endpoint).ok()?;
         u32::try_from(place).ok()
-    }
-
-    /// Whether an endpoint is among them.
-    pub fn contains(&self, endpoint: u32) -> bool {
-        self.place_of(endpoint).is_some()
     }
 }
 
@@ -68,11 +64,11 @@ mod tests {
 
     #[test]
     fn members_are_found_by_place_and_by_endpoint() {
-        let pool = Pool::new(Policy::Random, &[(4, 1), (6, 1)], 0);
-        assert_eq!((pool.len(), pool.at(1), pool.at(2)), (2, Some(6), None));
-        assert!(pool.contains(4) && !pool.contains(5));
-        assert_eq!((pool.place_of(6), pool.place_of(5)), (Some(1), None));
+        let [four, five, six] = [4, 5, 6].map(EndpointIndex::of);
+        let pool = Pool::new(Policy::Random, &[(four, 1), (six, 1)], 0);
+        assert_eq!((pool.len(), pool.at(1), pool.at(2)), (2, Some(six), None));
+        assert_eq!((pool.place_of(six), pool.place_of(five)), (Some(1), None));
         let none = Pool::new(Policy::RoundRobin, &[], 9);
-        assert!(none.is_empty() && none.at(0).is_none() && !none.contains(0));
+        assert!(none.is_empty() && none.at(0).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! A tier of a cluster: endpoints that are picked before or after those of other tiers.
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, EndpointIndex};
 use super::load::Load;
 use super::pool::Pool;
 use super::tables::{Table, running_weights};
@@ -37,13 +37,13 @@ impl Tier {
         seed: u32,
     ) -> Self {
         let (mut weighted, mut weightless) = (Vec::new(), Vec::new());
-        for (index, endpoint) in (0u32..).zip(endpoints).filter(|(_, e)| wanted(e)) {
+        for (place, endpoint) in endpoints.iter().enumerate().filter(|(_, e)| wanted(e)) {
             let side = if endpoint.weight > 0 {
                 &mut weighted
             } else {
                 &mut weightless
             };
-            side.push((index, endpoint.weight));
+            side.push((EndpointIndex::of(place), endpoint.weight));
         }
         let tier = Tier {
             rank,

@@ -5,7 +5,7 @@ use super::gates::Gates;
 use super::view::GatesView;
 use crate::base::time::WallTime;
 use crate::cluster::pool::Pool;
-use crate::cluster::{Backend, Cluster};
+use crate::cluster::{Backend, Cluster, EndpointIndex};
 
 /// How many backends are available (healthy, normal and not exhausted; merely waiting counts as
 /// available, GT-2), and how many there are. What is held against one backend of an address is held
@@ -45,7 +45,7 @@ pub fn recovered(cluster: &Cluster, gates: &mut Gates, events: &mut Vec<Event>) 
 
 /// Whether nobody else of the cluster stands as well as an endpoint: without it requests would be
 /// refused, or sent to the unhealthy.
-pub fn is_last(cluster: &Cluster, gates: &Gates, endpoint: u32, now: WallTime) -> bool {
+pub fn is_last(cluster: &Cluster, gates: &Gates, endpoint: EndpointIndex, now: WallTime) -> bool {
     let view = GatesView::new(cluster, gates);
     let own = view.standing(endpoint, now);
     let members = cluster.all.pools().into_iter().flat_map(Pool::members);

@@ -1,7 +1,7 @@
 //! What operators can see: every automatic act has an event, a log line and a counter.
 
 use crate::base::event::EventName;
-use crate::cluster::Cluster;
+use crate::cluster::{BackendIndex, Cluster};
 
 /// Something that changed for a cluster; backends are indices of the cluster it happened in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub enum Event {
     /// A failure was counted; the backend is left alone for a while.
     BackoffOpened {
         /// The backend.
-        backend: u32,
+        backend: BackendIndex,
         /// Failures counted since its last success.
         tries: u32,
         /// For how long.
@@ -18,17 +18,17 @@ pub enum Event {
     /// A backend that had failed answered.
     BackoffClosed {
         /// The backend.
-        backend: u32,
+        backend: BackendIndex,
     },
     /// As many failures were counted as count (RT-5).
     BackendDown {
         /// The backend.
-        backend: u32,
+        backend: BackendIndex,
     },
     /// The first answer after that.
     BackendUp {
         /// The backend.
-        backend: u32,
+        backend: BackendIndex,
     },
     /// No backend is available any more (GT-10).
     AllDown {
@@ -75,7 +75,7 @@ impl Event {
     /// What its log line says behind the event's name: the cluster, and the fields of its kind.
     pub fn line(&self, cluster: &Cluster) -> String {
         let head = format!("cluster={}", cluster.name);
-        let of = |backend: u32| {
+        let of = |backend: BackendIndex| {
             let backend = cluster.backend(backend);
             let endpoint = backend.and_then(|b| cluster.endpoint(b.endpoint));
             let (id, address) = (

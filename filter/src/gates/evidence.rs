@@ -1,10 +1,12 @@
 //! What one attempt of a stream met: all that the gates ever learn from.
 
+use crate::cluster::EndpointIndex;
+
 /// One attempt's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     /// Whom it was sent to.
-    pub endpoint: u32,
+    pub endpoint: EndpointIndex,
     /// What it met.
     pub what: Met,
 }

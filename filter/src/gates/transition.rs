@@ -8,7 +8,7 @@ use super::gate::Gate;
 use super::gates::Gates;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
-use crate::cluster::Cluster;
+use crate::cluster::{BackendIndex, Cluster, EndpointIndex};
 
 /// What a stream does to the gates of its cluster.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ impl GateChange {
         &self,
         cluster: &Cluster,
         gates: &mut Gates,
-        endpoint: u32,
+        endpoint: EndpointIndex,
         events: &mut Vec<Event>,
     ) {
         let (mut cleared, mut was_down) = (false, false);
@@ -75,7 +75,7 @@ impl GateChange {
         &self,
         cluster: &Cluster,
         gates: &mut Gates,
-        endpoint: u32,
+        endpoint: EndpointIndex,
         rng: &mut SplitMix64,
         events: &mut Vec<Event>,
     ) {
@@ -113,10 +113,10 @@ impl GateChange {
     }
 }
 
-fn backend_at(cluster: &Cluster, endpoint: u32) -> u32 {
+fn backend_at(cluster: &Cluster, endpoint: EndpointIndex) -> BackendIndex {
     cluster
         .endpoint(endpoint)
-        .map_or(u32::MAX, |endpoint| endpoint.backend)
+        .map_or(BackendIndex::NONE, |endpoint| endpoint.backend)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::gate::Gate;
 use super::gates::{self, Gates};
 use super::standing::Standing;
 use crate::base::time::WallTime;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, EndpointIndex};
 
 /// The gates of one cluster's endpoints, read in place; those without one are ready. Where ids share
 /// an address the worst counts (LB-18).
@@ -42,7 +42,7 @@ impl<'a> GatesView<'a> {
     }
 
     /// The failures counted against an endpoint since its last success.
-    pub fn tries(&self, endpoint: u32) -> u8 {
+    pub fn tries(&self, endpoint: EndpointIndex) -> u8 {
         if self.is_empty() {
             return 0;
         }
@@ -52,7 +52,7 @@ impl<'a> GatesView<'a> {
 
     /// The verdict on an endpoint.
     #[inline]
-    pub fn standing(&self, endpoint: u32, now: WallTime) -> Standing {
+    pub fn standing(&self, endpoint: EndpointIndex, now: WallTime) -> Standing {
         if self.is_empty() {
             return Standing::Ready;
         }
@@ -61,13 +61,13 @@ impl<'a> GatesView<'a> {
 
     // Not inlined: mostly there is nothing to look up, and a pick asks in many places.
     #[inline(never)]
-    fn look_up(&self, endpoint: u32, now: WallTime) -> Standing {
+    fn look_up(&self, endpoint: EndpointIndex, now: WallTime) -> Standing {
         let each = self.held_against(endpoint).map(|gate| gate.standing(now));
         each.max().unwrap_or(Standing::Ready)
     }
 
     /// How long an endpoint's window still lasts, nanoseconds; 0 where it is in none.
-    pub fn wait_ns(&self, endpoint: u32, now: WallTime) -> u64 {
+    pub fn wait_ns(&self, endpoint: EndpointIndex, now: WallTime) -> u64 {
         self.held_against(endpoint)
             .filter(|gate| gate.backs_off(now))
             .map(|gate| gate.until.since(now))
@@ -77,7 +77,7 @@ impl<'a> GatesView<'a> {
 
     /// Since when the verdict is against an endpoint: the earliest of its backends' verdicts; 1970
     /// where none is.
-    pub fn unhealthy_since(&self, endpoint: u32) -> WallTime {
+    pub fn unhealthy_since(&self, endpoint: EndpointIndex) -> WallTime {
         let unhealthy = self.held_against(endpoint).filter(|gate| gate.unhealthy);
         let since = unhealthy.map(|gate| gate.unhealthy_since);
         since.min().unwrap_or_default()
@@ -85,7 +85,7 @@ impl<'a> GatesView<'a> {
 
     /// Whether an endpoint can be counted on: neither unhealthy nor out of tries. Merely waiting
     /// does not matter (GT-2).
-    pub fn is_available(&self, endpoint: u32) -> bool {
+    pub fn is_available(&self, endpoint: EndpointIndex) -> bool {
         !self.held_against(endpoint).any(|gate| gate.is_out())
     }
 
@@ -94,7 +94,7 @@ impl<'a> GatesView<'a> {
         self.entries.is_empty()
     }
 
-    fn held_against(&self, endpoint: u32) -> impl Iterator<Item = Gate> {
+    fn held_against(&self, endpoint: EndpointIndex) -> impl Iterator<Item = Gate> {
         let keys = self.cluster.keys_at(endpoint);
         keys.filter_map(|key| self.entries.of(key))
     }

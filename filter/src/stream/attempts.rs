@@ -4,7 +4,7 @@
 //! the rest: attempt k went to entry k, so entries before the last one did not answer.
 
 use crate::balance::list::{LIST_MAX, List};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, EndpointIndex};
 use crate::gates::evidence::{Evidence, Met};
 
 /// What became of the last attempt.
@@ -50,7 +50,7 @@ pub struct Outcome {
 impl Outcome {
     /// One for each attempt that met something, in their order.
     pub fn evidence(&self) -> impl Iterator<Item = Evidence> {
-        let unknown = |endpoint: &u32| Evidence {
+        let unknown = |endpoint: &EndpointIndex| Evidence {
             endpoint: *endpoint,
             what: Met::Unknown,
         };
@@ -58,7 +58,7 @@ impl Outcome {
     }
 
     /// The endpoint that answered.
-    pub fn served(&self) -> Option<u32> {
+    pub fn served(&self) -> Option<EndpointIndex> {
         self.last
             .filter(|last| last.what == Met::Served)
             .map(|last| last.endpoint)
@@ -80,7 +80,11 @@ pub fn judge(cluster: &Cluster, list: &List, transport_only: bool, answer: &Answ
             ..Outcome::default()
         };
     };
-    let last = sent.entries().get(place).copied().unwrap_or(u32::MAX);
+    let last = sent
+        .entries()
+        .get(place)
+        .copied()
+        .unwrap_or(EndpointIndex::NONE);
     let mut passed = List::default();
     // Fewer attempts: entries were unknown to Envoy and skipped. More: hedging. Neither proves
     // anything of the entries before.
@@ -108,7 +112,7 @@ pub fn judge(cluster: &Cluster, list: &List, transport_only: bool, answer: &Answ
 
 /// Where the last attempt's endpoint stands in the list: at the attempt's own place, else at its
 /// first one.
-fn place_of(cluster: &Cluster, entries: &[u32], answer: &Answer) -> Option<usize> {
+fn place_of(cluster: &Cluster, entries: &[EndpointIndex], answer: &Answer) -> Option<usize> {
     let address = answer.address.as_deref()?;
     let is_at = |place: &usize| {
         let endpoint = entries.get(*place).and_then(|e| cluster.endpoint(*e));

@@ -1,6 +1,6 @@
 //! Sticky sessions: the cookie that names a backend, on its way in and on its way out.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, EndpointIndex};
 use crate::config::Sticky;
 
 /// How many sticky cookies of a request are asked who they name. A client has one; two stem from a cookie
@@ -117,7 +117,7 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 /// The `Set-Cookie` line that names the backend that served; `None` when a cookie of the client names
 /// it already (ST-1), or the cluster is not sticky (ST-6).
-pub fn set_cookie(cluster: &Cluster, served: u32, cookies: &[Vec<u8>]) -> Option<String> {
+pub fn set_cookie(cluster: &Cluster, served: EndpointIndex, cookies: &[Vec<u8>]) -> Option<String> {
     let sticky = cluster.sticky.as_ref()?;
     let named_already = cookies.iter().any(|value| {
         cluster

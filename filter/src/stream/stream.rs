@@ -8,8 +8,8 @@ use crate::balance::list::List;
 use crate::balance::route::{Decision, Facts, PickReason, Plan, RefusalReason, route};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
-use crate::cluster::Cluster;
 use crate::cluster::load::Load;
+use crate::cluster::{Cluster, EndpointIndex};
 use crate::config::Metric;
 use crate::gates::transition::GateChange;
 use crate::gates::view::GatesView;
@@ -241,7 +241,7 @@ impl Stage {
             return Stage::Idle;
         };
         first.load.begin();
-        let failed = |e: &u32| gates.tries(*e) > 0;
+        let failed = |e: &EndpointIndex| gates.tries(*e) > 0;
         Stage::Picked(Box::new(Picked {
             cluster: cluster.clone(),
             list: plan.list,

@@ -16,8 +16,8 @@ use serde_json::json;
 use crate::balance::route::{Decision, Facts, route};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
-use crate::cluster::Cluster;
 use crate::cluster::load::{Load, Loads};
+use crate::cluster::{Cluster, EndpointIndex};
 use crate::config::{BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy};
 use crate::gates::event::Event;
 use crate::gates::evidence::{Evidence, Met};
@@ -145,7 +145,7 @@ impl Drawing {
         }
     }
 
-    pub fn endpoint(&self, id: &str) -> u32 {
+    pub fn endpoint(&self, id: &str) -> EndpointIndex {
         self.cluster
             .backends
             .iter()
@@ -173,7 +173,7 @@ impl Drawing {
     }
 
     /// The id that stands for an endpoint.
-    pub fn id(&self, endpoint: u32) -> String {
+    pub fn id(&self, endpoint: EndpointIndex) -> String {
         let endpoint = self.cluster.endpoint(endpoint).unwrap();
         self.cluster
             .backend(endpoint.backend)

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use pointsman_filter::base::hash;
 use pointsman_filter::base::random::SplitMix64;
 use pointsman_filter::base::time::WallTime;
-use pointsman_filter::cluster::Cluster;
 use pointsman_filter::cluster::load::{Load, LoadReport, Loads};
+use pointsman_filter::cluster::{Cluster, EndpointIndex};
 use pointsman_filter::config::{ClusterConfig, Metric, Policy};
 use pointsman_filter::gates::event::Event;
 use pointsman_filter::gates::{Gates, availability};
@@ -56,7 +56,7 @@ pub struct Request {
     /// Somebody is charged with it.
     charged: bool,
     answer: Answer,
-    pub really_failed: Vec<u32>,
+    pub really_failed: Vec<EndpointIndex>,
 }
 
 pub struct Day {

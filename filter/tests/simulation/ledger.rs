@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_filter::balance::route::PickReason;
 use pointsman_filter::base::time::WallTime;
-use pointsman_filter::cluster::Cluster;
+use pointsman_filter::cluster::{BackendIndex, Cluster, EndpointIndex};
 use pointsman_filter::config::{State, WhenAllUnhealthy};
 use pointsman_filter::gates::event::Event;
 use pointsman_filter::gates::evidence::{Evidence, Met};
@@ -35,14 +35,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    fn backs_off(&self, cluster: &Cluster, endpoint: u32, now: WallTime) -> bool {
+    fn backs_off(&self, cluster: &Cluster, endpoint: EndpointIndex, now: WallTime) -> bool {
         let windows = cluster
             .keys_at(endpoint)
             .filter_map(|key| self.windows.get(&key));
         windows.into_iter().any(|window| now < window.until)
     }
 
-    fn is_unhealthy(&self, cluster: &Cluster, endpoint: u32) -> bool {
+    fn is_unhealthy(&self, cluster: &Cluster, endpoint: EndpointIndex) -> bool {
         cluster
             .keys_at(endpoint)
             .any(|key| self.unhealthy.contains(&key))
@@ -53,14 +53,15 @@ impl Ledger {
         self.requests += 1;
         self.refused += u32::from(matches!(step, Step::Refuse { .. }));
         let cluster = &*worker.cluster;
-        let takes = |endpoint: u32| {
+        let takes = |endpoint: EndpointIndex| {
             let config = worker.config.backends.iter().zip(&cluster.backends);
             let mut here = config.filter(|(_, compiled)| compiled.endpoint == endpoint);
             here.any(|(document, _)| document.state == State::Normal)
         };
-        let ready =
-            |e: u32| takes(e) && !self.backs_off(cluster, e, now) && !self.is_unhealthy(cluster, e);
-        let endpoints = || (0..cluster.endpoints.len()).map(|place| place as u32);
+        let ready = |e: EndpointIndex| {
+            takes(e) && !self.backs_off(cluster, e, now) && !self.is_unhealthy(cluster, e)
+        };
+        let endpoints = || (0..cluster.endpoints.len()).map(EndpointIndex::of);
         let plan = match step {
             Step::Forward { plan, fails_open } => {
                 let fails = plan.reason == PickReason::FailOpen;
@@ -70,7 +71,7 @@ impl Ledger {
             Step::Refuse { .. } => {
                 assert!(!endpoints().any(ready), "refused though somebody is ready");
                 let fails_open = cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen;
-                let able = |e: u32| takes(e) && !self.backs_off(cluster, e, now);
+                let able = |e: EndpointIndex| takes(e) && !self.backs_off(cluster, e, now);
                 assert!(
                     !fails_open || !endpoints().any(able),
                     "invariant 3: requests still flow"
@@ -78,7 +79,7 @@ impl Ledger {
                 return;
             }
         };
-        let distinct: BTreeSet<&u32> = plan.list.entries().iter().collect();
+        let distinct: BTreeSet<&EndpointIndex> = plan.list.entries().iter().collect();
         assert_eq!(distinct.len(), plan.list.len(), "invariant 2: nobody twice");
         for endpoint in plan.list.entries() {
             assert!(takes(*endpoint), "invariant 2: draining or cordoned");
@@ -150,12 +151,13 @@ impl Ledger {
     fn has_counted(&self, cluster: &Cluster, change: &GateChange, met: Evidence) {
         let windows = cluster.keys_at(met.endpoint);
         let mut windows = windows.filter_map(|key| self.windows.get(&key));
-        let serves = |e: &u32| {
-            let normal = cluster.endpoints[*e as usize].normal;
+        let serves = |e: &EndpointIndex| {
+            let normal = cluster.endpoints[e.place()].normal;
             normal && *e != met.endpoint && !self.backs_off(cluster, *e, change.now)
         };
         let sick = |e| self.is_unhealthy(cluster, e);
-        let mut others = (0..cluster.endpoints.len() as u32).filter(serves);
+        let endpoints = (0..cluster.endpoints.len()).map(EndpointIndex::of);
+        let mut others = endpoints.filter(serves);
         assert!(
             met.what == Met::Served
                 || self.backs_off(cluster, met.endpoint, change.now)
@@ -207,7 +209,7 @@ impl Ledger {
         }
     }
 
-    fn turn(&mut self, cluster: &Cluster, backend: u32, down: bool) -> Option<bool> {
+    fn turn(&mut self, cluster: &Cluster, backend: BackendIndex, down: bool) -> Option<bool> {
         let endpoint = cluster.backend(backend).unwrap().endpoint;
         let address = cluster.endpoint(endpoint).unwrap().address.to_string();
         // Of ids that share an address a worker may know one and another worker both: each tells
