@@ -14,6 +14,7 @@ pub mod gate;
     reason = "the room is named for what it holds"
 )]
 mod gates;
+pub mod heirs;
 pub mod late;
 pub mod standing;
 pub mod transition;

@@ -7,3 +7,4 @@ mod growth;
 mod hostile;
 mod lease;
 mod outrun;
+mod renamed;

@@ -154,22 +154,28 @@ impl Gates {
             gate.judge(unhealthy.contains(gate.key) || stays, now);
             true
         });
-        // One merge: a verdict on a whole large cluster must not insert one by one.
+        self.add(&mut unhealthy.iter().map(|key| {
+            let mut gate = Gate::open(key);
+            gate.judge(true, now);
+            gate
+        }));
+    }
+
+    /// Adds gates, sorted by key, but for those of backends that have one. All at once: in a large
+    /// cluster each by itself would move thousands of others.
+    pub fn add(&mut self, gates: &mut dyn Iterator<Item = Gate>) {
         let room = ENTRIES_MAX.saturating_sub(self.entries().len());
-        let strangers = unhealthy.iter().filter(|key| self.of(*key).is_none());
-        let strangers: Vec<u64> = strangers.take(room).collect();
-        let mut merged = Vec::with_capacity(
-            (strangers.len().saturating_mul(self.size)).saturating_add(self.bytes.len()),
-        );
-        let mut strangers = strangers.into_iter().peekable();
+        let strangers = gates.filter(|gate| self.of(gate.key).is_none());
+        let mut strangers = strangers.take(room).peekable();
+        let mut merged = Vec::with_capacity(self.bytes.len());
         for entry in self.bytes.chunks_exact(self.size.max(1)) {
             let key = Gate::read(entry).map_or(u64::MAX, |gate| gate.key);
-            while let Some(key) = strangers.next_if(|stranger| *stranger < key) {
-                append_unhealthy(&mut merged, self.size, key, now);
+            while let Some(gate) = strangers.next_if(|stranger| stranger.key < key) {
+                append(&mut merged, self.size, &gate);
             }
             merged.extend_from_slice(entry);
         }
-        strangers.for_each(|key| append_unhealthy(&mut merged, self.size, key, now));
+        strangers.for_each(|gate| append(&mut merged, self.size, &gate));
         self.bytes = merged;
     }
 
@@ -229,13 +235,11 @@ impl Gates {
     }
 }
 
-fn append_unhealthy(bytes: &mut Vec<u8>, size: usize, key: u64, now: WallTime) {
+fn append(bytes: &mut Vec<u8>, size: usize, gate: &Gate) {
     let start = bytes.len();
     bytes.resize(start.saturating_add(size), 0);
-    let mut unhealthy = Gate::open(key);
-    unhealthy.judge(true, now);
     if let Some(entry) = bytes.get_mut(start..) {
-        unhealthy.write(entry);
+        gate.write(entry);
     }
 }
 

@@ -66,8 +66,8 @@ impl Context for Root {
 
 impl RootContext for Root {
     /// Only parses, compiles and takes over: Envoy runs this in a canary VM too, whose configuration
-    /// may then be rejected. The one thing it leaves in shared data is the reason of a rejection, until
-    /// a later one is taken over.
+    /// may then be rejected. The one thing that leaves there in shared data is the reason of a
+    /// rejection, until a later one is taken over.
     fn on_configure(&mut self, size: usize) -> bool {
         let bytes = host::configuration(size);
         match self.compile(&bytes) {

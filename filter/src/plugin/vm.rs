@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::host;
 use super::metrics::Metrics;
+use super::{host, shared};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::load::Loads;
@@ -15,6 +15,7 @@ use crate::fleet::gauges::Gauges;
 use crate::fleet::identity::Identity;
 use crate::fleet::lease::{Claimant, LeaseWatch};
 use crate::fleet::telling::Turns;
+use crate::gates::heirs;
 use crate::gates::late::LateChanges;
 
 /// The state of one VM: a worker, the main thread, or a canary that never serves.
@@ -147,9 +148,22 @@ impl Vm {
             let mut drain = self.drain.borrow_mut();
             drain.note(&before, &after, now);
             self.gauges.borrow_mut().note(&before, &after);
+            self.pass_gates_on(&before, &after);
         }
         self.loads.borrow_mut().prune();
         order
+    }
+
+    /// Lets renamed backends start from what is held against their addresses.
+    fn pass_gates_on(&self, before: &Snapshot, after: &Snapshot) {
+        for cluster in after.not_shared_with(before) {
+            if let Some(before) = before.cluster(cluster.name.as_bytes()) {
+                shared::change_gates(cluster, &self.metrics, |gates| {
+                    heirs::inherit(before, cluster, gates);
+                    Vec::new()
+                });
+            }
+        }
     }
 
     /// Forgets a root that ended.

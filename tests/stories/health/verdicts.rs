@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use harness::{Behaviour, Registry, Sidecar, Upstream, eventually};
+use harness::{Behaviour, Load, Registry, Sidecar, Upstream, eventually};
 use serde_json::json;
 
 use crate::fleet::scene::{
@@ -84,5 +84,37 @@ async fn lb_16_weight_zero_takes_no_requests_and_is_still_probed() -> Result<()>
     // Still probed means: still obeyed when it is the only one left.
     b.set_health(Behaviour::status(500));
     wait_for_servers(&mut clients, &["a"]).await?;
+    scene.ensure_sane().await
+}
+
+#[tokio::test]
+async fn a_renamed_backend_starts_from_the_verdict_of_its_address() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let extra = json!({"healthCheck": check(100, 3)});
+    let mut scene = Scene::start(vec![orders(&[&a, &b], extra)]).await?;
+    let mut clients = scene.clients().await?;
+    a.set_health(Behaviour::status(500));
+    wait_for_servers(&mut clients, &["b"]).await?;
+    let before = a.hits();
+    let load = Load::new(scene.envoy.address(), u64::MAX);
+    let load = load.connections(4).per_second(500).start();
+    for id in ["x", "y", "z"] {
+        let rename = |registry: &mut Registry| {
+            registry.edit(CLUSTER, |document| {
+                document["backends"][0]["id"] = id.into()
+            })
+        };
+        scene.edit(rename).await?;
+        wait_for_probes(&a, 3).await?;
+        ensure!(!is_healthy(&scene.sidecar, id).await?);
+    }
+    let tally = load.stop().await?;
+    println!(
+        "{} requests over three names, {} at it",
+        tally.sent(),
+        a.hits() - before
+    );
+    tally.ensure_clean()?;
+    ensure!(a.hits() == before, "{} hits", a.hits() - before);
     scene.ensure_sane().await
 }

@@ -32,8 +32,9 @@ struct Same {
 }
 
 impl Health {
-    /// Takes a new registry. A backend that stays keeps its verdict, a new one is healthy. Where
-    /// the check or its interval changed, the schedule starts anew.
+    /// Takes a new registry. A backend that stays keeps its verdict, a new id at an address that is
+    /// asked the same as before takes that address's, any other new one is healthy. Where the check
+    /// or its interval changed, the schedule starts anew.
     pub fn apply(
         &mut self,
         clusters: &[ClusterConfig],
@@ -93,7 +94,8 @@ impl Health {
             let old = old_targets
                 .remove(&address)
                 .and_then(|number| self.take_target(number));
-            let old = old.filter(|old| share_identity(&old.target.members, &members));
+            // What an address answers to one question it answers under another id as well.
+            let old = old.filter(|old| same.plan || share_identity(&old.target.members, &members));
             let target = self.fresh_target(&cluster.name, address, members);
             let normal = target.normal_members();
             cluster.total += normal;

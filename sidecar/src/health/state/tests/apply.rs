@@ -35,10 +35,28 @@ fn hc_16_a_late_result_does_not_touch_a_backend_that_was_added_again() {
 }
 
 #[test]
-fn identity_is_id_and_address_so_another_id_there_starts_fresh() {
+fn another_id_at_an_address_that_is_asked_the_same_starts_from_its_verdict() {
     let mut stage = Stage::new(vec![one()]);
     stage.rounds(3, FAILED);
-    stage.apply(vec![orders(json!([backend("b", ADDRESS)]))]);
+    let under_way = stage.next_jobs();
+    let renamed = orders(json!([backend("b", ADDRESS)]));
+    assert_eq!(stage.apply(vec![renamed]), []);
+    assert!(!stage.healthy(ADDRESS));
+    assert_eq!((stage.unhealthy_keys(), stage.counts()), (1, (0, 1, false)));
+    stage
+        .finish(&under_way[0], Outcome::Passed)
+        .expect("the address was asked, not the id");
+    assert_eq!(stage.rounds(2, Outcome::Passed).len(), 1, "the row goes on");
+    assert_eq!(stage.unhealthy_keys(), 0);
+}
+
+#[test]
+fn another_id_that_is_asked_something_else_starts_fresh() {
+    let mut stage = Stage::new(vec![one()]);
+    stage.rounds(3, FAILED);
+    let mut renamed = orders(json!([backend("b", ADDRESS)]));
+    renamed["healthCheck"] = json!({"http": {"path": "/other"}});
+    stage.apply(vec![renamed]);
     assert!(stage.healthy(ADDRESS));
     assert_eq!(stage.unhealthy_keys(), 0);
 }
