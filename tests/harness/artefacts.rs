@@ -1,10 +1,10 @@
 //! Where the things under test are: the Envoy binary, the module, the sidecar, the bootstraps, and
 //! the redis-server, the prometheus and the promtool they are tested with.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
@@ -90,6 +90,18 @@ pub const MODULE_BYTES_MAX: u64 = 400_000;
 /// The filter, `pointsman.wasm`.
 pub fn module() -> Result<PathBuf> {
     built("pointsman.wasm")
+}
+
+/// Writes the filter as another build of itself, which Envoy runs in another VM: a section that nobody
+/// reads tells its number.
+pub fn write_build(number: u8, file: &Path) -> Result<()> {
+    const NAME: &[u8] = b"build";
+    let mut module = fs::read(module()?)?;
+    let length = u8::try_from(NAME.len())?;
+    module.extend([0, length + 2, length]);
+    module.extend(NAME);
+    module.push(number);
+    Ok(fs::write(file, module)?)
 }
 
 /// The sidecar's binary, `pointsman`.

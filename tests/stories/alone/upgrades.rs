@@ -1,7 +1,6 @@
 //! The filter's module is replaced while it serves (DESIGN §5): by another build, which is another
 //! VM, and back, while streams hold the old one.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,21 +18,10 @@ const PROGRAMMED: Duration = Duration::from_secs(30);
 /// VMs of Envoy that run a module, living or not.
 const VMS: &str = "wasm.envoy.wasm.runtime.v8.created";
 
-/// Writes the module as another build of itself: a section that nobody reads tells its number.
-fn build(number: u8, file: &Path) -> Result<()> {
-    const NAME: &[u8] = b"build";
-    let mut module = fs::read(artefacts::module()?)?;
-    let length = u8::try_from(NAME.len())?;
-    module.extend([0, length + 2, length]);
-    module.extend(NAME);
-    module.push(number);
-    Ok(fs::write(file, module)?)
-}
-
 /// Starts the sidecar with another build of the module, and waits for its VMs.
 async fn upgrade(scene: &mut Scene, number: u8, file: &Path, vms: u64) -> Result<u64> {
     let before = scene.envoy.stat(VMS).await?;
-    build(number, file)?;
+    artefacts::write_build(number, file)?;
     scene.sidecar.restart().await?;
     scene.envoy.wait_for_stat_at_least(VMS, before + vms).await
 }
@@ -58,7 +46,7 @@ async fn the_module_is_replaced_under_load_and_back_while_streams_hold_the_old_o
     let [a, b, dead] = backends(["a", "b", "dead"])?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("pointsman.wasm");
-    build(1, &file)?;
+    artefacts::write_build(1, &file)?;
     let module = format!("inline:{}", file.display());
     let unusual = Unusual {
         settings: &[("POINTSMAN_WASM", module.as_str())],

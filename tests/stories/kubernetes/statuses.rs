@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use harness::websocket::WebSocket;
+use harness::{Load, artefacts};
 use hyper::Method;
 
 use super::*;
@@ -91,5 +93,43 @@ async fn what_somebody_wiped_is_written_with_the_next_full_reading() -> Result<(
     story
         .condition("orders", "Programmed", "Programmed")
         .await?;
+    story.end().await
+}
+
+/// A live upgrade: the VMs of the module before are held by streams, and nobody waits for them.
+#[tokio::test]
+async fn an_edit_after_a_new_module_is_programmed() -> Result<()> {
+    let one = Upstream::new("one")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("pointsman.wasm");
+    artefacts::write_build(1, &file)?;
+    let module = format!("inline:{}", file.display());
+    let settings = [
+        ("POINTSMAN_WASM", module.as_str()),
+        ("POINTSMAN_LEASE_DURATION", "3s"),
+    ];
+    let Some(mut story) = Story::start("a_new_module", &[&one], &settings).await? else {
+        return Ok(());
+    };
+    let load = Load::new(story.envoy.address(), u64::MAX);
+    let load = load.connections(4).per_second(100).start();
+    let mut held = WebSocket::open(story.envoy.address(), "/held").await?;
+    let vms = "wasm.envoy.wasm.runtime.v8.created";
+    let before = story.envoy.stat(vms).await?;
+    artefacts::write_build(2, &file)?;
+    story.sidecar.restart().await?;
+    // The main thread's and each worker's.
+    story.envoy.wait_for_stat_at_least(vms, before + 3).await?;
+    let mut document = registry::cluster("orders", &[&one], json!({}));
+    document["backends"][0]["weight"] = json!(7);
+    story.kubernetes.put(&document).await?;
+    let edited = Instant::now();
+    let said = story
+        .condition("orders", "Programmed", "Programmed")
+        .await?;
+    println!("programmed {:?} after the edit: {said}", edited.elapsed());
+    ensure!(said["status"] == "True", "{said}");
+    ensure!(held.echo("still here").await? == "still here");
+    load.stop().await?.ensure_clean()?;
     story.end().await
 }
