@@ -20,6 +20,8 @@ const FAIL_OPEN: u8 = 1;
 const ALL_DOWN: u8 = 2;
 /// Entries of backends that no configuration names are dropped this long after their window.
 const STALE_NS: u64 = 600_000_000_000;
+/// A verdict younger than this may be on a backend of the next configuration.
+const NEWS_NS: u64 = 10_000_000_000;
 
 /// The head of a blob, and its entries.
 #[derive(Debug, Clone, Copy)]
@@ -179,16 +181,21 @@ impl Gates {
         self.bytes = merged;
     }
 
-    /// Ends windows that began before the clock stepped back, and drops the back-offs of backends
-    /// that `known` denies, once their window is long over. Entries out of order are dropped
-    /// altogether: nobody would find them.
-    pub fn prune(&mut self, now: WallTime, known: impl Fn(u64) -> bool) {
+    /// Ends windows that began before the clock stepped back, and drops what is held against backends
+    /// that `known` denies: back-offs once their window is long over, and verdicts that are no news
+    /// while all workers are `settled`. Entries out of order are dropped altogether: nobody would find
+    /// them.
+    pub fn prune(&mut self, now: WallTime, settled: bool, known: impl Fn(u64) -> bool) {
         if !self.entries().are_in_order() {
             *self = Gates::default();
         }
         self.revise(|gate| {
             if gate.is_of_the_future(now) {
                 (gate.failed_at, gate.until) = (now, now);
+            }
+            let judged_long_ago = now.age_of(gate.unhealthy_since) > NEWS_NS;
+            if settled && gate.unhealthy && judged_long_ago && !known(gate.key) {
+                gate.judge(false, now);
             }
             let stale = !gate.unhealthy && gate.until.plus(STALE_NS) < now;
             !stale || known(gate.key)

@@ -1,5 +1,6 @@
 //! What changes around the workers: backends, verdicts, the registry.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pointsman_filter::cluster::Cluster;
@@ -42,6 +43,11 @@ impl Day {
                 }
             }
         }
+        self.tell_verdicts(judged);
+    }
+
+    /// The sidecar tells all verdicts.
+    fn tell_verdicts(&mut self, judged: BTreeSet<u64>) {
         let unhealthy: Vec<u64> = judged.iter().copied().collect();
         let cluster = self.workers[0].cluster.clone();
         let now = self.now;
@@ -101,7 +107,8 @@ impl Day {
         self.config = Rc::new(config);
     }
 
-    /// One worker takes the newest configuration in; its old streams go on.
+    /// One worker takes the newest configuration in, and asks for all verdicts: those on backends that
+    /// are new to it may be forgotten by now. Its old streams go on.
     pub(super) fn adopt(&mut self) {
         let place = self.rng.below(self.workers.len() as u32) as usize;
         let worker = &mut self.workers[place];
@@ -110,6 +117,7 @@ impl Day {
         let cluster = Cluster::compile(&worker.config, &mut worker.loads, self.now, seed);
         worker.cluster = Rc::new(cluster);
         worker.loads.prune();
+        self.tell_verdicts(self.ledger.unhealthy.clone());
     }
 
     /// After the day's end: every backend takes requests and answers them, until nothing is held

@@ -27,6 +27,8 @@ struct Change {
 pub struct Verdicts {
     version: Version,
     unhealthy: Unhealthy,
+    /// Those among them that the registry has lost with its last change.
+    left: Unhealthy,
     /// What led to the present state, oldest first, all within the present revision.
     history: VecDeque<Change>,
 }
@@ -41,6 +43,7 @@ impl Verdicts {
         Verdicts {
             version,
             unhealthy: Unhealthy::new(),
+            left: Unhealthy::new(),
             history: VecDeque::new(),
         }
     }
@@ -82,8 +85,28 @@ impl Verdicts {
         });
     }
 
-    /// Puts the verdicts of a new registry in the place of all there were.
-    pub fn replace(&mut self, revision: u64, unhealthy: Unhealthy) {
+    /// Puts the verdicts of a new registry in the place of all there were; `has` tells which keys a
+    /// cluster of it has. Verdicts on backends that are gone stand until the next one: workers hear
+    /// them before they run the change, and would take no verdict for a good one.
+    pub fn replace(
+        &mut self,
+        revision: u64,
+        mut unhealthy: Unhealthy,
+        has: impl Fn(&str) -> BTreeSet<u64>,
+    ) {
+        let mut left = Unhealthy::new();
+        for (cluster, keys) in &self.unhealthy {
+            let (has, before) = (has(cluster), self.left.get(cluster));
+            let was_here = |key: &&u64| before.is_none_or(|left| !left.contains(key));
+            let gone = keys.difference(&has).filter(was_here).copied();
+            let gone: BTreeSet<u64> = gone.collect();
+            if !gone.is_empty() {
+                let keys = unhealthy.entry(Arc::clone(cluster)).or_default();
+                Arc::make_mut(keys).extend(&gone);
+                left.insert(Arc::clone(cluster), Arc::new(gone));
+            }
+        }
+        self.left = left;
         let same = self.version.revision == revision && self.unhealthy == unhealthy;
         if same && self.ready() {
             return;

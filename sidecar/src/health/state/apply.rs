@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_filter::base::hash;
-use pointsman_filter::config::{ClusterConfig, HealthCheck};
+use pointsman_filter::config::{BackendConfig, ClusterConfig, HealthCheck};
 
 use super::super::schedule;
 use super::super::target::{
@@ -58,7 +58,12 @@ impl Health {
         {
             self.take_target(number);
         }
-        self.verdicts.replace(revision, self.unhealthy());
+        let keys = |name: &str| {
+            let named = clusters.iter().filter(|cluster| cluster.name == name);
+            let backends = named.flat_map(|cluster| &cluster.backends);
+            backends.map(BackendConfig::key).collect()
+        };
+        self.verdicts.replace(revision, self.unhealthy(), keys);
         events
     }
 

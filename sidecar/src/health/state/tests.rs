@@ -96,15 +96,14 @@ impl Stage {
     }
 
     fn unhealthy_keys(&self) -> usize {
-        let full = self
-            .health
-            .verdicts()
-            .answer(Default::default())
-            .expect("a full set");
-        full.clusters
-            .iter()
-            .map(|cluster| cluster.unhealthy.len())
-            .sum()
+        self.told_unhealthy().len()
+    }
+
+    /// The keys that a filter without any verdict is told.
+    fn told_unhealthy(&self) -> Vec<u64> {
+        let full = self.health.verdicts().answer(Default::default());
+        let clusters = full.expect("a full set").clusters.into_iter();
+        clusters.flat_map(|cluster| cluster.unhealthy).collect()
     }
 }
 

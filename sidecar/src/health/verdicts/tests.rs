@@ -31,7 +31,7 @@ impl Client {
 
 fn table() -> Verdicts {
     let mut table = Verdicts::new(7);
-    table.replace(1, Unhealthy::new());
+    table.replace(1, Unhealthy::new(), |_| BTreeSet::new());
     table
 }
 
@@ -169,12 +169,12 @@ proptest! {
                     let keys: BTreeSet<u64> = keys.into_iter().collect();
                     let mut unhealthy = Unhealthy::from([(name("c0"), Arc::new(keys))]);
                     unhealthy.retain(|_, keys| !keys.is_empty());
-                    table.replace(revision, unhealthy);
+                    table.replace(revision, unhealthy, |_| BTreeSet::from([0, 1]));
                 }
                 Step::Restart { epoch } => {
                     epochs += epoch;
                     table = Verdicts::new(epochs);
-                    table.replace(1, Unhealthy::new());
+                    table.replace(1, Unhealthy::new(), |_| BTreeSet::new());
                 }
                 Step::Poll => {
                     client.poll(&table);

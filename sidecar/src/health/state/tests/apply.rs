@@ -1,5 +1,7 @@
 //! What a new registry keeps, starts and forgets.
 
+use pointsman_filter::base::hash;
+
 use super::*;
 
 #[test]
@@ -23,6 +25,16 @@ fn hc_15_without_a_health_check_everything_is_healthy_at_once() {
 }
 
 #[test]
+fn who_is_gone_stays_unhealthy_until_the_next_registry() {
+    let mut stage = Stage::new(vec![one()]);
+    stage.rounds(3, FAILED);
+    stage.apply(vec![orders(json!([backend("b", "10.0.0.9:80")]))]);
+    assert_eq!(stage.told_unhealthy(), [hash::backend_key("a", ADDRESS)]);
+    stage.apply(vec![]);
+    assert_eq!(stage.unhealthy_keys(), 0);
+}
+
+#[test]
 fn hc_16_a_late_result_does_not_touch_a_backend_that_was_added_again() {
     let mut stage = Stage::new(vec![one()]);
     stage.rounds(2, FAILED);
@@ -42,11 +54,18 @@ fn another_id_at_an_address_that_is_asked_the_same_starts_from_its_verdict() {
     let renamed = orders(json!([backend("b", ADDRESS)]));
     assert_eq!(stage.apply(vec![renamed]), []);
     assert!(!stage.healthy(ADDRESS));
-    assert_eq!((stage.unhealthy_keys(), stage.counts()), (1, (0, 1, false)));
+    assert_eq!(stage.counts(), (0, 1, false));
+    assert_eq!(
+        stage.unhealthy_keys(),
+        2,
+        "the old name's until the next registry"
+    );
     stage
         .finish(&under_way[0], Outcome::Passed)
         .expect("the address was asked, not the id");
     assert_eq!(stage.rounds(2, Outcome::Passed).len(), 1, "the row goes on");
+    assert_eq!(stage.unhealthy_keys(), 1);
+    stage.apply(vec![orders(json!([backend("b", ADDRESS)]))]);
     assert_eq!(stage.unhealthy_keys(), 0);
 }
 
@@ -58,7 +77,8 @@ fn another_id_that_is_asked_something_else_starts_fresh() {
     renamed["healthCheck"] = json!({"http": {"path": "/other"}});
     stage.apply(vec![renamed]);
     assert!(stage.healthy(ADDRESS));
-    assert_eq!(stage.unhealthy_keys(), 0);
+    let key = hash::backend_key("b", ADDRESS);
+    assert!(!stage.told_unhealthy().contains(&key));
 }
 
 #[test]
