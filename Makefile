@@ -75,7 +75,8 @@ test-vm: wasm ## test the module in an interpreter: host calls, costs, a hostile
 	@export POINTSMAN_DIST="$(CURDIR)/$(DIST)" RECORD="$(RECORD)"; $(TESTS) --test vm
 
 # Without an API server its stories are skipped, and the summary says why; with KUBECONFIG they run there.
-# What judges durations runs last and alone: no other story may slow it down.
+# Stories wait more than they compute, so twice as many run at once as there are cores. What judges
+# durations runs last and alone: no other story may slow it down.
 test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API server; ENVOY=/path takes another
 	@envoy=$$($(FETCH) envoy) && redis=$$($(DEBIAN) --unpack redis-server) && \
 	promtool=$$($(DEBIAN) --unpack prometheus:promtool) && \
@@ -83,7 +84,8 @@ test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API s
 	[ -n "$$KUBECONFIG" ] || kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
 	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool" PROMETHEUS="$$prometheus"; \
 	export KUBERNETES="$$kubernetes" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
-	set -x; $(TESTS) --test e2e -- $(STORIES) --skip alone:: && failed=0 || failed=1; \
+	set -x; $(TESTS) --test e2e -- $(STORIES) --skip alone:: \
+		--test-threads=$$(($$(nproc) * 2)) && failed=0 || failed=1; \
 	$(TESTS) --test e2e -- $(or $(ALONE),alone::) --test-threads=1 && exit $$failed
 
 # What depends on Envoy; not part of `make test`.
