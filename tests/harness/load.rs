@@ -243,3 +243,13 @@ async fn send(mut client: Client, path: String, shared: Arc<Shared>) -> Tally {
         shared.done.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_sent_nothing_proves_nothing() {
+        assert!(Tally::default().ensure_clean().is_err());
+    }
+}
