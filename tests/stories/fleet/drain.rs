@@ -71,7 +71,7 @@ async fn wait_until_free(scene: &Scene) -> Result<()> {
 
 fn ensure_drained(scene: &Scene, ids: &[&str]) -> Result<()> {
     let drained = drained(scene);
-    ensure!(drained == ids, "{drained:?}");
+    ensure!(drained == ids, "{drained:?} of {:#?}", scene.envoy.events());
     Ok(())
 }
 

@@ -72,6 +72,9 @@ async fn grpc_calls_pass_and_fail_over() -> Result<()> {
     }
     assert_eq!(shares(&order), [("a", 10), ("b", 10)].into());
     a.stop().await;
+    // A call that is sent on a connection that ends meanwhile fails, and no one repeats it.
+    let connections = scene::cluster_stat("upstream_cx_active");
+    envoy.wait_for_stat(&connections, 1).await?;
     for _ in 0..50 {
         assert_eq!(call(b"another").await?, "b");
     }
