@@ -98,7 +98,7 @@ test-matrix: ## run the routing stories on Envoy 1.37, 1.39 and 1.40, one after 
 	done; echo "test-matrix: failed on:$${failed:- none}"; [ -z "$$failed" ]
 
 test-compose: ## run the images and envoy/docker-compose.yaml on this machine's Docker engine
-	@$(PYTHON) tests/tools/compose_stories.py
+	@$(PYTHON) tests/tools/compose.py --stand-ins $(TESTS) --test compose
 
 test-fresh: ## run README's commands on a fresh machine: a container, as a user without rights
 	@$(PYTHON) tests/tools/fresh.py
@@ -111,7 +111,9 @@ images: ## build the images; STAND_INS=1 first makes base images for an engine w
 	@docker images --filter reference='pointsman*'
 
 compose-demo: ## up, changes and faults of envoy/docker-compose.yaml; KEEP=1, STAND_INS=1
-	@KEEP="$(KEEP)" STAND_INS="$(STAND_INS)" $(PYTHON) tests/tools/compose_demo.py
+	@$(PROGRESS) "the demo" $(RELEASE) --bin compose-demo
+	@export KEEP="$(KEEP)"; $(PYTHON) tests/tools/compose.py $(if $(STAND_INS),--stand-ins) \
+		$(if $(KEEP),--keep) "$(TARGET)/release/compose-demo"
 
 # Optimised, as the sidecar is, so that what both need is compiled once.
 demo: ## kill a backend under load and watch; KEEP=1 keeps everything running

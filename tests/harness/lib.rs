@@ -7,11 +7,13 @@
 //! In reading order: [`wait`], [`port`], [`process`], [`clock`], [`upstream`] (backends), [`tls`],
 //! [`registry`] (the demo file), [`redis`], [`kubernetes`], [`sidecar`], [`envoy`], then the clients
 //! [`client`], [`load`], [`raw`], [`websocket`] and [`grpc`]; [`proxy`] stands for many Envoys, [`vm`]
-//! runs the module in an interpreter; [`artefacts`] finds what was built, [`report`] says what ran.
+//! runs the module in an interpreter, [`compose`] the compose file on a Docker engine; [`artefacts`]
+//! finds what was built, [`report`] says what ran.
 
 pub mod artefacts;
 pub mod client;
 pub mod clock;
+pub mod compose;
 pub mod envoy;
 pub mod grpc;
 pub mod kubernetes;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as Turn;
 use tokio::task::JoinSet;
 use tokio::time::Interval;
 
@@ -103,19 +103,6 @@ impl Tally {
         self.failures.extend(failure);
         self.failures.truncate(FAILURES_KEPT);
     }
-
-    fn add(&mut self, other: Tally) {
-        for (status, count) in other.statuses {
-            *self.statuses.entry(status).or_default() += count;
-        }
-        for (backend, count) in other.backends {
-            *self.backends.entry(backend).or_default() += count;
-        }
-        self.unanswered += other.unanswered;
-        self.times.extend(other.times);
-        self.failures.extend(other.failures);
-        self.failures.truncate(FAILURES_KEPT);
-    }
 }
 
 impl Load {
@@ -159,8 +146,8 @@ impl Load {
         let shared = Arc::new(Shared {
             taken: AtomicU64::new(0),
             total: AtomicU64::new(total),
-            done: AtomicU64::new(0),
-            beat: self.per_second.map(|rate| Mutex::new(beat(rate))),
+            tally: Mutex::default(),
+            beat: self.per_second.map(|rate| Turn::new(beat(rate))),
         });
         let mut connections = JoinSet::new();
         for _ in 0..self.connections {
@@ -181,21 +168,32 @@ impl Load {
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
-    connections: JoinSet<Tally>,
+    connections: JoinSet<()>,
 }
 
 #[derive(Debug)]
 struct Shared {
     taken: AtomicU64,
     total: AtomicU64,
-    done: AtomicU64,
-    beat: Option<Mutex<Interval>>,
+    tally: Mutex<Tally>,
+    beat: Option<Turn<Interval>>,
+}
+
+impl Shared {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Running {
     /// How many requests have ended, one way or the other.
     pub fn done(&self) -> u64 {
-        self.shared.done.load(Ordering::Relaxed)
+        self.shared.tally().sent()
+    }
+
+    /// How many of them this backend has answered.
+    pub fn by(&self, backend: &str) -> u64 {
+        self.shared.tally().by(backend)
     }
 
     /// Waits until so many requests have ended.
@@ -213,11 +211,10 @@ impl Running {
 
     /// Waits for the rest and counts.
     pub async fn finish(mut self) -> Result<Tally> {
-        let mut tally = Tally::default();
-        while let Some(part) = self.connections.join_next().await {
-            tally.add(part.context("a connection of the load panicked")?);
+        while let Some(end) = self.connections.join_next().await {
+            end.context("a connection of the load panicked")?;
         }
-        Ok(tally)
+        Ok(std::mem::take(&mut *self.shared.tally()))
     }
 
     /// Sends no more and counts; requests under way end first.
@@ -227,20 +224,18 @@ impl Running {
     }
 }
 
-async fn send(mut client: Client, path: String, shared: Arc<Shared>) -> Tally {
-    let mut tally = Tally::default();
+async fn send(mut client: Client, path: String, shared: Arc<Shared>) {
     loop {
         if let Some(beat) = &shared.beat {
             beat.lock().await.tick().await;
         }
         let number = shared.taken.fetch_add(1, Ordering::Relaxed);
         if number >= shared.total.load(Ordering::Relaxed) {
-            return tally;
+            return;
         }
         let start = Instant::now();
         let result = client.get(&path).await;
-        tally.count(start.elapsed(), result);
-        shared.done.fetch_add(1, Ordering::Relaxed);
+        shared.tally().count(start.elapsed(), result);
     }
 }
 

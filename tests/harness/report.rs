@@ -13,6 +13,8 @@ const REQUIRE: &str = "REQUIRE";
 
 /// The part that an API server is.
 pub const KUBERNETES: &str = "kubernetes";
+/// The part that a Docker engine is.
+pub const DOCKER: &str = "docker";
 
 /// Says that stories ran on this real component, such as `Envoy 1.40.0`; saying it twice is fine.
 pub fn component(name: &str) {

@@ -1,71 +1,15 @@
 """The scripts around Docker, as far as they can be tried without an engine."""
 
-import http.server
 import pathlib
 import re
 import tempfile
-import threading
 import unittest
 import unittest.mock
 
 import compiled
-import compose_stories
 import sid
 import stand_ins
-from compose import Unmet
-from compose_load import Load, outside
 from toolbox import PROJECT
-
-
-class Backend(http.server.BaseHTTPRequestHandler):
-    """Answers by its server's word: a backend's name, or a status."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.send_response(self.server.status)
-        self.send_header("x-backend", "orders-1")
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format, *args):
-        pass
-
-
-class LoadTest(unittest.TestCase):
-    def serve(self, status: int) -> str:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend)
-        server.status = status
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        return f"127.0.0.1:{server.server_port}"
-
-    def load(self, *targets: str) -> Load:
-        return Load(None, lambda project: (outside(project)[0], list(targets)))
-
-    def test_counts_by_backend_and_by_envoy(self):
-        with self.load(self.serve(200), self.serve(200)) as load:
-            load.serves("orders-1", "edge-2")
-            load.spares("orders-2")
-        self.assertGreaterEqual(load.by("orders-1", "edge-1"), 20)
-        self.assertEqual(load.by("orders-1"), load.sent())
-        self.assertIn(f"{load.sent()} GETs, 0 errors", load.clean())
-
-    def test_an_answer_other_than_200_is_an_error_of_its_envoy(self):
-        with self.load(self.serve(200), self.serve(503)) as load:
-            pass
-        self.assertEqual(load.errors("edge-1"), 0)
-        self.assertEqual(load.errors("edge-2"), load.sent("edge-2"))
-        load.clean("edge-1")
-        with self.assertRaisesRegex(Unmet, "error: 503"):
-            load.clean()
-
-    def test_a_refused_connection_is_an_error_too(self):
-        with self.load(self.serve(200), "127.0.0.1:1") as load:
-            pass
-        self.assertEqual(load.errors("edge-2"), load.sent("edge-2"))
 
 
 class NamesTest(unittest.TestCase):
@@ -92,22 +36,6 @@ class NamesTest(unittest.TestCase):
             images.remove()
         run.assert_called_once_with("docker", "tag", "sha256:of-the-user", "pointsman")
         remove.assert_called_once_with("pointsman-module")
-
-
-class SizesTest(unittest.TestCase):
-    def sizes(self, **more: float):
-        kept = {name: 100.0 for entry in compose_stories.SIZES for name in entry[:2] if name}
-        kept |= {compose_stories.SIDECAR: 120.3, compose_stories.MODULE: 0.3, "pointsman-envoy": 100.4}
-        return unittest.mock.patch.object(compose_stories, "size_mb", (kept | more).get)
-
-    def test_what_an_image_adds_counts_and_not_what_it_stands_on(self):
-        with self.sizes():
-            self.assertIn("pointsman 20.3 MB upon debian:bookworm-slim", compose_stories.expect_small())
-
-    def test_each_image_has_its_limit(self):
-        for name, size in (("pointsman", 126.0), ("pointsman-module", 0.6), ("pointsman-envoy", 101.0)):
-            with self.sizes(**{name: size}), self.assertRaisesRegex(Unmet, f"^{name} adds"):
-                compose_stories.expect_small()
 
 
 class CompiledTest(unittest.TestCase):

@@ -1,12 +1,9 @@
 """The summary of `make test` is only worth reading if it counts rightly."""
 
-import contextlib
-import io
 import os
 import unittest
 import unittest.mock
 
-import compose_stories
 import run_tests
 import toolbox
 from results import Results
@@ -147,15 +144,6 @@ class Required(unittest.TestCase):
             with unittest.mock.patch.object(run_tests.sys, "stderr"):
                 self.assertEqual(run_tests.main(["test-unit"]), 2)
             run.assert_not_called()
-
-    def test_stories_without_an_engine_are_skipped_or_fail(self):
-        for value, expected in (("", (0, 1, 0)), ("docker", (1, 0, 1))):
-            report = compose_stories.Report()
-            with self.with_require(value), contextlib.redirect_stdout(io.StringIO()) as out:
-                report.skip("compose", "there is no engine")
-                code = report.end()
-            self.assertEqual((report.failed, report.ignored, code), expected)
-            self.assertIn("there is no engine", out.getvalue())
 
 
 class Summary(unittest.TestCase):
