@@ -6,12 +6,12 @@
 
 use std::env;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::load::Running;
 use harness::registry::{self, Registry};
-use harness::{Bootstrap, Envoy, Load, Sidecar, Tally, Upstream, eventually};
+use harness::{Bootstrap, Envoy, Load, SOON, Sidecar, Tally, Upstream, eventually};
 use serde_json::json;
 use tokio::signal::ctrl_c;
 
@@ -20,8 +20,6 @@ const CLUSTER: &str = "orders";
 const RATE: u32 = 1000;
 /// The background load is stopped long before this; it bounds a demo that hangs.
 const LOAD_MAX: u64 = 120_000;
-/// How long any single thing may take.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -103,7 +101,7 @@ impl Demo {
 
     /// Envoy has the endpoints, and the filter has taken over the sidecar's configuration.
     async fn wait_for_the_configuration(&self) -> Result<()> {
-        eventually(DEADLINE, "the registry to reach Envoy", async || {
+        eventually(SOON, "the registry to reach Envoy", async || {
             let hosts = self.envoy.hosts(CLUSTER).await?;
             ensure!(
                 hosts.as_ref().is_some_and(|hosts| hosts.len() == 4),
@@ -171,10 +169,10 @@ impl Demo {
             victim.id()
         );
         let load = self.load();
-        load.reach(2000, DEADLINE).await?;
+        load.reach(2000, SOON).await?;
         victim.stop().await;
         let dead_from = load.done();
-        load.reach(dead_from + 3000, DEADLINE).await?;
+        load.reach(dead_from + 3000, SOON).await?;
         println!(
             "   {} requests later it comes back …",
             load.done() - dead_from
@@ -182,7 +180,7 @@ impl Demo {
         let hits = victim.hits();
         let back = Instant::now();
         victim.start()?;
-        eventually(DEADLINE, "the killed backend to serve again", async || {
+        eventually(SOON, "the killed backend to serve again", async || {
             ensure!(victim.hits() > hits, "it has had no request since");
             Ok(())
         })
@@ -191,7 +189,7 @@ impl Demo {
             "   … and serves its first request {} ms after that.",
             back.elapsed().as_millis()
         );
-        load.reach(load.done() + 2000, DEADLINE).await?;
+        load.reach(load.done() + 2000, SOON).await?;
         finish(load).await?;
         Ok(())
     }
@@ -200,21 +198,17 @@ impl Demo {
         let id = self.backends[2].id().to_owned();
         println!("\n3. The registry file is edited: {id} gets `state: Draining` …");
         let load = self.load();
-        load.reach(1000, DEADLINE).await?;
+        load.reach(1000, SOON).await?;
         let edited = Instant::now();
         self.set_state(&id, "Draining")?;
         let drained = &self.backends[2];
-        eventually(
-            DEADLINE,
-            "the drained backend to be left alone",
-            async || {
-                let hits = drained.hits();
-                load.reach(load.done() + 300, DEADLINE).await?;
-                let more = drained.hits() - hits;
-                ensure!(more == 0, "it got {more} of the last 300 requests");
-                Ok(())
-            },
-        )
+        eventually(SOON, "the drained backend to be left alone", async || {
+            let hits = drained.hits();
+            load.reach(load.done() + 300, SOON).await?;
+            let more = drained.hits() - hits;
+            ensure!(more == 0, "it got {more} of the last 300 requests");
+            Ok(())
+        })
         .await?;
         let quiet = drained
             .requests()
@@ -229,11 +223,11 @@ impl Demo {
     async fn leave_only_the_spare(&mut self) -> Result<()> {
         println!("\n4. The other two are killed as well: only the spare is left …");
         let load = self.load();
-        load.reach(1000, DEADLINE).await?;
+        load.reach(1000, SOON).await?;
         self.backends[0].stop().await;
-        load.reach(load.done() + 500, DEADLINE).await?;
+        load.reach(load.done() + 500, SOON).await?;
         self.backends[1].stop().await;
-        load.reach(load.done() + 2000, DEADLINE).await?;
+        load.reach(load.done() + 2000, SOON).await?;
         let tally = finish(load).await?;
         ensure!(tally.by(self.spare.id()) > 0, "the spare was not used");
 
@@ -247,14 +241,14 @@ impl Demo {
         self.set_state(&id, "Normal")?;
         let load = self.load();
         let before = self.backends.each_ref().map(Upstream::hits);
-        eventually(DEADLINE, "all three backends to serve again", async || {
+        eventually(SOON, "all three backends to serve again", async || {
             let now = self.backends.each_ref().map(Upstream::hits);
             let all = before.iter().zip(&now).all(|(before, now)| now > before);
             ensure!(all, "requests before {before:?}, now {now:?}");
             Ok(())
         })
         .await?;
-        load.reach(load.done() + 2000, DEADLINE).await?;
+        load.reach(load.done() + 2000, SOON).await?;
         finish(load).await?;
         Ok(())
     }

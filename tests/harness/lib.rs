@@ -43,4 +43,4 @@ pub use registry::Registry;
 pub use sidecar::Sidecar;
 pub use tls::TlsFront;
 pub use upstream::{Behaviour, Upstream};
-pub use wait::{eventually, throughout};
+pub use wait::{SOON, eventually, throughout};

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use tokio::time::{Instant, sleep, timeout_at};
 
+/// How long any single thing of a story may take, on a busy machine too.
+pub const SOON: Duration = Duration::from_secs(40);
 /// How long lies between two looks at a condition.
 const INTERVAL: Duration = Duration::from_millis(5);
 

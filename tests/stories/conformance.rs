@@ -3,14 +3,10 @@
 
 mod home;
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
-use harness::{Bootstrap, Envoy, Sidecar, eventually};
+use harness::{Bootstrap, Envoy, SOON, Sidecar, eventually};
 use home::{Demo, Home, InKubernetes, InRedis};
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// What the sidecar makes of a registry.
 #[derive(Debug, PartialEq, Eq)]

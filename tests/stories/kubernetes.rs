@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Bootstrap, Client, Envoy, Kubernetes, Sidecar, Upstream, eventually, registry, report,
+    Bootstrap, Envoy, Kubernetes, SOON, Sidecar, Upstream, eventually, registry, report,
 };
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(20);
+use crate::scene::only;
 
 /// An API server with the cluster `orders`, and what serves it.
 struct Story {
@@ -183,21 +183,4 @@ async fn put_slice(
         .await?
         .ok()?;
     Ok(())
-}
-
-/// Waits until exactly these answer.
-async fn only(client: &mut Client, ids: &[&str]) -> Result<()> {
-    let ids: BTreeSet<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-    eventually(SOON, &format!("exactly {ids:?} to answer"), async || {
-        let mut seen = BTreeSet::new();
-        for _ in 0..40 {
-            let response = client.get("/").await?;
-            let (status, by) = (response.status, response.backend().unwrap_or("nobody"));
-            ensure!(status == 200, "{status} by {by}: {}", response.text());
-            seen.insert(by.to_owned());
-        }
-        ensure!(seen == ids, "{seen:?}");
-        Ok(())
-    })
-    .await
 }

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::client::Response;
-use harness::{Bootstrap, Client, Envoy, Redis, Registry, Sidecar, Upstream, eventually, registry};
+use harness::{
+    Bootstrap, Client, Envoy, Redis, Registry, SOON, Sidecar, Upstream, eventually, registry,
+};
 use hyper::Method;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// Where the registry is kept.
 #[derive(Debug, Clone, Copy)]

@@ -14,15 +14,14 @@ mod sentinel;
 mod several;
 mod start;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::redis::Reply;
-use harness::{Bootstrap, Client, Envoy, Redis, Sidecar, Upstream, eventually, registry};
+use harness::{Bootstrap, Client, Envoy, Redis, SOON, Sidecar, Upstream, eventually, registry};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(20);
+use crate::scene::only;
 
 /// A store with the cluster `orders`, and what serves it.
 struct Story {
@@ -120,33 +119,6 @@ async fn served_by(client: &mut Client, ids: &[&str]) -> Result<()> {
             response.status,
             response.text()
         );
-        Ok(())
-    })
-    .await
-}
-
-/// The backends that answer `count` requests.
-async fn answering(client: &mut Client, count: usize) -> Result<BTreeSet<String>> {
-    let mut seen = BTreeSet::new();
-    for _ in 0..count {
-        let response = client.get("/").await?;
-        ensure!(
-            response.status == 200,
-            "{} {}",
-            response.status,
-            response.text()
-        );
-        seen.extend(response.backend().map(str::to_owned));
-    }
-    Ok(seen)
-}
-
-/// Waits until exactly these answer.
-async fn only(client: &mut Client, ids: &[&str]) -> Result<()> {
-    let ids: BTreeSet<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-    eventually(SOON, &format!("exactly {ids:?} to answer"), async || {
-        let seen = answering(client, 40).await?;
-        ensure!(seen == ids, "{seen:?}");
         Ok(())
     })
     .await

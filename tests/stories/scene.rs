@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+pub use harness::SOON;
 use harness::client::Response;
 use harness::upstream::Upstream;
 use harness::{Bootstrap, Client, Envoy, eventually};
@@ -13,8 +13,6 @@ use tokio::task::JoinSet;
 
 /// The cluster of every scene: the one that the shipped bootstraps route to.
 pub const CLUSTER: &str = "orders";
-/// How long any single thing may take on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Backends with these ids.
 pub fn backends<const N: usize>(ids: [&str; N]) -> Result<[Upstream; N]> {
@@ -135,10 +133,31 @@ impl Requests {
 /// Waits until the backends have so many requests in flight, and says how many each has.
 pub async fn in_flight(backends: &[&Upstream], total: usize) -> Result<Vec<usize>> {
     let what = format!("{total} requests in flight at the backends");
-    eventually(DEADLINE, &what, async || {
+    eventually(SOON, &what, async || {
         let each: Vec<usize> = backends.iter().map(|backend| backend.in_flight()).collect();
         ensure!(each.iter().sum::<usize>() == total, "{each:?}");
         Ok(each)
+    })
+    .await
+}
+
+/// Waits until exactly these answer.
+pub async fn only(client: &mut Client, ids: &[&str]) -> Result<()> {
+    let ids: BTreeSet<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    eventually(SOON, &format!("exactly {ids:?} to answer"), async || {
+        let seen: BTreeSet<String> = answered_by(client, 40).await?.into_iter().collect();
+        ensure!(seen == ids, "{seen:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until a backend has been probed this often in all.
+pub async fn wait_for_probes(backend: &Upstream, count: usize) -> Result<()> {
+    eventually(SOON, &format!("{count} probes"), async || {
+        let seen = backend.probes().len();
+        ensure!(seen >= count, "{seen}");
+        Ok(())
     })
     .await
 }

@@ -7,9 +7,7 @@ use harness::registry::cluster;
 use harness::{Envoy, Load, eventually};
 use serde_json::json;
 
-use crate::scene::{
-    CLUSTER, DEADLINE, backends, bootstrap, cluster_stat, wait_for_figure_at_least,
-};
+use crate::scene::{CLUSTER, SOON, backends, bootstrap, cluster_stat, wait_for_figure_at_least};
 
 /// Invariant 4: 10,000 GETs and more on two workers, one of three backends killed and brought back: no
 /// client sees an error.
@@ -24,19 +22,19 @@ async fn ten_thousand_gets_survive_the_death_of_a_backend() -> Result<()> {
         .connections(8)
         .per_second(1000)
         .start();
-    load.reach(2000, DEADLINE).await?;
+    load.reach(2000, SOON).await?;
     let before = b.hits();
     b.stop().await;
-    load.reach(4000, DEADLINE).await?;
+    load.reach(4000, SOON).await?;
     let during = b.hits() - before;
     b.start()?;
-    eventually(DEADLINE, "the backend to serve again", async || {
+    eventually(SOON, "the backend to serve again", async || {
         ensure!(b.hits() > before + during, "no request yet");
         Ok(())
     })
     .await?;
     let back_at = load.done();
-    load.reach(10_000, DEADLINE).await?;
+    load.reach(10_000, SOON).await?;
     let tally = load.stop().await?;
     let failed = "failed_attempts_total";
     let failed = wait_for_figure_at_least(&envoy, failed, "unknown", 1).await?;

@@ -8,8 +8,7 @@ use harness::{Behaviour, Client, Load, Upstream, eventually};
 use serde_json::json;
 
 use crate::fleet::scene::{
-    CLUSTER, DEADLINE, Scene, Unusual, answered_by, backends, check, fault, orders,
-    wait_for_servers,
+    CLUSTER, SOON, Scene, Unusual, answered_by, backends, check, fault, orders, wait_for_servers,
 };
 
 /// A verdict changes with the first probe that says so, at most this long after the backend.
@@ -82,7 +81,7 @@ async fn trap(clients: &mut [Client]) -> Result<Duration> {
         ensure!(response.status == 503, "{}", response.status);
     }
     let start = Instant::now();
-    eventually(DEADLINE, "the VMs to be back", async || {
+    eventually(SOON, "the VMs to be back", async || {
         for client in clients.iter_mut() {
             let response = client.get("/").await?;
             ensure!(response.status == 200, "{}", response.status);
@@ -185,15 +184,11 @@ async fn hc_23_verdicts_of_a_silent_sidecar_expire_and_come_back_with_it() -> Re
     let hits = a.hits();
     let killed = Instant::now();
     scene.sidecar.kill();
-    eventually(
-        DEADLINE,
-        "the unhealthy one to be asked again",
-        async || {
-            answered_by(&mut clients, 4).await?;
-            ensure!(a.hits() > hits);
-            Ok(())
-        },
-    )
+    eventually(SOON, "the unhealthy one to be asked again", async || {
+        answered_by(&mut clients, 4).await?;
+        ensure!(a.hits() > hits);
+        Ok(())
+    })
     .await?;
     let held = a.requests()[hits].at.saturating_duration_since(killed);
     println!("TTL 2 s, one exchange a second: the verdict held for {held:?} after the kill");

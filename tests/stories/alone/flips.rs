@@ -8,7 +8,7 @@ use harness::{Behaviour, Client};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::fleet::scene::{DEADLINE, Scene, backends, check, orders};
+use crate::fleet::scene::{SOON, Scene, backends, check, orders};
 
 const INTERVAL_MS: u64 = 100;
 const TIMEOUT_MS: u64 = 100;
@@ -33,7 +33,7 @@ async fn settle(
             let mut row: Vec<Instant> = Vec::new();
             let start = Instant::now();
             while row.len() < rounds {
-                ensure!(start.elapsed() < DEADLINE, "not settled in {DEADLINE:?}");
+                ensure!(start.elapsed() < SOON, "not settled in {SOON:?}");
                 let response = client.get("/").await?;
                 ensure!(response.status == 200, "{}", response.status);
                 let answered = Instant::now();

@@ -7,7 +7,7 @@ use harness::{Behaviour, Client, Envoy, Registry, Sidecar, Upstream, artefacts, 
 use serde_json::json;
 
 use crate::fleet::scene::{
-    CLUSTER, DEADLINE, Scene, answered_by, backends, bootstrap, check, orders, wait_for_servers,
+    CLUSTER, SOON, Scene, answered_by, backends, bootstrap, check, orders, wait_for_servers,
 };
 
 /// Two fetch timeouts of two seconds each, and what a start takes on a busy machine.
@@ -38,17 +38,13 @@ async fn recover(scene: &mut Scene, a: &Upstream) -> Result<()> {
     ensure_unserved(&mut clients[1]).await?;
     scene.sidecar.restart().await?;
     let ready = Instant::now();
-    eventually(
-        DEADLINE,
-        "an answer of a backend on each worker",
-        async || {
-            for client in &mut clients {
-                let response = client.get("/").await?;
-                ensure!(response.status == 200, "{}", response.status);
-            }
-            Ok(())
-        },
-    )
+    eventually(SOON, "an answer of a backend on each worker", async || {
+        for client in &mut clients {
+            let response = client.get("/").await?;
+            ensure!(response.status == 200, "{}", response.status);
+        }
+        Ok(())
+    })
     .await?;
     let served = ready.elapsed();
     scene.wait_for_the_workers().await?;

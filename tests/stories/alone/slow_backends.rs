@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::scene::{
-    CLUSTER, DEADLINE, Requests, answered_by, backends, cluster_stat, in_flight, serve, shares,
+    CLUSTER, Requests, SOON, answered_by, backends, cluster_stat, in_flight, serve, shares,
 };
 
 fn least(metric: &str) -> Value {
@@ -150,7 +150,7 @@ async fn give_up(envoy: &Envoy, count: usize) -> Result<usize> {
 
 async fn ensure_it_comes_back(slow: &Upstream, client: &mut Client) -> Result<()> {
     let (hits, since) = (slow.hits(), Instant::now());
-    eventually(DEADLINE, "the slow backend to be tried again", async || {
+    eventually(SOON, "the slow backend to be tried again", async || {
         client.get("/").await.context("a GET meanwhile")?;
         ensure!(slow.hits() > hits, "no request yet");
         Ok(())

@@ -8,7 +8,7 @@ use harness::registry::cluster;
 use harness::{Behaviour, Client, Envoy, Upstream, artefacts, eventually};
 use serde_json::{Value, json};
 
-use crate::scene::{self, CLUSTER, DEADLINE, Requests, answered_by, backends, in_flight};
+use crate::scene::{self, CLUSTER, Requests, SOON, answered_by, backends, in_flight};
 
 /// The longest time from the death of a VM to the first answer of its worker.
 const BACK_WITHIN: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ async fn fault(client: &mut Client, kind: &str) -> Result<u16> {
 /// GETs until one is answered 200: how long that took, and how many were answered 503 before.
 async fn until_served(client: &mut Client, since: Instant) -> Result<(Duration, usize)> {
     let mut lost = 0;
-    eventually(DEADLINE, "service", async || {
+    eventually(SOON, "service", async || {
         let status = client.get("/").await?.status;
         ensure!(status == 200 || status == 503, "{status}");
         lost += usize::from(status == 503);
@@ -177,7 +177,7 @@ async fn gt_12_in_flight_counts_begin_at_0_again() -> Result<()> {
     }
     // A dead VM's last figures count for a second; then no worker is swayed by them any more.
     let what = "both workers to use both backends";
-    let at_a = eventually(DEADLINE, what, async || {
+    let at_a = eventually(SOON, what, async || {
         let mut at_a = Vec::new();
         for client in &mut clients {
             let order = answered_by(client, 60).await?;
@@ -196,20 +196,16 @@ async fn gt_12_in_flight_counts_begin_at_0_again() -> Result<()> {
 
 async fn ensure_shunned(busy: &Upstream, clients: &mut [Client]) -> Result<()> {
     // A worker knows of the other's streams a tick later.
-    eventually(
-        DEADLINE,
-        "both workers to avoid the busy backend",
-        async || {
-            let hits = busy.hits();
-            for client in &mut *clients {
-                for _ in 0..5 {
-                    let response = client.get("/").await?;
-                    response.backend().context("no backend")?;
-                }
+    eventually(SOON, "both workers to avoid the busy backend", async || {
+        let hits = busy.hits();
+        for client in &mut *clients {
+            for _ in 0..5 {
+                let response = client.get("/").await?;
+                response.backend().context("no backend")?;
             }
-            ensure!(busy.hits() == hits, "it was picked");
-            Ok(())
-        },
-    )
+        }
+        ensure!(busy.hits() == hits, "it was picked");
+        Ok(())
+    })
     .await
 }

@@ -9,9 +9,7 @@ use harness::websocket::WebSocket;
 use harness::{Load, artefacts, eventually};
 use serde_json::json;
 
-use crate::fleet::scene::{
-    CLUSTER, DEADLINE, Scene, Unusual, WORKERS, answered_by, backends, orders,
-};
+use crate::fleet::scene::{CLUSTER, SOON, Scene, Unusual, WORKERS, answered_by, backends, orders};
 
 /// A sidecar has to know that every worker runs a change.
 const PROGRAMMED: Duration = Duration::from_secs(30);
@@ -56,7 +54,7 @@ async fn the_module_is_replaced_under_load_and_back_while_streams_hold_the_old_o
     let mut scene = Scene::start_with(vec![orders(&[&a, &b, &dead], backoff)], unusual).await?;
     let mut clients = scene.clients().await?;
     dead.stop().await;
-    eventually(DEADLINE, "the back-off to begin", async || {
+    eventually(SOON, "the back-off to begin", async || {
         answered_by(&mut clients, 6).await?;
         let opened = scene.figure("events_total", "backoff_opened").await?;
         ensure!(opened > 0, "nobody tried it");

@@ -10,7 +10,7 @@ use harness::client::get;
 use harness::port::Port;
 use harness::process::Process;
 use harness::{
-    Behaviour, Bootstrap, Client, Envoy, Registry, Sidecar, Upstream, artefacts, eventually,
+    Behaviour, Bootstrap, Client, Envoy, Registry, SOON, Sidecar, Upstream, artefacts, eventually,
     registry,
 };
 use serde_json::{Value, json};
@@ -20,7 +20,6 @@ use tokio::net::TcpStream;
 
 use crate::scene::{self, CLUSTER};
 
-const SOON: Duration = Duration::from_secs(30);
 const TOKEN: &str = "s3cret";
 
 /// A bootstrap's text, and the one to merge in.

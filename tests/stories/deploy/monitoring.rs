@@ -7,14 +7,11 @@ mod prometheus;
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::{Bootstrap, Envoy, Redis, Sidecar, Upstream, artefacts, eventually, registry};
+use harness::{Bootstrap, Envoy, Redis, SOON, Sidecar, Upstream, artefacts, eventually, registry};
 use prometheus::Prometheus;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// The text of a file of the repository.
 fn text(path: &str) -> Result<String> {

@@ -1,18 +1,15 @@
 //! A sidecar on another host, and what containers run beside Envoy and sidecar.
 
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use harness::process::Process;
 use harness::sidecar::run;
 use harness::{
-    Behaviour, Bootstrap, Envoy, Registry, Sidecar, Upstream, artefacts, eventually, registry,
-    throughout,
+    Behaviour, Bootstrap, Envoy, Registry, SOON, Sidecar, Upstream, artefacts, eventually,
+    registry, throughout,
 };
 use serde_json::json;
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// The bootstrap for a sidecar elsewhere, with this token.
 fn remote(sidecar: &Sidecar, token: &str) -> Result<Bootstrap> {

@@ -1,14 +1,11 @@
 //! The shipped bootstraps with the real module: does what `envoy/` holds work as it stands?
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Bootstrap, Envoy, Load, Registry, Sidecar, Upstream, artefacts, eventually, registry, upstream,
+    Bootstrap, Envoy, Load, Registry, SOON, Sidecar, Upstream, artefacts, eventually, registry,
+    upstream,
 };
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// Envoy can share nothing between the two files, so what they have in common is compared here: all but
 /// where clusters and the filter's configuration come from.

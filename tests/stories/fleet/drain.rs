@@ -7,9 +7,7 @@ use harness::{Behaviour, Client, Registry, Response, Upstream, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::scene::{
-    CLUSTER, DEADLINE, Scene, answered_by, backends, fault, orders, wait_for_servers,
-};
+use super::scene::{CLUSTER, SOON, Scene, answered_by, backends, fault, orders, wait_for_servers};
 
 /// A request that a backend holds, on a connection of its own.
 struct Held(JoinHandle<Result<Response>>);
@@ -21,7 +19,7 @@ impl Held {
         loop {
             let mut client = scene.envoy.client();
             let task = tokio::spawn(async move { client.get("/held").await });
-            eventually(DEADLINE, "an answer or a held request", async || {
+            eventually(SOON, "an answer or a held request", async || {
                 ensure!(task.is_finished() || at.in_flight() > before);
                 Ok(())
             })
@@ -63,7 +61,7 @@ fn drained(scene: &Scene) -> Vec<String> {
 
 /// Waits until `a`, and nobody else, is said to be free.
 async fn wait_until_free(scene: &Scene) -> Result<()> {
-    eventually(DEADLINE, "the word that it is free", async || {
+    eventually(SOON, "the word that it is free", async || {
         ensure_drained(scene, &["a"])
     })
     .await
@@ -230,7 +228,7 @@ async fn a_removed_backend_stays_in_envoy_until_the_last_worker_has_let_go_of_it
         "the edit took longer than the worker was busy"
     );
     let mut looks = 0;
-    eventually(DEADLINE, "the busy worker to be done", async || {
+    eventually(SOON, "the busy worker to be done", async || {
         if !busy.is_finished() {
             let hosts = scene.envoy.hosts(CLUSTER).await?.unwrap_or_default();
             // Looked at twice: what was asked before the end may have been answered after it.
@@ -249,7 +247,7 @@ async fn a_removed_backend_stays_in_envoy_until_the_last_worker_has_let_go_of_it
     let (client, response) = busy.await??;
     ensure!(response.status == 200, "{}", response.status);
     let done = std::time::Instant::now();
-    eventually(DEADLINE, "the host to be gone", async || {
+    eventually(SOON, "the host to be gone", async || {
         let hosts = scene.envoy.hosts(CLUSTER).await?.unwrap_or_default();
         ensure!(hosts == [b.address().to_string()], "{hosts:?}");
         Ok(())

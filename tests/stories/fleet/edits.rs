@@ -11,7 +11,7 @@ use harness::{Behaviour, Load, Registry, Upstream, eventually};
 use serde_json::{Value, json};
 
 use super::scene::{
-    CLUSTER, DEADLINE, Scene, answered_by, backends, fault, orders, revision, wait_for_servers,
+    CLUSTER, SOON, Scene, answered_by, backends, fault, orders, revision, wait_for_servers,
 };
 
 const EDITS: usize = 24;
@@ -73,14 +73,14 @@ async fn ad_1_5_20_lb_20_two_dozen_edits_under_load_cost_nothing_and_forget_noth
     for nth in 0..EDITS {
         let before = revision(&scene.sidecar).await?;
         edit(&mut scene.registry, nth, &spare)?;
-        eventually(DEADLINE, "the edit to be read", async || {
+        eventually(SOON, "the edit to be read", async || {
             ensure!(revision(&scene.sidecar).await? != before);
             Ok(())
         })
         .await?;
         // The newest and nothing older, on the way to the workers while the next edit is written.
         let done = load.done();
-        load.reach(done + 160, DEADLINE).await?;
+        load.reach(done + 160, SOON).await?;
     }
     scene.wait_for_the_workers().await?;
     let took = start.elapsed();
@@ -128,7 +128,7 @@ async fn an_edit_while_one_worker_is_busy_reaches_it_later_and_costs_nothing() -
     // The free worker obeys while the other cannot.
     let obeyed = wait_for_servers(&mut clients, &["b", "c"]).await?;
     ensure!(!busy.is_finished(), "the other was done before");
-    let lowest = eventually(DEADLINE, "the report of two revisions", async || {
+    let lowest = eventually(SOON, "the report of two revisions", async || {
         let status = scene.sidecar.status().await?;
         let revisions = status["proxies"][0]["revisions"].clone();
         ensure!(
@@ -217,7 +217,7 @@ async fn a_cluster_that_leaves_the_registry_leaves_envoy_and_comes_back_as_it_wa
     let tried = bad.accepted().len();
     let start = Instant::now();
     scene.edit(|registry| registry.remove(CLUSTER)).await?;
-    eventually(DEADLINE, "the cluster to be gone", async || {
+    eventually(SOON, "the cluster to be gone", async || {
         let hosts = scene.envoy.hosts(CLUSTER).await?;
         ensure!(hosts.is_none(), "{hosts:?}");
         Ok(())
@@ -266,17 +266,17 @@ async fn a_connection_has_the_time_that_the_document_gives_it() -> Result<()> {
     wait_for_servers(&mut scene.clients().await?, &["a"]).await?;
     assert_eq!(connect_timeout(&scene).await?, "1s");
     let load = load(&scene);
-    load.reach(100, DEADLINE).await?;
+    load.reach(100, SOON).await?;
     scene.registry.edit(CLUSTER, |document| {
         document["timeouts"] = json!({"connect": "250ms"});
     })?;
-    eventually(DEADLINE, "Envoy to take the new time", async || {
+    eventually(SOON, "Envoy to take the new time", async || {
         let time = connect_timeout(&scene).await?;
         ensure!(time == "0.250s", "{time}");
         Ok(())
     })
     .await?;
-    load.reach(load.done() + 100, DEADLINE).await?;
+    load.reach(load.done() + 100, SOON).await?;
     load.stop().await?.ensure_clean()?;
     scene.ensure_sane().await
 }

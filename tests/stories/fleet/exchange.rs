@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::scene::{CLUSTER, DEADLINE, answered_by, backends, shares};
+use crate::scene::{CLUSTER, SOON, answered_by, backends, shares};
 
 const SIDECAR: &str = "pointsman_sidecar";
 
@@ -63,7 +63,7 @@ impl StandIn {
     }
 
     async fn next(&mut self) -> Result<Post> {
-        let post = timeout(DEADLINE, self.posts.recv()).await;
+        let post = timeout(SOON, self.posts.recv()).await;
         post.context("no post")?.context("the stand-in has ended")
     }
 }
@@ -158,7 +158,7 @@ fn exchanges(how: &str) -> String {
 
 /// Waits until exactly these serve.
 async fn wait_for_servers(client: &mut Client, wanted: &[&str]) -> Result<()> {
-    eventually(DEADLINE, &format!("{wanted:?} to serve"), async || {
+    eventually(SOON, &format!("{wanted:?} to serve"), async || {
         let order = answered_by(client, 6).await?;
         let seen: Vec<&str> = shares(&order).into_keys().collect();
         ensure!(seen == wanted, "{seen:?}");

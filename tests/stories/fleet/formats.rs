@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{Envoy, Registry, Sidecar, eventually};
 use serde_json::Value;
 
-use super::scene::{DEADLINE, bootstrap};
+use super::scene::{SOON, bootstrap};
 
 const YAML: &str = r#"
 # Written by hand, in an order of its own.
@@ -70,7 +70,7 @@ async fn configuration(name: &str, text: &str) -> Result<String> {
     let rejected = sidecar.status().await?["registry"]["rejected"].take();
     ensure!(rejected == serde_json::json!([]), "{name}: {rejected}");
     let envoy = Envoy::start(bootstrap(&sidecar)?).await?;
-    eventually(DEADLINE, "the filter's configuration", async || {
+    eventually(SOON, "the filter's configuration", async || {
         found(&envoy.config_dump().await?)
     })
     .await

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::port::Port;
-use harness::{Registry, Sidecar, eventually, raw, sidecar};
+use harness::{Registry, SOON, Sidecar, eventually, raw, sidecar};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,7 +38,6 @@ const HALVES: [&str; 5] = [
 ];
 /// More of each than all of them are accepted at a time.
 const OF_EACH: usize = 70;
-const SOON: Duration = Duration::from_secs(40);
 
 #[tokio::test]
 async fn ad_16_who_never_ends_a_request_keeps_nobody_waiting() -> Result<()> {

@@ -5,8 +5,9 @@ use harness::{Behaviour, Registry, Sidecar, TlsFront, Upstream, eventually};
 use serde_json::{Value, json};
 
 use super::scene::{
-    DEADLINE, Scene, answered_by, backends, check, orders, wait_for_servers, wait_for_verdict,
+    SOON, Scene, answered_by, backends, check, orders, wait_for_servers, wait_for_verdict,
 };
+use crate::scene::wait_for_probes;
 
 /// HTTP/2 has no `host` field; HTTP/1.1 requires one.
 fn by_http2(backend: &Upstream) -> (usize, usize) {
@@ -47,11 +48,7 @@ async fn rg_23_hc_4_http2_reaches_requests_and_probes_and_can_be_switched_while_
     answered_by(&mut clients, 40).await?;
     a.forget();
     answered_by(&mut clients, 40).await?;
-    eventually(DEADLINE, "probes", async || {
-        ensure!(a.probes().len() >= 3);
-        Ok(())
-    })
-    .await?;
+    wait_for_probes(&a, 3).await?;
     println!(
         "switched to HTTP/1.1: {:?} of {} by HTTP/2",
         by_http2(&a),
@@ -85,12 +82,7 @@ async fn served_over_tls(http2: bool) -> Result<()> {
     let scene = Scene::start(vec![document]).await?;
     let mut clients = scene.clients().await?;
     answered_by(&mut clients, 20).await?;
-    let probed = a.probes().len();
-    eventually(DEADLINE, "probes", async || {
-        ensure!(a.probes().len() >= probed + 3);
-        Ok(())
-    })
-    .await?;
+    wait_for_probes(&a, a.probes().len() + 3).await?;
     let sessions = front.sessions();
     let named = |name: &Option<String>| name.as_deref() == Some("orders.test");
     ensure!(
@@ -159,7 +151,7 @@ async fn hc_18_a_tcp_check_only_connects_and_another_port_can_be_asked() -> Resu
     let document = orders(&[&a], json!({"healthCheck": checks}));
     let registry = Registry::new(vec![document])?;
     let sidecar = Sidecar::start(&registry).await?;
-    eventually(DEADLINE, "connections to the other port", async || {
+    eventually(SOON, "connections to the other port", async || {
         ensure!(b.accepted().len() >= 3, "{}", b.accepted().len());
         Ok(())
     })

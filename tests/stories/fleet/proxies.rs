@@ -6,7 +6,7 @@ use harness::{Behaviour, Bootstrap, Client, Envoy, Registry, Sidecar, eventually
 use serde_json::{Value, json};
 
 use super::scene::{
-    DEADLINE, Scene, backends, bootstrap, check, orders, wait_for_servers, wait_for_the_workers,
+    SOON, Scene, backends, bootstrap, check, orders, wait_for_servers, wait_for_the_workers,
 };
 
 async fn warm(envoy: &Envoy) -> Result<Vec<Client>> {
@@ -57,7 +57,7 @@ async fn two_envoys_share_one_sidecar_and_both_obey_it() -> Result<()> {
     }
     // The other serves on when one goes, and the sidecar notices.
     envoys.pop().context("two Envoys")?.stop().await?;
-    eventually(DEADLINE, "its stream to be gone", async || {
+    eventually(SOON, "its stream to be gone", async || {
         let status = sidecar.status().await?;
         let left = status["proxies"].as_array().context("proxies")?;
         let open = left
@@ -122,7 +122,7 @@ async fn with_a_token_set_only_those_who_show_it_are_served_and_obey() -> Result
             Ok(())
         };
         let until = "it to be turned away twice";
-        throughout(DEADLINE, until, asked, unserved).await?;
+        throughout(SOON, until, asked, unserved).await?;
         let status = scene.sidecar.status().await?.to_string();
         ensure!(!status.contains("stranger"), "{status}");
         println!("{who}: Envoy runs and has nothing");

@@ -9,14 +9,14 @@ use harness::{Bootstrap, Envoy, Registry, Sidecar, artefacts, eventually};
 use serde_json::{Value, json};
 
 use super::scene::{
-    CLUSTER, DEADLINE, Scene, answered_by, backends, bootstrap, fault, orders, revision,
+    CLUSTER, SOON, Scene, answered_by, backends, bootstrap, fault, orders, revision,
     wait_for_servers,
 };
 
 /// Waits until `/status` says something of the registry: `pointer` leads there.
 async fn wait_for_status(sidecar: &Sidecar, pointer: &str, wanted: &str) -> Result<String> {
     let what = format!("{pointer} in /status to say {wanted:?}");
-    eventually(DEADLINE, &what, async || {
+    eventually(SOON, &what, async || {
         let status = sidecar.status().await?;
         let said = status.pointer(pointer).and_then(Value::as_str);
         let said = said.unwrap_or_default().to_owned();
@@ -142,7 +142,7 @@ async fn filter_progress(sidecar: &Sidecar) -> Result<Value> {
 
 /// Waits until the filter's last configuration is not refused, or not any more.
 async fn wait_for_ack(sidecar: &Sidecar) -> Result<()> {
-    eventually(DEADLINE, "no NACK in /status", async || {
+    eventually(SOON, "no NACK in /status", async || {
         let filters = filter_progress(sidecar).await?;
         ensure!(filters["nacked"].is_null(), "{filters}");
         Ok(())
@@ -152,7 +152,7 @@ async fn wait_for_ack(sidecar: &Sidecar) -> Result<()> {
 
 /// Waits until the filter's last configuration is refused, and says how.
 async fn wait_for_nack(sidecar: &Sidecar) -> Result<Value> {
-    eventually(DEADLINE, "the NACK in /status", async || {
+    eventually(SOON, "the NACK in /status", async || {
         let filters = filter_progress(sidecar).await?;
         ensure!(!filters["nacked"].is_null(), "{filters}");
         Ok(filters["nacked"].clone())
@@ -258,7 +258,7 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
     // A worker that takes its good configuration once more takes back no refusal of a later one.
     let response = fault(&mut clients[0], "trap").await?;
     ensure!(response.status == 503, "{}", response.status);
-    eventually(DEADLINE, "the VM to be back", async || {
+    eventually(SOON, "the VM to be back", async || {
         answered_by(&mut clients, 2).await.map(|_| ())
     })
     .await?;
@@ -275,7 +275,7 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
         .await?;
     wait_for_servers(&mut clients, &["a", "b"]).await?;
     wait_for_ack(&scene.sidecar).await?;
-    eventually(DEADLINE, "the refusal to be over", async || {
+    eventually(SOON, "the refusal to be over", async || {
         let refused = refused(&scene.sidecar).await?;
         ensure!(refused.is_null(), "{refused}");
         Ok(())

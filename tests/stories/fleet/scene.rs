@@ -10,7 +10,7 @@ use harness::registry::cluster;
 use harness::{Bootstrap, Envoy, Registry, Sidecar, Upstream, eventually, throughout};
 use serde_json::{Value, json};
 
-pub use crate::scene::{CLUSTER, DEADLINE, backends};
+pub use crate::scene::{CLUSTER, SOON, backends};
 use crate::scene::{figure, wait_for_figure};
 
 /// Workers of every scene's Envoy.
@@ -91,7 +91,7 @@ impl Scene {
         let before = revision(&self.sidecar).await?;
         let start = Instant::now();
         change(&mut self.registry)?;
-        eventually(DEADLINE, "the sidecar to serve the edit", async || {
+        eventually(SOON, "the sidecar to serve the edit", async || {
             let now = revision(&self.sidecar).await?;
             ensure!(now != before, "still {now}");
             Ok(())
@@ -144,7 +144,7 @@ impl Scene {
             ensure!(done >= enough, "{done} of {enough}");
             Ok(())
         };
-        throughout(DEADLINE, until, exchanges, holds).await
+        throughout(SOON, until, exchanges, holds).await
     }
 
     /// Fails when a configuration was refused or a change given up: what holds in every story but
@@ -191,7 +191,7 @@ pub async fn revision(sidecar: &Sidecar) -> Result<String> {
 
 /// Waits until the workers of every connected proxy run what the sidecar serves.
 pub async fn wait_for_the_workers(sidecar: &Sidecar) -> Result<()> {
-    eventually(DEADLINE, "every worker to run the revision", async || {
+    eventually(SOON, "every worker to run the revision", async || {
         let status = sidecar.status().await?;
         let wanted = json!([status["registry"]["revision"]]);
         let proxies = status["proxies"].as_array().context("no proxies")?;
@@ -244,15 +244,11 @@ pub async fn is_healthy(sidecar: &Sidecar, id: &str) -> Result<bool> {
 /// Waits until the sidecar thinks so of a backend of [`CLUSTER`]; says how long that took.
 pub async fn wait_for_verdict(sidecar: &Sidecar, id: &str, healthy: bool) -> Result<Duration> {
     let start = Instant::now();
-    eventually(
-        DEADLINE,
-        &format!("{id} to be healthy={healthy}"),
-        async || {
-            let now = is_healthy(sidecar, id).await?;
-            ensure!(now == healthy, "healthy={now}");
-            Ok(())
-        },
-    )
+    eventually(SOON, &format!("{id} to be healthy={healthy}"), async || {
+        let now = is_healthy(sidecar, id).await?;
+        ensure!(now == healthy, "healthy={now}");
+        Ok(())
+    })
     .await?;
     Ok(start.elapsed())
 }
@@ -277,7 +273,7 @@ pub async fn wait_for_servers(clients: &mut [Client], wanted: &[&str]) -> Result
     let start = Instant::now();
     let count = 6 * clients.len();
     let what = format!("exactly {wanted:?} to serve");
-    eventually(DEADLINE, &what, async || {
+    eventually(SOON, &what, async || {
         let mut order = answered_by(clients, count).await?;
         order.sort();
         order.dedup();

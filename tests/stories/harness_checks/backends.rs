@@ -7,9 +7,7 @@ use anyhow::{Result, ensure};
 use harness::client::{get, post};
 use harness::upstream::HEALTH_PATH;
 use harness::websocket::WebSocket;
-use harness::{Behaviour, Client, Load, Upstream, eventually, grpc, raw, throughout};
-
-const SOON: Duration = Duration::from_secs(5);
+use harness::{Behaviour, Client, Load, SOON, Upstream, eventually, grpc, raw, throughout};
 
 fn backend() -> Result<(Upstream, Client)> {
     let upstream = Upstream::new("one")?;

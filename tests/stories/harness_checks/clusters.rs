@@ -1,13 +1,9 @@
 //! A cluster that is not the stories' own is left as it was found.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
-use harness::{Kubernetes, eventually};
+use harness::{Kubernetes, SOON, eventually};
 use hyper::Method;
 use serde_json::json;
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// The status and the number of objects of a list.
 async fn list(kubernetes: &Kubernetes, path: &str) -> Result<(u16, usize)> {

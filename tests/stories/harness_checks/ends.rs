@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::scene::{self, CLUSTER, DEADLINE, backends};
+use crate::scene::{self, CLUSTER, SOON, backends};
 
 /// What dropping it says; `None`: nothing.
 fn said_at_drop<T>(owned: T) -> Option<String> {
@@ -45,7 +45,7 @@ async fn fault(envoy: &Envoy, kind: &str) -> Result<()> {
 }
 
 async fn wait_for_a_reload(envoy: &Envoy) -> Result<()> {
-    eventually(DEADLINE, "the VM to be started again", async || {
+    eventually(SOON, "the VM to be started again", async || {
         envoy.client().get("/").await?;
         let reloads = envoy.stat("wasm.pointsman.vm_reload_success").await?;
         ensure!(reloads > 0, "no reload");
@@ -83,7 +83,7 @@ async fn a_reloaded_vm_fails_the_story() -> Result<()> {
 async fn a_trap_that_nothing_follows_fails_the_story() -> Result<()> {
     let envoy = mortal().await?;
     fault(&envoy, "trap-in-log").await?;
-    eventually(DEADLINE, "the trap in the log", async || {
+    eventually(SOON, "the trap in the log", async || {
         ensure!(envoy.process().log().contains("proxy_on_log"));
         Ok(())
     })
@@ -126,12 +126,12 @@ async fn an_end_that_nobody_asked_for_fails_the_story() -> Result<()> {
     ] {
         let envoy = mortal().await?;
         envoy.process().signal(signal)?;
-        envoy.process().exit(DEADLINE).await?;
+        envoy.process().exit(SOON).await?;
         ensure_caught(envoy, &format!("has ended by itself ({how}"))?;
 
         let sidecar = sidecar().await?;
         sidecar.process().signal(signal)?;
-        sidecar.process().exit(DEADLINE).await?;
+        sidecar.process().exit(SOON).await?;
         ensure_caught(sidecar, &format!("has ended by itself ({how}"))?;
     }
     Ok(())
@@ -158,7 +158,7 @@ async fn a_bad_end_fails_whoever_stops_it() -> Result<()> {
     envoy.process().signal(Signal::SIGSEGV)?;
     envoy.process().signal(Signal::SIGTERM)?;
     envoy.process().signal(Signal::SIGCONT)?;
-    envoy.process().exit(DEADLINE).await?;
+    envoy.process().exit(SOON).await?;
     ensure_caught(envoy, "has ended badly (signal: ")
 }
 

@@ -5,10 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::eventually;
 use harness::process::Process;
-
-const SOON: Duration = Duration::from_secs(10);
+use harness::{SOON, eventually};
 
 fn sleeper(folder: &Path) -> Result<Process> {
     let mut command = Command::new("sleep");

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::{Behaviour, Registry, Sidecar, Upstream, eventually, registry, sidecar};
+use harness::{Behaviour, Registry, SOON, Sidecar, Upstream, eventually, registry, sidecar};
 use serde_json::json;
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(10);
 /// Long for an answer over loopback, short for a test.
 const PATIENCE: Duration = Duration::from_millis(500);
 

@@ -7,7 +7,7 @@ use harness::{Behaviour, Upstream, eventually};
 use serde_json::json;
 
 use crate::fleet::scene::{
-    CLUSTER, DEADLINE, Scene, answered_by, backends, check, orders, wait_for_servers,
+    CLUSTER, SOON, Scene, answered_by, backends, check, orders, wait_for_servers,
 };
 
 fn set_health(backends: &[&Upstream], behaviour: &Behaviour) {
@@ -32,7 +32,7 @@ async fn gauges(scene: &Scene) -> Result<[u64; 4]> {
 }
 
 async fn wait_for_gauges(scene: &Scene, wanted: [u64; 4]) -> Result<()> {
-    eventually(DEADLINE, "the gauges", async || {
+    eventually(SOON, "the gauges", async || {
         let now = gauges(scene).await?;
         ensure!(now == wanted, "{now:?}, not {wanted:?}");
         Ok(())
@@ -160,7 +160,7 @@ async fn an_operators_word_holds_though_nobody_else_is_healthy() -> Result<()> {
     // Nor when nobody else answers at all: what is left is a 503 that says when to come back.
     a.stop().await;
     b.stop().await;
-    let answer = eventually(DEADLINE, "both in back-off", async || {
+    let answer = eventually(SOON, "both in back-off", async || {
         let response = clients[0].get("/").await?;
         let body = response.json();
         ensure!(body.is_ok_and(|body| body["reason"] == "all_backing_off"));

@@ -8,23 +8,15 @@ use harness::{Behaviour, Registry, Sidecar, Upstream, eventually};
 use serde_json::{Value, json};
 
 use crate::fleet::scene::{
-    CLUSTER, DEADLINE, Scene, backends, check, is_healthy, orders, revision, wait_for_verdict,
+    CLUSTER, SOON, Scene, backends, check, is_healthy, orders, revision, wait_for_verdict,
 };
+use crate::scene::wait_for_probes;
 
 async fn probing(backends: &[&Upstream], check: Value) -> Result<(Registry, Sidecar)> {
     let extra = json!({"healthCheck": check});
     let registry = Registry::new(vec![orders(backends, extra)])?;
     let sidecar = Sidecar::start(&registry).await?;
     Ok((registry, sidecar))
-}
-
-async fn wait_for_probes(backend: &Upstream, count: usize) -> Result<()> {
-    eventually(DEADLINE, &format!("{count} probes"), async || {
-        let seen = backend.probes().len();
-        ensure!(seen >= count, "{seen}");
-        Ok(())
-    })
-    .await
 }
 
 /// One metric's value; `None` when there is no such series.
@@ -36,7 +28,7 @@ async fn metric(sidecar: &Sidecar, series: &str) -> Result<Option<u64>> {
 
 /// Waits until a metric has reached a value, and fails when it has exceeded it.
 async fn wait_for_metric(sidecar: &Sidecar, series: &str, wanted: u64) -> Result<()> {
-    eventually(DEADLINE, &format!("{series} to be {wanted}"), async || {
+    eventually(SOON, &format!("{series} to be {wanted}"), async || {
         let value = metric(sidecar, series).await?;
         ensure!(value == Some(wanted), "{value:?}");
         Ok(())
@@ -107,20 +99,20 @@ async fn hc_5_only_expected_statuses_pass() -> Result<()> {
 
 /// Answers the next probe as told, and waits for the one after it, which is held.
 async fn answer_one(backend: &Upstream, behaviour: Behaviour) -> Result<()> {
-    eventually(DEADLINE, "a probe that waits", async || {
+    eventually(SOON, "a probe that waits", async || {
         ensure!(backend.in_flight() == 1);
         Ok(())
     })
     .await?;
     backend.set_health(behaviour);
-    eventually(DEADLINE, "its answer", async || {
+    eventually(SOON, "its answer", async || {
         ensure!(backend.in_flight() == 0);
         Ok(())
     })
     .await?;
     backend.set_health(Behaviour::Hold);
     // One probe at a time: with the next one here, the answer has been judged.
-    eventually(DEADLINE, "the next probe", async || {
+    eventually(SOON, "the next probe", async || {
         ensure!(backend.in_flight() == 1);
         Ok(())
     })
@@ -196,7 +188,7 @@ async fn hc_10_a_drained_backend_is_not_probed_and_keeps_its_verdict() -> Result
     let (mut registry, sidecar) = probing(&[&a, &b], check(50, 2)).await?;
     wait_for_verdict(&sidecar, "a", false).await?;
     registry.edit_backend(CLUSTER, "a", |backend| backend["state"] = "Draining".into())?;
-    eventually(DEADLINE, "the edit", async || {
+    eventually(SOON, "the edit", async || {
         let status = sidecar.status().await?;
         ensure!(status["clusters"][0]["backends"][0]["state"] == "Draining");
         Ok(())
@@ -237,7 +229,7 @@ async fn hc_13_results_are_counted_and_nobody_healthy_is_a_zero() -> Result<()> 
         of("probes", "result=\"fail\""),
         of("probe_failures", "reason=\"status\""),
     );
-    eventually(DEADLINE, "four failures by status", async || {
+    eventually(SOON, "four failures by status", async || {
         let failed = metric(&sidecar, &failed).await?;
         let status = metric(&sidecar, &status).await?;
         ensure!(
@@ -250,7 +242,7 @@ async fn hc_13_results_are_counted_and_nobody_healthy_is_a_zero() -> Result<()> 
     // Series vanish with their cluster.
     registry.put(cluster("another", &[&a], json!({})))?;
     registry.remove(CLUSTER)?;
-    eventually(DEADLINE, "the series to vanish", async || {
+    eventually(SOON, "the series to vanish", async || {
         let text = sidecar.metrics().await?;
         ensure!(!text.contains(&format!("\"{CLUSTER}\"")), "{text}");
         Ok(())
@@ -269,7 +261,7 @@ async fn another_check_is_obeyed_and_no_worker_reloads() -> Result<()> {
     scene.registry.edit(CLUSTER, |document| {
         document["healthCheck"]["http"]["method"] = "HEAD".into();
     })?;
-    eventually(DEADLINE, "a probe of the other kind", async || {
+    eventually(SOON, "a probe of the other kind", async || {
         ensure!(
             a.probes()
                 .last()

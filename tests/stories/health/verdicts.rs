@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use harness::{Behaviour, Load, Registry, Sidecar, Upstream, eventually};
+use harness::{Behaviour, Load, Registry, Sidecar, eventually};
 use serde_json::json;
 
 use crate::fleet::scene::{
-    CLUSTER, DEADLINE, Scene, answered_by, backends, check, is_healthy, orders, wait_for_servers,
+    CLUSTER, SOON, Scene, answered_by, backends, check, is_healthy, orders, wait_for_servers,
     wait_for_verdict,
 };
+use crate::scene::wait_for_probes;
 
 #[tokio::test]
 async fn hc_11_a_new_sidecar_starts_with_everyone_healthy_and_finds_out() -> Result<()> {
@@ -18,7 +19,7 @@ async fn hc_11_a_new_sidecar_starts_with_everyone_healthy_and_finds_out() -> Res
     let extra = json!({"healthCheck": check(100, 1)});
     let registry = Registry::new(vec![orders(&[&a, &b], extra)])?;
     let sidecar = Sidecar::start(&registry).await?;
-    eventually(DEADLINE, "a probe under way", async || {
+    eventually(SOON, "a probe under way", async || {
         ensure!(!a.probes().is_empty());
         Ok(())
     })
@@ -52,17 +53,6 @@ async fn hc_15_a_removed_health_check_makes_everyone_healthy_at_once() -> Result
     scene.ensure_sane().await
 }
 
-/// Waits until a backend has been probed this often since now.
-async fn wait_for_probes(backend: &Upstream, count: usize) -> Result<()> {
-    let before = backend.probes().len();
-    eventually(DEADLINE, "probes", async || {
-        let seen = backend.probes().len() - before;
-        ensure!(seen >= count, "{seen} of {count}");
-        Ok(())
-    })
-    .await
-}
-
 #[tokio::test]
 async fn lb_16_weight_zero_takes_no_requests_and_is_still_probed() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
@@ -75,7 +65,7 @@ async fn lb_16_weight_zero_takes_no_requests_and_is_still_probed() -> Result<()>
     let took = scene.edit(zero).await?;
     let before = a.hits();
     let order = answered_by(&mut clients, 100).await?;
-    wait_for_probes(&a, 3).await?;
+    wait_for_probes(&a, a.probes().len() + 3).await?;
     println!(
         "weight 0 everywhere after {took:?}: {} of 100 requests, probes go on",
         a.hits() - before

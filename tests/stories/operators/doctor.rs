@@ -9,7 +9,7 @@ use harness::sidecar::{Ended, operate, run};
 use harness::{Bootstrap, Clock, Envoy, Redis, Registry, Sidecar, Upstream, artefacts, eventually};
 use serde_json::{Value, json};
 
-use crate::scene::{self, CLUSTER, DEADLINE, backends};
+use crate::scene::{self, CLUSTER, SOON, backends};
 
 /// A sidecar on a registry with the cluster of the shipped route.
 async fn sidecar(settings: &[(&str, &str)], one: &Upstream) -> Result<(Sidecar, Registry)> {
@@ -42,7 +42,7 @@ fn checks(code: i32, out: &str) -> Result<BTreeSet<String>> {
 /// Waits until exactly these checks find fault with an Envoy that has a sidecar.
 async fn finds(sidecar: &Sidecar, envoy: &Envoy, wanted: &[&str]) -> Result<()> {
     let wanted: BTreeSet<String> = wanted.iter().map(|it| (*it).to_owned()).collect();
-    eventually(DEADLINE, &format!("{wanted:?}"), async || {
+    eventually(SOON, &format!("{wanted:?}"), async || {
         let ended = ask(sidecar, envoy, &["-o", "json"]).await?;
         let found = checks(ended.code, &ended.out)?;
         ensure!(found == wanted, "{found:?}");
@@ -117,7 +117,7 @@ async fn what_is_missing_beside_a_sidecar_is_named() -> Result<()> {
     ];
     // The route leads to the shadow, which is no cluster of ours.
     eventually(
-        DEADLINE,
+        SOON,
         "all but what half of the streams to a wrong sidecar brings",
         async || {
             let ended = ask(&sidecar, &envoy, &["-o", "json"]).await?;

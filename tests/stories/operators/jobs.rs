@@ -1,17 +1,15 @@
 //! Jobs outlive the sidecar that took them on (RM-10).
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use crate::scene::only;
 
 use anyhow::{Context, Result, ensure};
-use harness::client::{Client, Response};
+use harness::client::Response;
 use harness::redis::Reply;
 use harness::sidecar::operate;
-use harness::{Bootstrap, Envoy, Redis, Registry, Sidecar, Upstream, eventually, registry};
+use harness::{Bootstrap, Envoy, Redis, Registry, SOON, Sidecar, Upstream, eventually, registry};
 use hyper::Method;
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(20);
 /// How long a sidecar may be silent before others go on with its jobs.
 const LEASE: (&str, &str) = ("POINTSMAN_LEASE_DURATION", "1s");
 /// Enough that a sidecar can be killed in the middle.
@@ -101,24 +99,6 @@ async fn done_of_many(redis: &Redis) -> Result<usize> {
         Reply::Text(done) => Ok(done.parse()?),
         other => anyhow::bail!("done: {other:?}"),
     }
-}
-
-/// Waits until exactly these answer.
-async fn only(client: &mut Client, ids: &[&str]) -> Result<()> {
-    let ids: BTreeSet<&str> = ids.iter().copied().collect();
-    eventually(SOON, &format!("exactly {ids:?} to answer"), async || {
-        let mut seen = BTreeSet::new();
-        for _ in 0..40 {
-            let response = client.get("/").await?;
-            seen.insert(response.backend().context("no backend")?.to_owned());
-        }
-        ensure!(
-            seen.iter().map(String::as_str).eq(ids.iter().copied()),
-            "{seen:?}"
-        );
-        Ok(())
-    })
-    .await
 }
 
 #[tokio::test]

@@ -9,8 +9,7 @@ use harness::{Behaviour, Bootstrap, Client, Envoy, Load, Upstream, eventually};
 use serde_json::{Value, json};
 
 use crate::scene::{
-    self, CLUSTER, DEADLINE, Requests, answered_by, backends, figure, in_flight, serve,
-    wait_for_figure,
+    self, CLUSTER, Requests, SOON, answered_by, backends, figure, in_flight, serve, wait_for_figure,
 };
 
 /// Far longer than the pause between two requests of a load, on a busy machine too.
@@ -35,7 +34,7 @@ async fn pauses(envoy: &Envoy, bad: &Upstream, count: usize) -> Result<Vec<Durat
         .per_second(200)
         .start();
     eventually(
-        DEADLINE,
+        SOON,
         "the backend to be tried again and again",
         async || {
             let tried = tries(bad).len();
@@ -221,7 +220,7 @@ async fn gt_2_a_backend_that_waits_counts_as_available() -> Result<()> {
 async fn fail_until(client: &mut Client, envoy: &Envoy, bad: &Upstream, opened: u64) -> Result<()> {
     bad.set(Behaviour::ResetOnAccept);
     bad.disconnect().await;
-    eventually(DEADLINE, &format!("{opened} back-offs"), async || {
+    eventually(SOON, &format!("{opened} back-offs"), async || {
         answered_by(client, 1).await.context("a client noticed")?;
         let seen = figure(envoy, "events_total", "backoff_opened").await?;
         ensure!(seen >= opened, "{seen}");
@@ -233,7 +232,7 @@ async fn fail_until(client: &mut Client, envoy: &Envoy, bad: &Upstream, opened: 
 /// Sends GETs until the backend, now well, has answered one.
 async fn until_served(client: &mut Client, good: &Upstream) -> Result<()> {
     good.set(Behaviour::Ok);
-    eventually(DEADLINE, "the backend to be back", async || {
+    eventually(SOON, "the backend to be back", async || {
         let order = answered_by(client, 1).await?;
         ensure!(order == [good.id()], "{order:?}");
         Ok(())

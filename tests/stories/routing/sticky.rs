@@ -8,7 +8,7 @@ use harness::registry::{backend, backup, cluster};
 use harness::{Bootstrap, Client, Envoy, Upstream, eventually, raw};
 use serde_json::{Value, json};
 
-use crate::scene::{CLUSTER, DEADLINE, answered_by, backends, serve, shares, wait_for_figure};
+use crate::scene::{CLUSTER, SOON, answered_by, backends, serve, shares, wait_for_figure};
 
 /// In turns, so that only a cookie can keep a client in one place.
 fn sticky(mut settings: Value) -> Value {
@@ -332,7 +332,7 @@ async fn st_3_old_cookies_hold_again_when_the_backend_is_back() -> Result<()> {
         Some("b")
     );
     a.start()?;
-    eventually(DEADLINE, "the old cookie to lead home", async || {
+    eventually(SOON, "the old cookie to lead home", async || {
         let response = get_with(&mut client, "POINTSMAN=a").await?;
         ensure!(response.backend() == Some("a") && said(&response).is_none());
         Ok(())

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::retries::failover::h2;
 use crate::scene::{
-    self, CLUSTER, DEADLINE, Requests, answered_by, backends, figure, in_flight, serve, shares,
+    self, CLUSTER, Requests, SOON, answered_by, backends, figure, in_flight, serve, shares,
     wait_for_figure, wait_for_figure_at_least,
 };
 
@@ -29,7 +29,7 @@ async fn a_websocket_fails_over_to_a_backend_that_answers() -> Result<()> {
     let envoy = serve(&cluster(CLUSTER, &[&a, &b], balanced("RoundRobin"))).await?;
     a.stop().await;
     let mut sockets = Vec::new();
-    let failed = eventually(DEADLINE, "three sockets whose pick refused", async || {
+    let failed = eventually(SOON, "three sockets whose pick refused", async || {
         let mut socket = WebSocket::open(envoy.address(), "/chat").await?;
         assert_eq!(socket.echo("hello").await?, "hello");
         sockets.push(socket);
@@ -210,7 +210,7 @@ async fn ensure_no_leak<T>(
     in_flight(&[&a, &b], 3).await?;
     b.set(Behaviour::Ok);
     let mut client = envoy.client();
-    eventually(DEADLINE, "b's to be forgotten, and not a's", async || {
+    eventually(SOON, "b's to be forgotten, and not a's", async || {
         let order = answered_by(&mut client, 20).await?;
         ensure!(shares(&order) == [("b", 20)].into(), "{:?}", shares(&order));
         Ok(())
@@ -219,7 +219,7 @@ async fn ensure_no_leak<T>(
     drop(at_a);
     in_flight(&[&a, &b], 0).await?;
     a.set(Behaviour::Ok);
-    let order = eventually(DEADLINE, "a's to be forgotten", async || {
+    let order = eventually(SOON, "a's to be forgotten", async || {
         let order = answered_by(&mut client, 60).await?;
         ensure!(
             shares(&order).values().all(|share| *share >= 10),
@@ -271,7 +271,7 @@ async fn in_flight_moves_to_the_backend_that_serves() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
     let envoy = serve(&cluster(CLUSTER, &[&a, &b], balanced("LeastLoaded"))).await?;
     a.stop().await;
-    let socket = eventually(DEADLINE, "a socket whose pick refused", async || {
+    let socket = eventually(SOON, "a socket whose pick refused", async || {
         let before = figure(&envoy, "failed_attempts_total", "unknown").await?;
         let socket = WebSocket::open(envoy.address(), "/chat").await?;
         let after = figure(&envoy, "failed_attempts_total", "unknown").await?;
@@ -283,7 +283,7 @@ async fn in_flight_moves_to_the_backend_that_serves() -> Result<()> {
     in_flight(&[&a, &b], 1).await?;
     let mut client = envoy.client();
     eventually(
-        DEADLINE,
+        SOON,
         "all to go to the backend without the socket",
         async || {
             let order = answered_by(&mut client, 20).await?;
@@ -299,7 +299,7 @@ async fn in_flight_moves_to_the_backend_that_serves() -> Result<()> {
 
 async fn served_again(backend: &Upstream, client: &mut harness::Client) -> Result<()> {
     let hits = backend.hits();
-    eventually(DEADLINE, "the socket to be forgotten", async || {
+    eventually(SOON, "the socket to be forgotten", async || {
         answered_by(client, 5).await?;
         ensure!(backend.hits() > hits, "not picked");
         Ok(())

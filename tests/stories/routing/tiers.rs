@@ -7,7 +7,7 @@ use harness::{Bootstrap, Client, Envoy, Upstream, eventually};
 use serde_json::{Value, json};
 
 use crate::scene::{
-    CLUSTER, DEADLINE, answered_by, backends, cluster_stat, figure, serve, shares, wait_for_figure,
+    CLUSTER, SOON, answered_by, backends, cluster_stat, figure, serve, shares, wait_for_figure,
     wait_for_figure_at_least,
 };
 
@@ -18,15 +18,11 @@ fn patient() -> Value {
 
 /// Sends GETs until one is answered by `wanted`; whatever is not 200 is an error.
 async fn until_answered_by(client: &mut Client, wanted: &Upstream) -> Result<()> {
-    eventually(
-        DEADLINE,
-        &format!("an answer of {}", wanted.id()),
-        async || {
-            let order = answered_by(client, 1).await?;
-            ensure!(order == [wanted.id()], "{order:?}");
-            Ok(())
-        },
-    )
+    eventually(SOON, &format!("an answer of {}", wanted.id()), async || {
+        let order = answered_by(client, 1).await?;
+        ensure!(order == [wanted.id()], "{order:?}");
+        Ok(())
+    })
     .await
 }
 
@@ -195,7 +191,7 @@ async fn gt_10_gt_11_all_down_and_recovered_are_told_once_each() -> Result<()> {
     let document = cluster(CLUSTER, &[&a, &b, &c], settings);
     let envoy = Envoy::start(crate::scene::bootstrap(&document)?.concurrency(2)).await?;
     let gauges = async |available: u64, all_down: u64| {
-        eventually(DEADLINE, "the gauges", async || {
+        eventually(SOON, "the gauges", async || {
             let seen = [
                 figure(&envoy, "available_backends", "").await?,
                 figure(&envoy, "total_backends", "").await?,
@@ -234,7 +230,7 @@ async fn ensure_told_once(envoy: &Envoy, name: &str) -> Result<()> {
         let counted = figure(envoy, "events_total", name).await?;
         anyhow::Ok((counted, envoy.count_events(name, CLUSTER)))
     };
-    eventually(DEADLINE, name, async || {
+    eventually(SOON, name, async || {
         ensure!(count().await?.0 > 0);
         Ok(())
     })

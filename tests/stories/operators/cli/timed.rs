@@ -1,8 +1,9 @@
 //! Words at a time and until a time, and waiting for one.
 
+use harness::SOON;
+
 use super::*;
 
-const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 const DAY_MS: u64 = 86_400_000;
 /// 2099-01-01T00:00:00Z.
 const FAR_MS: u64 = 4_070_908_800_000;
