@@ -54,7 +54,7 @@ async fn tell(project: &Project) -> Result<()> {
         "It starts Redis, the sidecar, two Envoys and three backends, moves traffic, stops a backend"
     );
     println!(
-        "and Redis, and counts errors. That takes half a minute; the images take some, the first time."
+        "and Redis, and counts errors. That takes a minute; the images take some more, the first time."
     );
     println!("`docker compose` stands for `docker compose --project-name {NAME} --file {FILE}`.\n");
     println!("Building the images, starting everything …");
