@@ -80,19 +80,28 @@ impl Drain {
 
     /// Takes out those whose last stream has ended: their servers may be stopped. Nobody is while
     /// the workers are not all `settled` on a configuration in which they leave, nor while a heartbeat
-    /// does not hold all that leave.
+    /// does not hold all that leave. A heartbeat counts here for as long as its revision does: a worker
+    /// that is too busy to write still holds the streams that it wrote of last.
     pub fn take_drained(
         &mut self,
         heartbeats: &[Heartbeat],
         settled: bool,
         now: WallTime,
     ) -> Vec<Draining> {
-        let mut live = heartbeats.iter().filter(|worker| worker.is_live(now));
-        if !settled || !live.all(|worker| worker.holds_leaving) {
+        let workers = || heartbeats.iter().filter(|worker| worker.runs(now));
+        if !settled || !workers().all(|worker| worker.holds_leaving) {
             return Vec::new();
         }
+        let busy = workers().filter(|worker| !worker.is_live(now));
+        let held: KeySet = busy
+            .flat_map(|worker| &worker.loads)
+            .filter(|load| load.in_flight > 0)
+            .map(|load| load.key)
+            .collect();
         let drained = |left: &mut Draining| {
-            now.age_of(left.since) >= SETTLED_NS && left.load.in_flight_everywhere() == 0
+            now.age_of(left.since) >= SETTLED_NS
+                && left.load.in_flight_everywhere() == 0
+                && !held.contains(left.load.key)
         };
         self.leaving.extract_if(.., drained).collect()
     }
@@ -101,7 +110,7 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::load::Loads;
+    use crate::cluster::load::{LoadReport, Loads};
     use crate::fleet::heartbeat::{HEARTBEAT_NS, REVISION_NS};
     use serde_json::json;
     #[cfg(target_arch = "wasm32")]
@@ -184,8 +193,32 @@ mod tests {
                 .take_drained(std::slice::from_ref(&all), false, NOW)
                 .is_empty()
         );
-        let over = [all, heartbeat(HEARTBEAT_NS, false)];
+        let over = [all, heartbeat(REVISION_NS, false)];
         assert_eq!(names(&drain.take_drained(&over, true, NOW)), ["a"]);
+    }
+
+    #[test]
+    fn rg_19_a_worker_too_busy_to_write_holds_what_it_held() {
+        let mut loads = Loads::default();
+        let normal = registry(&mut loads, "Normal");
+        let draining = registry(&mut loads, "Draining");
+        let mut drain = Drain::default();
+        drain.note(&normal, &draining, WallTime::default());
+        let report = |in_flight| LoadReport {
+            key: normal.clusters()[0].endpoints[0].load.key,
+            in_flight,
+            estimate_ns: 1,
+        };
+        let silent_for = |ago_ns, in_flight| Heartbeat {
+            at: WallTime::from_ns(NOW.ns() - ago_ns),
+            holds_leaving: true,
+            loads: vec![report(in_flight)],
+            ..Heartbeat::default()
+        };
+        let busy = silent_for(HEARTBEAT_NS, 1);
+        assert!(drain.take_drained(&[busy], true, NOW).is_empty());
+        let free = [silent_for(HEARTBEAT_NS, 0), silent_for(REVISION_NS, 1)];
+        assert_eq!(names(&drain.take_drained(&free, true, NOW)), ["a"]);
     }
 
     #[test]
