@@ -11,6 +11,7 @@ mod failure;
 mod gauges;
 mod jobs;
 mod overrides;
+mod proxies;
 mod readiness;
 mod reload;
 mod serving;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::api;
 use crate::jobs::Queue;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Rules};
@@ -218,8 +220,9 @@ async fn status_json(State(admin): State<Arc<Admin>>) -> Response {
         .into_response()
 }
 
-async fn proxies(State(admin): State<Arc<Admin>>) -> Json<Value> {
-    Json(json!({"proxies": admin.sources.proxies(Instant::now())}))
+async fn proxies(State(admin): State<Arc<Admin>>) -> Json<api::Proxies> {
+    let proxies = admin.sources.proxies(Instant::now());
+    Json(api::Proxies { proxies })
 }
 
 async fn config(State(admin): State<Arc<Admin>>) -> Json<Value> {

@@ -3,5 +3,5 @@
 mod reports;
 mod rollout;
 
-pub use reports::{Fleet, NodeReport, drop_silent, take};
+pub use reports::{Fleet, Node, ProcessReport, drop_silent, take};
 pub use rollout::{Reach, reach};

@@ -40,6 +40,9 @@ mod exchange;
 /// What became of each record, written back to its store.
 mod statuses;
 
+/// The admin API's answers, for both of its ends.
+mod api;
+
 /// What operators can ask and tell.
 mod admin;
 

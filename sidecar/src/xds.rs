@@ -18,6 +18,17 @@ pub struct Proxies {
     pub streams: BTreeMap<u64, Proxy>,
 }
 
+impl Proxies {
+    /// How many streams each node has open.
+    pub fn streams_by_node(&self) -> BTreeMap<&str, usize> {
+        let mut nodes = BTreeMap::new();
+        for proxy in self.streams.values() {
+            *nodes.entry(proxy.node.as_str()).or_default() += 1;
+        }
+        nodes
+    }
+}
+
 /// One stream of one proxy.
 #[derive(Debug, Clone)]
 pub struct Proxy {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Admin;
 use super::failure::Failure;
-use crate::fleet::{Fleet, NodeReport, Reach};
+use crate::fleet::{Fleet, ProcessReport, Reach};
 use crate::registry::Registry;
 use crate::xds::Proxies;
 
@@ -50,24 +50,28 @@ impl Watched {
         self.revisions.insert(revision);
     }
 
-    fn obeys(&self, report: &NodeReport) -> bool {
+    fn obeys(&self, report: &ProcessReport) -> bool {
         let news = self.since.is_none_or(|since| report.seen > since);
         let mut revisions = report.revisions.iter();
         news && !report.revisions.is_empty() && revisions.all(|it| self.revisions.contains(it))
     }
 
-    /// Who is known, and whether it obeys: who is connected or reports, or both.
-    fn proxies<'a>(&self, fleet: &'a Fleet, proxies: &'a Proxies) -> BTreeMap<&'a str, bool> {
-        let connected = proxies.streams.values().map(|it| (it.node.as_str(), false));
-        let mut known: BTreeMap<&str, bool> = connected.collect();
-        let reports = fleet.nodes.iter();
-        known.extend(reports.map(|(node, report)| (node.as_str(), self.obeys(report))));
-        known
+    /// Who is known, and whether it obeys: every Envoy that is connected or reports, or both.
+    fn proxies<'a>(&self, fleet: &'a Fleet, proxies: &'a Proxies) -> Vec<(&'a str, bool)> {
+        let mut streams = proxies.streams_by_node();
+        for node in fleet.nodes.keys() {
+            streams.entry(node).or_default();
+        }
+        let of_node = |(node, streams)| {
+            let reports = fleet.reports_of(node, streams);
+            reports.map(move |it| (node, it.is_some_and(|report| self.obeys(report))))
+        };
+        streams.into_iter().flat_map(of_node).collect()
     }
 }
 
-fn reach(proxies: &BTreeMap<&str, bool>) -> Reach {
-    match proxies.values().all(|obeys| *obeys) {
+fn reach(proxies: &[(&str, bool)]) -> Reach {
+    match proxies.iter().all(|(_, obeys)| *obeys) {
         true if proxies.is_empty() => Reach::Unknown,
         true => Reach::Everywhere,
         false => Reach::Behind,
@@ -97,8 +101,8 @@ pub async fn read(
             let over = begun.elapsed() >= wait || admin.stop.is_cancelled();
             let reach = reach(&known);
             (over || reach == Reach::Everywhere).then(|| {
-                let behind = known.iter().filter(|(_, obeys)| !**obeys);
-                let behind: Vec<&str> = behind.map(|(node, _)| *node).collect();
+                let behind = known.iter().filter(|(_, obeys)| !obeys);
+                let behind: BTreeSet<&str> = behind.map(|(node, _)| *node).collect();
                 json!({"cluster": cluster, "backend": backend, "present": state.is_some(),
                     "state": state.map(BackendState::name),
                     "revision": hash::hex(served.revision), "reach": reach.name(),
@@ -146,31 +150,33 @@ mod tests {
     const OUT: Option<BackendState> = Some(BackendState::Draining);
     const IN: Option<BackendState> = Some(BackendState::Normal);
 
-    fn fleet(seen: Instant, nodes: &[(&str, &[u64])]) -> Fleet {
-        let report = |revisions: &[u64]| NodeReport {
-            revisions: revisions.to_vec(),
-            workers: 2,
-            refused: None,
-            seen,
-            unserving: None,
-            idle: false,
-        };
-        let nodes = nodes.iter();
-        Fleet {
-            nodes: nodes
-                .map(|(node, it)| ((*node).to_owned(), report(it)))
-                .collect(),
+    /// Every entry is a process of its own.
+    fn fleet(seen: Instant, processes: &[(&str, &[u64])]) -> Fleet {
+        let mut fleet = Fleet::default();
+        for (process, (node, revisions)) in (1..).zip(processes) {
+            let report = ProcessReport {
+                revisions: revisions.to_vec(),
+                workers: 2,
+                refused: None,
+                since: seen,
+                seen,
+                unserving: None,
+                idle: false,
+            };
+            let node = fleet.nodes.entry((*node).to_owned()).or_default();
+            node.processes.insert(Some(process), report);
         }
+        fleet
     }
 
-    fn connected(node: &str) -> Proxies {
-        let proxy = Proxy {
-            node: node.to_owned(),
+    fn connected(nodes: &[&str]) -> Proxies {
+        let proxy = |node: &&str| Proxy {
+            node: (*node).to_owned(),
             connected: Instant::now(),
             types: BTreeMap::new(),
         };
         Proxies {
-            streams: BTreeMap::from([(1, proxy)]),
+            streams: (1..).zip(nodes.iter().map(proxy)).collect(),
         }
     }
 
@@ -181,7 +187,8 @@ mod tests {
         let mut watched = Watched::new(Some(begun));
         watched.take(7, OUT, begun);
         watched.take(8, OUT, begun);
-        let (nobody, edge) = (Proxies::default(), connected("edge"));
+        let (nobody, edge) = (Proxies::default(), connected(&["edge"]));
+        let twice = connected(&["edge", "edge"]);
         let reach_of = |fleet: &Fleet, proxies| reach(&watched.proxies(fleet, proxies));
         for (nodes, proxies, expected) in [
             (&[][..], &nobody, Reach::Unknown),
@@ -196,6 +203,11 @@ mod tests {
             (&[("other", &[8])], &edge, Reach::Behind),
             // Not connected, but heard of.
             (&[("edge", &[8]), ("other", &[6])], &edge, Reach::Behind),
+            // Two Envoys with one node id.
+            (&[("edge", &[8]), ("edge", &[8])], &twice, Reach::Everywhere),
+            (&[("edge", &[6]), ("edge", &[8])], &twice, Reach::Behind),
+            (&[("edge", &[8]), ("edge", &[6])], &twice, Reach::Behind),
+            (&[("edge", &[8])], &twice, Reach::Behind),
         ] {
             assert_eq!(
                 reach_of(&fleet(later, nodes), proxies),
@@ -205,6 +217,12 @@ mod tests {
         }
         let old = fleet(begun, &[("edge", &[8])]);
         assert_eq!(reach_of(&old, &edge), Reach::Behind, "from before");
+        // A filter of an older release says not which process it is: one report is for all of them.
+        let mut untold = fleet(later, &[("edge", &[8])]);
+        let node = untold.nodes.get_mut("edge").expect("the node");
+        let report = node.processes.remove(&Some(1)).expect("its report");
+        node.processes.insert(None, report);
+        assert_eq!(reach_of(&untold, &twice), Reach::Everywhere);
     }
 
     #[tokio::test(start_paused = true)]

@@ -92,8 +92,8 @@ impl Gauges {
     fn encode_proxies(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let fleet = self.fleet.borrow();
         let help = "Proxies whose filters report";
-        single(encoder, "fleet_nodes", help, fleet.nodes.len())?;
-        let workers: u64 = fleet.nodes.values().map(|it| u64::from(it.workers)).sum();
+        single(encoder, "fleet_nodes", help, fleet.reports().count())?;
+        let workers: u64 = fleet.reports().map(|it| u64::from(it.workers)).sum();
         let workers = usize::try_from(workers).unwrap_or(usize::MAX);
         single(
             encoder,

@@ -1,21 +1,21 @@
 //! `/status`: everything an operator wants to see at a glance, read from the stages as they are.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_filter::base::hash;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, duration};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::store;
-use crate::fleet::{Fleet, NodeReport};
+use super::{proxies, store};
+use crate::api;
+use crate::fleet::Fleet;
 use crate::health::HealthView;
 use crate::jobs::QueueStatus;
 use crate::registry::{Published, Registry, SourceStatus};
-use crate::xds::{Progress, Proxies, Proxy};
+use crate::xds::Proxies;
 
 /// Where the status is read.
 pub struct Sources {
@@ -158,25 +158,8 @@ impl Sources {
     }
 
     /// The proxies that report, that are connected, or both, by node id.
-    pub fn proxies(&self, now: Instant) -> Vec<Value> {
-        let fleet = self.fleet.borrow();
-        let streams = self.proxies.borrow();
-        let mut nodes: BTreeMap<&str, (Option<&NodeReport>, Vec<&Proxy>)> = BTreeMap::new();
-        for (node, report) in &fleet.nodes {
-            nodes.entry(node).or_default().0 = Some(report);
-        }
-        for proxy in streams.streams.values() {
-            nodes.entry(&proxy.node).or_default().1.push(proxy);
-        }
-        let proxy = |(node, (report, streams)): (&str, (Option<&NodeReport>, Vec<&Proxy>))| {
-            let streams: Vec<Value> = streams.iter().map(|proxy| stream(proxy, now)).collect();
-            json!({"node": node, "workers": report.map(|it| it.workers),
-                "revisions": report.map(|it| hex_list(&it.revisions)),
-                "refused": report.and_then(refused),
-                "lastReportAgo": report.map(|it| duration::print(now.duration_since(it.seen))),
-                "streams": streams})
-        };
-        nodes.into_iter().map(proxy).collect()
+    pub fn proxies(&self, now: Instant) -> Vec<api::Proxy> {
+        proxies::list(&self.fleet.borrow(), &self.proxies.borrow(), now)
     }
 }
 
@@ -195,30 +178,4 @@ fn health_check(cluster: &ClusterConfig) -> Value {
         http.remove("body");
     }
     check
-}
-
-fn stream(proxy: &Proxy, now: Instant) -> Value {
-    let types: Map<String, Value> = proxy
-        .types
-        .iter()
-        .map(|(kind, it)| (kind.name().to_owned(), progress(it)))
-        .collect();
-    json!({"connectedFor": duration::print(now.duration_since(proxy.connected)), "types": types})
-}
-
-fn progress(progress: &Progress) -> Value {
-    let nacked = progress
-        .nacked
-        .as_ref()
-        .map(|nack| json!({"version": nack.version, "error": nack.error}));
-    json!({"acked": progress.acked, "nacked": nacked, "pending": progress.pending})
-}
-
-fn refused(report: &NodeReport) -> Option<Value> {
-    let refused = report.refused.as_ref()?;
-    Some(json!({"revision": hash::hex(refused.revision), "reason": refused.reason}))
-}
-
-fn hex_list(keys: &[u64]) -> Vec<String> {
-    keys.iter().map(|key| hash::hex(*key)).collect()
 }

@@ -17,7 +17,7 @@ mod writes;
 use axum::http::header::AUTHORIZATION;
 
 use super::*;
-use crate::fleet::{Fleet, NodeReport};
+use crate::fleet::{Fleet, Node, ProcessReport};
 use crate::health::Health;
 use crate::jobs::QueueStatus;
 use crate::model::outcome::{Failure, Outcome};
@@ -104,19 +104,29 @@ fn access(token: Option<&str>) -> Access {
 }
 
 fn fleet() -> Fleet {
-    let report = NodeReport {
+    let report = ProcessReport {
         revisions: vec![8, 9],
         workers: 2,
         refused: Some(Rejection {
             revision: 10,
             reason: "too new".to_owned(),
         }),
+        since: Instant::now(),
         seen: Instant::now(),
         unserving: None,
         idle: false,
     };
+    let other = ProcessReport {
+        revisions: vec![9],
+        refused: None,
+        seen: report.seen + Duration::from_secs(1),
+        ..report.clone()
+    };
+    let node = Node {
+        processes: BTreeMap::from([(1, other), (2, report)]),
+    };
     Fleet {
-        nodes: BTreeMap::from([("edge-1".to_owned(), report)]),
+        nodes: BTreeMap::from([("edge-1".to_owned(), node)]),
     }
 }
 
@@ -189,6 +199,16 @@ async fn status_says_what_is_known_and_keeps_secrets() {
         json!(["0000000000000008", "0000000000000009"])
     );
     assert_eq!(proxy["refused"]["reason"], "too new");
+    assert_eq!(
+        (&proxy["doubled"], &proxy["workers"]),
+        (&json!(true), &json!(4))
+    );
+    assert_eq!(proxy["processes"][0]["process"], "0000000000000001");
+    assert_eq!(
+        proxy["processes"][0]["revisions"],
+        json!(["0000000000000009"])
+    );
+    assert_eq!(proxy["processes"][1]["refused"]["reason"], "too new");
     assert_eq!(
         proxy["streams"][0]["types"]["filters"]["nacked"]["error"],
         "bad"

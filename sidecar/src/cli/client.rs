@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -70,6 +71,9 @@ pub enum ClientError {
         /// The system's words.
         why: String,
     },
+    /// Its answer is not what this release knows.
+    #[error("the answer cannot be read: {0}")]
+    Odd(String),
     /// The token cannot be sent.
     #[error("the token must be printable ASCII without spaces")]
     Token,
@@ -94,6 +98,13 @@ pub struct Answer {
     pub body: Value,
     /// How far the clock of who answered is ahead of this machine's; see `Date`.
     pub ahead: Option<SignedDuration>,
+}
+
+impl Answer {
+    /// What it says.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        T::deserialize(&self.body).map_err(|why| ClientError::Odd(why.to_string()))
+    }
 }
 
 /// An open connection.

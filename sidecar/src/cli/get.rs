@@ -10,6 +10,7 @@ use super::client::{Client, ClientError, path};
 use super::format::{Format, yaml};
 use super::moment::now;
 use super::report::Report;
+use crate::api::{Proxies, Proxy};
 
 /// What to show, and how.
 #[derive(Args)]
@@ -69,8 +70,11 @@ pub async fn run(flags: &GetFlags, admin: &AdminFlags) -> Result<Report, ClientE
             flags.output.print(&body, yaml)
         }
         What::Proxies => {
-            let body = client.get("/v1/proxies").await?.body;
-            flags.output.print(&body, tables::proxies)
+            let answer = client.get("/v1/proxies").await?;
+            let Proxies { proxies } = answer.read()?;
+            warnings = proxies.iter().filter_map(doubled).collect();
+            let table = |_: &Value| tables::proxies(&proxies);
+            flags.output.print(&answer.body, table)
         }
         What::Config => {
             let body = client.get("/v1/config").await?.body;
@@ -96,6 +100,15 @@ pub async fn run(flags: &GetFlags, admin: &AdminFlags) -> Result<Report, ClientE
         warnings,
         ..Report::default()
     })
+}
+
+/// What is to be said of a node id that several Envoys have.
+fn doubled(proxy: &Proxy) -> Option<String> {
+    let count = proxy.processes.len();
+    let node = &proxy.node;
+    proxy
+        .doubled
+        .then(|| format!("{count} Envoys say that they are {node}: give each a node.id of its own"))
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {

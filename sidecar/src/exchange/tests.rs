@@ -356,6 +356,15 @@ fn the_nodes_are_bounded() {
         crate::fleet::take(&fleet, request, Instant::now());
     }
     assert_eq!(fleet.borrow().nodes.len(), 1024);
+    let fleet = watch::Sender::new(Fleet::default());
+    for process in 0..5_000 {
+        let request = wire::Request {
+            process: Some(process),
+            ..request(Version::default())
+        };
+        crate::fleet::take(&fleet, request, Instant::now());
+    }
+    assert_eq!(fleet.borrow().reports().count(), 1024);
 }
 
 #[tokio::test(start_paused = true)]

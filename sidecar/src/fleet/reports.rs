@@ -10,30 +10,42 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::event::Event;
 
-/// A node that is silent for longer is dropped.
+/// A process that is silent for longer is dropped.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// A node that has no worker for longer is waited for by nobody.
+/// Longest silence of a process that runs: filters post every second, and at least every six while
+/// posts fail. Dropped then where its node id has another process since: an Envoy started again.
+const PAUSE_MAX: Duration = Duration::from_secs(6);
+/// A process that has no worker for longer is waited for by nobody.
 const UNSERVING_MAX: Duration = Duration::from_secs(30);
-/// Most nodes kept; further ones get verdicts but are not shown.
-const NODES_MAX: usize = 1024;
+/// Most processes kept; further ones get verdicts but are not shown.
+const PROCESSES_MAX: usize = 1024;
 
-/// The last report of every proxy that still reports, by Envoy's node id.
+/// The last report of every Envoy that still reports.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
     /// By node id.
-    pub nodes: BTreeMap<String, NodeReport>,
+    pub nodes: BTreeMap<String, Node>,
 }
 
-/// One proxy's last report.
+/// The Envoys that say they are one node: one, unless its id is doubled or it was started again.
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    /// By the number that the process has drawn; `None`: a filter of an older release says none.
+    pub processes: BTreeMap<Option<u64>, ProcessReport>,
+}
+
+/// One Envoy process's last report.
 #[derive(Debug, Clone)]
-pub struct NodeReport {
+pub struct ProcessReport {
     /// The distinct revisions its workers run.
     pub revisions: Vec<u64>,
     /// Workers that serve requests.
     pub workers: u32,
     /// The last configuration its filter refused, and why.
     pub refused: Option<Rejection>,
-    /// When the report came.
+    /// When its first report came.
+    pub since: Instant,
+    /// When this report came.
     pub seen: Instant,
     /// Since when it has had no worker that runs anything; `None`: it has one.
     pub unserving: Option<Instant>,
@@ -42,54 +54,127 @@ pub struct NodeReport {
 }
 
 impl Fleet {
-    /// Drops the nodes that went silent, and waits no longer for those that serve nothing; whether
-    /// there were any.
+    /// Every process's.
+    pub fn reports(&self) -> impl Iterator<Item = &ProcessReport> {
+        self.nodes.values().flat_map(|node| node.processes.values())
+    }
+
+    /// What is known of a node that has `streams` open: `None` for each Envoy that has not reported.
+    pub fn reports_of(
+        &self,
+        node: &str,
+        streams: usize,
+    ) -> impl Iterator<Item = Option<&ProcessReport>> {
+        let processes = self.nodes.get(node).map(|node| &node.processes);
+        let known = processes.map_or(0, BTreeMap::len);
+        // Who does not say which process it is may have any of the streams.
+        let told = processes.is_none_or(|it| !it.contains_key(&None));
+        let silent = if told {
+            streams.saturating_sub(known)
+        } else {
+            0
+        };
+        let reports = processes.into_iter().flat_map(BTreeMap::values).map(Some);
+        reports.chain(std::iter::repeat_n(None, silent))
+    }
+
+    /// Drops the processes that went silent, and waits no longer for those that serve nothing;
+    /// whether there were any.
     fn age(&mut self, now: Instant) -> bool {
-        let before = self.nodes.len();
-        self.nodes
-            .retain(|_, node| now.duration_since(node.seen) <= SILENCE_MAX);
-        let mut changed = self.nodes.len() != before;
-        for node in self.nodes.values_mut().filter(|node| !node.idle) {
-            let since = node.unserving;
-            node.idle = since.is_some_and(|since| now.duration_since(since) > UNSERVING_MAX);
-            changed |= node.idle;
+        let before = self.reports().count();
+        self.nodes.retain(|_, node| {
+            node.drop_silent(now);
+            !node.processes.is_empty()
+        });
+        let mut changed = self.reports().count() != before;
+        let processes = self.nodes.values_mut().flat_map(|it| &mut it.processes);
+        for (_, process) in processes.filter(|(_, process)| !process.idle) {
+            let since = process.unserving;
+            process.idle = since.is_some_and(|since| now.duration_since(since) > UNSERVING_MAX);
+            changed |= process.idle;
         }
         changed
     }
 }
 
+impl ProcessReport {
+    /// With what the one before it is remembered for.
+    fn after(mut self, last: Option<&ProcessReport>) -> Self {
+        self.since = last.map_or(self.since, |last| last.since);
+        if self.revisions.is_empty() {
+            self.unserving = last.and_then(|last| last.unserving).or(Some(self.seen));
+            self.idle = last.is_some_and(|last| last.idle);
+        }
+        self
+    }
+
+    fn is_news_after(&self, last: &ProcessReport) -> bool {
+        (last.workers, &last.revisions, &last.refused)
+            != (self.workers, &self.revisions, &self.refused)
+    }
+}
+
+impl Node {
+    /// Whether Envoys that run at the same time say they are this node: one has reported since
+    /// another began to, and neither has been silent since.
+    pub fn is_doubled(&self, now: Instant) -> bool {
+        let Some((youngest, since)) = self.youngest() else {
+            return false;
+        };
+        let runs = |it: &ProcessReport| now.duration_since(it.seen) <= PAUSE_MAX;
+        let mut older = self.processes.iter().filter(|(id, _)| **id != youngest);
+        self.processes.get(&youngest).is_some_and(runs)
+            && older.any(|(_, process)| process.seen > since && runs(process))
+    }
+
+    /// The process that began to report last.
+    fn youngest(&self) -> Option<(Option<u64>, Instant)> {
+        let processes = self.processes.iter().map(|(id, it)| (*id, it.since));
+        processes.max_by_key(|(_, since)| *since)
+    }
+
+    fn drop_silent(&mut self, now: Instant) {
+        let youngest = self.youngest();
+        self.processes.retain(|id, process| {
+            let replaced =
+                youngest.is_some_and(|(youngest, since)| youngest != *id && process.seen <= since);
+            let most = if replaced { PAUSE_MAX } else { SILENCE_MAX };
+            now.duration_since(process.seen) <= most
+        });
+    }
+}
+
 /// Keeps a report. Receivers wake up only when it says something new. Returns an event when the
-/// node refused a configuration that it had not said so of before.
+/// process refused a configuration that it had not said so of before.
 pub fn take(fleet: &watch::Sender<Fleet>, request: Request, now: Instant) -> Option<Event> {
     let mut refused_before = None;
     let refused = request.rejected.clone();
     let node = request.node.clone();
-    let report = NodeReport {
+    let report = ProcessReport {
         revisions: request.revisions,
         workers: request.workers,
         refused: request.rejected,
+        since: now,
         seen: now,
         unserving: None,
         idle: false,
     };
     fleet.send_if_modified(|fleet| {
-        if !fleet.nodes.contains_key(&request.node) && fleet.nodes.len() >= NODES_MAX {
+        let last = fleet.nodes.get(&request.node);
+        let last = last.and_then(|node| node.processes.get(&request.process));
+        refused_before = last
+            .and_then(|last| last.refused.as_ref())
+            .map(|it| it.revision);
+        if last.is_none() && fleet.reports().count() >= PROCESSES_MAX {
             // Not kept, so what it refuses cannot be told from what it refused before.
             refused_before = report.refused.as_ref().map(|refused| refused.revision);
             return false;
         }
-        let mut report = report;
-        let last = fleet.nodes.get(&request.node);
-        if report.revisions.is_empty() {
-            report.unserving = last.and_then(|last| last.unserving).or(Some(now));
-            report.idle = last.is_some_and(|last| last.idle);
-        }
-        let Some(last) = fleet.nodes.insert(request.node, report.clone()) else {
-            return true;
-        };
-        refused_before = last.refused.as_ref().map(|refused| refused.revision);
-        (last.workers, last.revisions, last.refused)
-            != (report.workers, report.revisions, report.refused)
+        let report = report.after(last);
+        let news = last.is_none_or(|last| report.is_news_after(last));
+        let node = fleet.nodes.entry(request.node).or_default();
+        node.processes.insert(request.process, report);
+        news
     });
     let refused = refused.filter(|refused| refused_before != Some(refused.revision))?;
     Some(Event::ConfigRefused {
@@ -131,7 +216,7 @@ mod tests {
             let now = start + Duration::from_secs(second);
             take(&fleet, report(revisions), now);
             fleet.send_if_modified(|fleet| fleet.age(now));
-            fleet.borrow().nodes["edge"].idle
+            fleet.borrow().nodes["edge"].processes[&None].idle
         };
         assert!(!idle_at(0, &[]));
         assert!(!idle_at(30, &[]), "it may still get its first request");
@@ -141,5 +226,101 @@ mod tests {
         assert!(!idle_at(40, &[]), "from now on anew");
         assert!(!idle_at(70, &[]));
         assert!(idle_at(71, &[]));
+    }
+
+    /// Stands for a filter that does not say which process it is in.
+    const UNTOLD: u64 = 0;
+
+    fn told(process: u64) -> Option<u64> {
+        Some(process).filter(|it| *it != UNTOLD)
+    }
+
+    /// A fleet of one node, by which processes reported at which second.
+    struct Scene {
+        fleet: watch::Sender<Fleet>,
+        start: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Scene {
+                fleet: watch::Sender::default(),
+                start: Instant::now(),
+            }
+        }
+
+        /// These report; then who is left, and whether the id is doubled.
+        fn at(&self, second: u64, processes: &[u64]) -> (Vec<u64>, bool) {
+            let now = self.start + Duration::from_secs(second);
+            for process in processes {
+                let request = Request {
+                    process: told(*process),
+                    ..report(&[7])
+                };
+                take(&self.fleet, request, now);
+            }
+            self.fleet.send_if_modified(|fleet| fleet.age(now));
+            let fleet = self.fleet.borrow();
+            let node = fleet.nodes.get("edge").cloned().unwrap_or_default();
+            let processes = node.processes.keys().map(|it| it.unwrap_or(UNTOLD));
+            (processes.collect(), node.is_doubled(now))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_process_of_a_node_is_kept_for_as_long_as_it_reports() {
+        let scene = Scene::new();
+        assert_eq!(scene.at(0, &[1]), (vec![1], false));
+        assert_eq!(
+            scene.at(1, &[2]),
+            (vec![1, 2], false),
+            "it may have been started again"
+        );
+        assert_eq!(scene.at(2, &[1, 2]), (vec![1, 2], true));
+        assert_eq!(scene.at(8, &[2]), (vec![1, 2], true));
+        assert_eq!(
+            scene.at(9, &[2]),
+            (vec![1, 2], false),
+            "the first runs no more"
+        );
+        assert_eq!(scene.at(32, &[2]), (vec![1, 2], false));
+        assert_eq!(scene.at(33, &[2]), (vec![2], false));
+        assert_eq!(scene.at(64, &[]), (vec![], false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_started_again_is_soon_waited_for_no_more() {
+        let scene = Scene::new();
+        scene.at(0, &[9]);
+        assert_eq!(scene.at(2, &[1]), (vec![1, 9], false));
+        assert_eq!(scene.at(6, &[1]), (vec![1, 9], false));
+        assert_eq!(scene.at(7, &[1]), (vec![1], false));
+        // The same where its module was replaced by one that says which process it is in.
+        let scene = Scene::new();
+        scene.at(0, &[UNTOLD]);
+        assert_eq!(scene.at(7, &[5]), (vec![5], false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_node_that_is_connected_more_often_than_it_reports_somebody_is_silent() {
+        let scene = Scene::new();
+        let known = |streams| {
+            let fleet = scene.fleet.borrow();
+            let reports = fleet.reports_of("edge", streams);
+            reports.map(|it| it.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(known(0), [false; 0]);
+        assert_eq!(known(1), [false]);
+        scene.at(0, &[1]);
+        assert_eq!(known(0), [true]);
+        assert_eq!(known(1), [true]);
+        assert_eq!(known(2), [true, false]);
+        scene.at(1, &[1, 2]);
+        assert_eq!(known(2), [true, true]);
+        // Who does not say which process it is, speaks for all of them, as it did before.
+        let scene = Scene::new();
+        scene.at(0, &[UNTOLD]);
+        let fleet = scene.fleet.borrow();
+        assert!(fleet.reports_of("edge", 2).all(|it| it.is_some()));
     }
 }

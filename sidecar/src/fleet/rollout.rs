@@ -35,7 +35,7 @@ pub fn reach(history: &History, cluster: &str, fleet: &Fleet) -> Reach {
     }
     let runs = |revision: &u64| history.holds(cluster, *revision);
     // Who serves nothing sends no request to the wrong place.
-    let mut reports = fleet.nodes.values().filter(|it| !it.idle);
+    let mut reports = fleet.reports().filter(|it| !it.idle);
     match reports.all(|it| !it.revisions.is_empty() && it.revisions.iter().all(runs)) {
         true => Reach::Everywhere,
         false => Reach::Behind,
@@ -49,7 +49,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::fleet::NodeReport;
+    use crate::fleet::ProcessReport;
     use crate::registry::Registry;
     use crate::registry::model::Listing;
 
@@ -75,18 +75,21 @@ mod tests {
         Registry::new(listing, exchange)
     }
 
-    fn running(nodes: &[&[&Registry]]) -> Fleet {
+    /// Every entry is a process of its own, of one node.
+    fn running(processes: &[&[&Registry]]) -> Fleet {
         let mut fleet = Fleet::default();
-        for (index, registries) in nodes.iter().enumerate() {
-            let report = NodeReport {
+        for (index, registries) in (1..).zip(processes) {
+            let report = ProcessReport {
                 revisions: registries.iter().map(|it| it.revision).collect(),
                 workers: 2,
                 refused: None,
+                since: Instant::now(),
                 seen: Instant::now(),
                 unserving: None,
                 idle: false,
             };
-            fleet.nodes.insert(index.to_string(), report);
+            let node = fleet.nodes.entry("edge".to_owned()).or_default();
+            node.processes.insert(Some(index), report);
         }
         fleet
     }
@@ -116,8 +119,8 @@ mod tests {
         // A worker that has not said what it runs, or runs what nobody here knows, is behind.
         let mut unserving = running(&[&[], &[&second]]);
         assert_eq!(reach(&history, "a", &unserving), Reach::Behind);
-        let first_node = unserving.nodes.values_mut().next().expect("a node");
-        first_node.idle = true;
+        let node = unserving.nodes.get_mut("edge").expect("the node");
+        node.processes.get_mut(&Some(1)).expect("its process").idle = true;
         assert_eq!(reach(&history, "a", &unserving), Reach::Everywhere);
         let foreign = registry(&[("x", 9)]);
         assert_eq!(

@@ -19,7 +19,7 @@ use tracing::info;
 use super::Proxies;
 use super::resources::{self, Code, Served};
 use super::snapshot::Snapshot;
-use crate::fleet::{Fleet, NodeReport};
+use crate::fleet::{Fleet, ProcessReport};
 use crate::registry::{Published, Registry};
 use pace::Pace;
 
@@ -94,7 +94,7 @@ impl Delivery {
 
     /// Does what is due: the new snapshot, if there is one. `reports` holds the last report of each
     /// connected proxy, `None` for one that has not reported.
-    pub fn step(&mut self, now: Instant, reports: &[Option<&NodeReport>]) -> Option<Snapshot> {
+    pub fn step(&mut self, now: Instant, reports: &[Option<&ProcessReport>]) -> Option<Snapshot> {
         let shrunk = self.let_go(now, reports);
         let grown = self.take_wanted(now);
         if !(shrunk || grown) {
@@ -192,7 +192,7 @@ impl Delivery {
     }
 
     /// Drops what no worker can name any more, or has waited long enough.
-    fn let_go(&mut self, now: Instant, reports: &[Option<&NodeReport>]) -> bool {
+    fn let_go(&mut self, now: Instant, reports: &[Option<&ProcessReport>]) -> bool {
         let revisions = &self.revisions;
         let stays = |leaving: &Leaving| {
             let waited = now >= leaving.since + REMOVAL_GRACE;
@@ -212,7 +212,7 @@ impl Delivery {
 /// Whether a proxy's workers all run what was served when this left, or later. A report from
 /// before says nothing: a revision can come back.
 fn has_passed(
-    report: Option<&NodeReport>,
+    report: Option<&ProcessReport>,
     leaving: &Leaving,
     revisions: &BTreeMap<u64, u64>,
 ) -> bool {
@@ -268,11 +268,9 @@ fn step(
 ) -> Option<Snapshot> {
     let fleet = fleet.borrow_and_update();
     let proxies = proxies.borrow_and_update();
-    let nodes: BTreeSet<&str> = proxies.streams.values().map(|p| p.node.as_str()).collect();
-    let reports: Vec<Option<&NodeReport>> = nodes
-        .into_iter()
-        .map(|node| fleet.nodes.get(node))
-        .collect();
+    let nodes = proxies.streams_by_node().into_iter();
+    let reports = nodes.flat_map(|(node, streams)| fleet.reports_of(node, streams));
+    let reports: Vec<Option<&ProcessReport>> = reports.collect();
     delivery.step(Instant::now(), &reports)
 }
 

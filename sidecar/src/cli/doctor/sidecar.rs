@@ -73,11 +73,15 @@ fn of_proxy(proxy: &Value, revision: Option<&str>) -> Vec<Finding> {
     let node = proxy["node"].as_str().unwrap_or("?");
     let mut found = Vec::new();
     let streams: Vec<&Value> = proxy["streams"].as_array().into_iter().flatten().collect();
-    if streams.len() > 1 {
+    let processes = proxy["processes"].as_array().map_or(0, Vec::len);
+    if streams.len() > 1 || proxy["doubled"] == true {
         found.push(Finding {
             check: "doubled-node",
-            what: format!("{} Envoys say that they are {node}", streams.len()),
-            why: "their reports replace each other: a backend is said to be free that one still uses",
+            what: format!(
+                "{} Envoys say that they are {node}",
+                streams.len().max(processes)
+            ),
+            why: "nobody can tell which of them is behind, refuses what it is sent, or fails",
             mend: "give every Envoy a node.id of its own (--service-node)",
         });
     }

@@ -7,6 +7,7 @@ use pointsman_filter::config::duration;
 use serde_json::Value;
 
 use super::list;
+use crate::api::{Process, Proxy};
 
 /// Every cluster with its counts.
 pub fn clusters(body: &Value) -> String {
@@ -50,8 +51,8 @@ pub fn backends(cluster: &Value) -> String {
     finish(&table)
 }
 
-/// Every proxy and what it runs.
-pub fn proxies(body: &Value) -> String {
+/// Every proxy and what it runs; each of its processes, where there are several.
+pub fn proxies(proxies: &[Proxy]) -> String {
     let mut table = table(&[
         "PROXY",
         "WORKERS",
@@ -60,21 +61,35 @@ pub fn proxies(body: &Value) -> String {
         "LAST REPORT",
         "REFUSED",
     ]);
-    for proxy in list(body, "proxies") {
-        let revisions: Vec<String> = list(proxy, "revisions").map(text).collect();
-        let nacked = list(proxy, "streams")
-            .filter_map(|stream| stream["types"].as_object())
-            .flat_map(|types| types.values())
-            .find_map(|progress| progress["nacked"]["error"].as_str());
-        let refused = proxy["refused"]["reason"].as_str().or(nacked);
-        table.add_row([
-            text(&proxy["node"]),
-            text(&proxy["workers"]),
-            revisions.join(" "),
-            list(proxy, "streams").count().to_string(),
-            age(&proxy["lastReportAgo"]),
-            refused.unwrap_or("-").to_owned(),
-        ]);
+    for proxy in proxies {
+        let types = proxy
+            .streams
+            .iter()
+            .flat_map(|stream| stream.types.values());
+        let mut nacked = types.filter_map(|it| it.nacked.as_ref());
+        let nacked = nacked.next().map(|nack| nack.error.as_str());
+        let row = |process: &Process| {
+            let refused = process.refused.as_ref().map(|it| it.reason.as_str());
+            [
+                printable(&proxy.node),
+                process.workers.to_string(),
+                process.revisions.join(" "),
+                proxy.streams.len().to_string(),
+                age(&process.last_report_ago),
+                printable(refused.or(nacked).unwrap_or("-")),
+            ]
+        };
+        match proxy.processes.as_slice() {
+            [] => drop(table.add_row([
+                printable(&proxy.node),
+                "-".to_owned(),
+                String::new(),
+                proxy.streams.len().to_string(),
+                "-".to_owned(),
+                printable(nacked.unwrap_or("-")),
+            ])),
+            processes => drop(table.add_rows(processes.iter().map(row))),
+        }
     }
     finish(&table)
 }
@@ -158,9 +173,8 @@ fn left(moment: &Value, now: u64) -> String {
 }
 
 /// A duration as the API writes it, for people.
-fn age(value: &Value) -> String {
-    let age = value.as_str().and_then(duration::parse);
-    age.map_or_else(|| text(value), for_people)
+fn age(text: &str) -> String {
+    duration::parse(text).map_or_else(|| printable(text), for_people)
 }
 
 /// What probes say: `healthy`, or `unhealthy: refused, 3 of 3`, how the last one failed and how many
@@ -204,14 +218,19 @@ fn finish(table: &Table) -> String {
         .collect()
 }
 
-/// A value in a cell; control characters, which could drive a terminal, are escaped.
+/// A text in a cell; control characters, which could drive a terminal, are escaped.
+fn printable(text: &str) -> String {
+    match text.chars().any(char::is_control) {
+        true => text.escape_debug().to_string(),
+        false => text.to_owned(),
+    }
+}
+
+/// A value in a cell.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) if text.chars().any(char::is_control) => {
-            text.escape_debug().to_string()
-        }
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         other => other.to_string(),
     }
 }
@@ -259,6 +278,31 @@ mod tests {
             "{shown}"
         );
         assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    }
+
+    #[test]
+    fn every_process_of_a_proxy_is_a_line() {
+        let process = |workers: u32, revision: &str| Process {
+            workers,
+            revisions: vec![revision.to_owned()],
+            last_report_ago: "1500ms".to_owned(),
+            ..Process::default()
+        };
+        let twice = Proxy {
+            node: "edge".to_owned(),
+            doubled: true,
+            processes: vec![process(2, "new"), process(4, "old")],
+            ..Proxy::default()
+        };
+        let silent = Proxy {
+            node: "mute".to_owned(),
+            ..Proxy::default()
+        };
+        let shown = proxies(&[twice, silent]);
+        let lines = words(&shown);
+        assert_eq!(lines[1], ["edge", "2", "new", "0", "1s", "-"]);
+        assert_eq!(lines[2], ["edge", "4", "old", "0", "1s", "-"]);
+        assert_eq!(lines[3], ["mute", "-", "0", "-", "-"]);
     }
 
     #[test]

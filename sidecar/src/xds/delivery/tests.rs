@@ -83,7 +83,7 @@ fn port(endpoint: &envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint) -> 
 struct Scene {
     delivery: Delivery,
     now: Instant,
-    report: Option<NodeReport>,
+    report: Option<ProcessReport>,
     connected: bool,
 }
 
@@ -117,13 +117,14 @@ impl Scene {
     /// The workers say which registries they run.
     fn runs(&mut self, registries: &[&str]) -> String {
         self.passes(1);
-        self.report = Some(NodeReport {
+        self.report = Some(ProcessReport {
             revisions: registries
                 .iter()
                 .map(|words| registry(words).revision)
                 .collect(),
             workers: 2,
             refused: None,
+            since: self.now,
             seen: self.now,
             unserving: None,
             idle: false,
@@ -279,6 +280,47 @@ fn the_memory_of_revisions_is_bounded() {
     scene.passes(30_000);
     scene.serves();
     assert!(!scene.delivery.has_leaving());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_waits_for_every_process_of_a_node() {
+    let mut delivery = Delivery::new(Code::Path("f.wasm".to_owned()), INTERVAL);
+    let (fleet, proxies) = (watch::Sender::default(), watch::Sender::default());
+    let proxy = |number: u64| {
+        let proxy = crate::xds::Proxy {
+            node: "edge".to_owned(),
+            connected: Instant::now(),
+            types: BTreeMap::new(),
+        };
+        (number, proxy)
+    };
+    proxies.send_modify(|proxies: &mut Proxies| proxies.streams = (1..3).map(proxy).collect());
+    let serves = |delivery: &mut Delivery| {
+        let (mut fleet, mut proxies) = (fleet.subscribe(), proxies.subscribe());
+        step(delivery, &mut fleet, &mut proxies).map(|snapshot| words(&snapshot))
+    };
+    let runs = |process: u64, words: &str| {
+        let request = pointsman_filter::fleet::exchange::Request {
+            node: "edge".to_owned(),
+            process: Some(process),
+            revisions: vec![registry(words).revision],
+            ..Default::default()
+        };
+        crate::fleet::take(&fleet, request, Instant::now());
+    };
+    delivery.want(registry("a:1,2"));
+    serves(&mut delivery);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    delivery.want(registry("a:1"));
+    assert_eq!(serves(&mut delivery).as_deref(), Some("a:1,(2)"));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    runs(1, "a:1");
+    assert_eq!(serves(&mut delivery), None, "the other has not reported");
+    runs(2, "a:1,2");
+    runs(1, "a:1");
+    assert_eq!(serves(&mut delivery), None, "the other still names it");
+    runs(2, "a:1");
+    assert_eq!(serves(&mut delivery).as_deref(), Some("a:1"));
 }
 
 #[tokio::test(start_paused = true)]
