@@ -46,7 +46,6 @@ use failure::Failure;
 pub use gauges::Gauges;
 pub use readiness::Readiness;
 pub use reload::Reloads;
-use serving::Serving;
 pub use status::Sources;
 
 /// Longest body of a request that is no document, bytes.
@@ -73,10 +72,10 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Waits for a write to be served, see [`Serving::wait`].
-    async fn serving(&self, is: impl Fn(&Registry) -> bool) -> Serving {
+    /// Waits for a write to be served, see [`serving::wait`].
+    async fn serving(&self, is: impl Fn(&Registry) -> bool) -> api::Serving {
         let (registry, status) = (&self.sources.registry, &self.sources.source_status);
-        Serving::wait(registry.clone(), status.clone(), is).await
+        serving::wait(registry.clone(), status.clone(), is).await
     }
 }
 

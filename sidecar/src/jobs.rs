@@ -9,7 +9,7 @@ mod redis;
 mod request;
 
 use pointsman_filter::config::ConfigErrors;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +58,8 @@ impl State {
         }
     }
 
-    fn of(name: &str) -> Option<Self> {
+    /// The state of a name.
+    pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
@@ -80,27 +81,6 @@ pub struct Progress {
     pub finished: Option<u64>,
     /// Why it failed.
     pub error: Option<String>,
-}
-
-impl Progress {
-    /// As users see it.
-    pub fn to_value(&self) -> Value {
-        let mut map = Map::new();
-        let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
-        put("id", self.id.as_str().into());
-        put("act", "apply".into());
-        put("state", self.state.name().into());
-        put("done", self.done.into());
-        put("total", self.total.into());
-        put("createdAt", self.created.into());
-        if let Some(finished) = self.finished {
-            put("finishedAt", finished.into());
-        }
-        if let Some(error) = &self.error {
-            put("error", error.as_str().into());
-        }
-        Value::Object(map)
-    }
 }
 
 /// Why a job was not taken on, or is not known.

@@ -9,11 +9,11 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use pointsman_filter::base::hash;
 use pointsman_filter::config::{State as BackendState, duration};
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::Admin;
 use super::failure::Failure;
+use crate::api;
 use crate::fleet::{Fleet, ProcessReport, Reach};
 use crate::registry::Registry;
 use crate::xds::Proxies;
@@ -83,7 +83,7 @@ pub async fn read(
     State(admin): State<Arc<Admin>>,
     Path((cluster, backend)): Path<(String, String)>,
     Query(asked): Query<BTreeMap<String, String>>,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<api::BackendReach>, Failure> {
     let wait = wait(&asked)?;
     let mut registry = admin.sources.registry.clone();
     let begun = Instant::now();
@@ -103,10 +103,16 @@ pub async fn read(
             (over || reach == Reach::Everywhere).then(|| {
                 let behind = known.iter().filter(|(_, obeys)| !obeys);
                 let behind: BTreeSet<&str> = behind.map(|(node, _)| *node).collect();
-                json!({"cluster": cluster, "backend": backend, "present": state.is_some(),
-                    "state": state.map(BackendState::name),
-                    "revision": hash::hex(served.revision), "reach": reach.name(),
-                    "proxies": known.len(), "behind": behind})
+                api::BackendReach {
+                    cluster: cluster.clone(),
+                    backend: backend.clone(),
+                    present: state.is_some(),
+                    state: state.map(|it| it.name().to_owned()),
+                    revision: hash::hex(served.revision),
+                    reach: reach.name().to_owned(),
+                    proxies: known.len(),
+                    behind: behind.into_iter().map(str::to_owned).collect(),
+                }
             })
         };
         if let Some(answer) = answer {

@@ -11,11 +11,12 @@ use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pointsman_filter::config::is_cluster_name;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Admin;
 use super::failure::Failure;
+use crate::api;
 use crate::registry::changes::Changes;
 use crate::registry::document::Judge;
 use crate::registry::edit::{ATTEMPTS_MAX, Document, Draft, EditError, Expect, Written};
@@ -33,7 +34,7 @@ enum Change {
 }
 
 /// All clusters as they are served.
-pub async fn list(State(admin): State<Arc<Admin>>) -> Json<Value> {
+pub async fn list(State(admin): State<Arc<Admin>>) -> Json<api::Clusters> {
     Json(admin.sources.clusters(Instant::now()))
 }
 
@@ -101,30 +102,28 @@ impl Admin {
             return Err(missing(&name));
         }
         let created = written.before.is_none();
-        let mut answer = Map::new();
-        answer.insert("cluster".to_owned(), name.as_str().into());
-        answer.insert("created".to_owned(), created.into());
         let before = written.before.as_ref().map(value);
-        let changes = changes(before.as_ref(), draft.as_ref(), self.editor.judge());
-        answer.insert("changes".to_owned(), changes.to_value());
+        let mut answer = api::Written {
+            cluster: name.clone(),
+            created,
+            changes: changes(before.as_ref(), draft.as_ref(), self.editor.judge()),
+            ..api::Written::default()
+        };
         if dry_run {
-            answer.insert("dryRun".to_owned(), true.into());
-            answer.insert("before".to_owned(), before.into());
-            answer.insert(
-                "after".to_owned(),
-                draft.map(|it| it.value().clone()).into(),
-            );
-            return Ok(Json(Value::Object(answer)).into_response());
+            answer.dry_run = true;
+            answer.before = before;
+            answer.after = draft.map(|it| it.value().clone());
+            return Ok(Json(answer).into_response());
         }
-        answer.insert("etag".to_owned(), written.etag.clone().into());
+        answer.etag.clone_from(&written.etag);
         let etag = written.etag.clone();
         let is = |registry: &crate::registry::Registry| registry.etags.get(&name) == etag.as_ref();
-        self.serving(is).await.tell(&mut answer);
+        answer.serving = Some(self.serving(is).await);
         let status = match created {
             true => StatusCode::CREATED,
             false => StatusCode::OK,
         };
-        let mut response = (status, Json(Value::Object(answer))).into_response();
+        let mut response = (status, Json(answer)).into_response();
         if let Some(Ok(etag)) = written.etag.map(|etag| quoted(&etag).parse()) {
             response.headers_mut().insert(ETAG, etag);
         }

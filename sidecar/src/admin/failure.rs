@@ -5,21 +5,24 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pointsman_filter::config::ConfigErrors;
-use serde_json::{Value, json};
 
+use crate::api::{Fault, WrongField};
 use crate::registry::edit::EditError;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
 pub struct Failure {
     status: StatusCode,
-    body: Value,
+    body: Fault,
 }
 
 impl Failure {
     /// A status and a sentence.
     pub fn new(status: StatusCode, why: impl Into<String>) -> Self {
-        let body = json!({"error": why.into()});
+        let body = Fault {
+            error: why.into(),
+            ..Fault::default()
+        };
         Failure { status, body }
     }
 
@@ -36,12 +39,15 @@ impl Failure {
 
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
-        let list: Vec<Value> = errors
-            .0
-            .iter()
-            .map(|error| json!({"path": error.path, "why": error.why}))
-            .collect();
-        let body = json!({"error": errors.to_string(), "errors": list});
+        let error = errors.to_string();
+        let wrong = errors.0.into_iter().map(|error| WrongField {
+            path: error.path,
+            why: error.why,
+        });
+        let body = Fault {
+            error,
+            errors: wrong.collect(),
+        };
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         Failure { status, body }
     }

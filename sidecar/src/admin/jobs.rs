@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 
 use super::Admin;
 use super::failure::Failure;
-use crate::jobs::{JobsError, Progress};
+use crate::api;
+use crate::jobs::JobsError;
 
 /// Longest request, bytes: thousands of documents.
 pub const BODY_MAX: usize = 64 << 20;
@@ -21,7 +22,7 @@ pub const BODY_MAX: usize = 64 << 20;
 pub async fn take_on(
     State(admin): State<Arc<Admin>>,
     body: Bytes,
-) -> Result<(StatusCode, Json<Value>), Failure> {
+) -> Result<(StatusCode, Json<api::Job>), Failure> {
     accepted(&admin, &json(&body)?).await
 }
 
@@ -30,13 +31,13 @@ pub async fn apply(
     State(admin): State<Arc<Admin>>,
     Query(query): Query<Map<String, Value>>,
     body: Bytes,
-) -> Result<(StatusCode, Json<Value>), Failure> {
+) -> Result<(StatusCode, Json<api::Job>), Failure> {
     let mut body = json(&body)?;
     let documents = match body.get_mut("clusters") {
         Some(clusters) => clusters.take(),
         None => body,
     };
-    let mut job = serde_json::json!({"act": "apply", "documents": documents});
+    let mut job = serde_json::json!({"act": api::APPLY, "documents": documents});
     for (name, value) in query {
         job[name] = value;
     }
@@ -44,25 +45,25 @@ pub async fn apply(
 }
 
 /// The newest jobs.
-pub async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Failure> {
+pub async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<api::Jobs>, Failure> {
     let jobs = admin.queue.list().await?;
-    let jobs: Vec<Value> = jobs.iter().map(Progress::to_value).collect();
-    Ok(Json(serde_json::json!({"jobs": jobs})))
+    let jobs = jobs.iter().map(api::Job::from).collect();
+    Ok(Json(api::Jobs { jobs }))
 }
 
 /// One job.
 pub async fn read(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<api::Job>, Failure> {
     let job = admin.queue.get(&id).await?;
     let job = job.ok_or_else(|| Failure::missing(format!("there is no job {id}")))?;
-    Ok(Json(job.to_value()))
+    Ok(Json(api::Job::from(&job)))
 }
 
-async fn accepted(admin: &Admin, body: &Value) -> Result<(StatusCode, Json<Value>), Failure> {
+async fn accepted(admin: &Admin, body: &Value) -> Result<(StatusCode, Json<api::Job>), Failure> {
     let job = admin.queue.take_on(body, &some_id()).await?;
-    Ok((StatusCode::ACCEPTED, Json(job.to_value())))
+    Ok((StatusCode::ACCEPTED, Json(api::Job::from(&job))))
 }
 
 fn json(body: &[u8]) -> Result<Value, Failure> {

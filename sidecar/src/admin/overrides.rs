@@ -8,11 +8,12 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use pointsman_filter::config::{State as BackendState, duration};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Admin;
 use super::failure::Failure;
 use crate::model::clock::is_plausible;
+use crate::api;
 use crate::model::overrides::{Edit, Override};
 use crate::registry::Registry;
 
@@ -37,14 +38,15 @@ impl Act {
 }
 
 /// Every word in force, and every one that is to follow: its `startsAt` has not come.
-pub async fn list(State(admin): State<Arc<Admin>>) -> Json<Value> {
+pub async fn list(State(admin): State<Arc<Admin>>) -> Json<api::Overrides> {
     let registry = admin.sources.registry.borrow().clone();
     let words = registry.iter().flat_map(|registry| {
         let words = registry.overrides.in_force();
         let words = words.chain(registry.overrides.planned());
         words.map(|(cluster, backend, word)| entry(registry, cluster, backend, word))
     });
-    Json(json!({"overrides": words.map(Value::Object).collect::<Vec<_>>()}))
+    let overrides = words.collect();
+    Json(api::Overrides { overrides })
 }
 
 /// Says a word, or takes it back.
@@ -52,7 +54,7 @@ pub async fn say(
     State(admin): State<Arc<Admin>>,
     Path((cluster, backend, act)): Path<(String, String, String)>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<api::Overridden>, Failure> {
     let act = Act::of(&act)
         .ok_or_else(|| Failure::missing(format!("{act}: must be cordon, drain or uncordon")))?;
     if backend.is_empty() || backend.len() > ID_MAX {
@@ -83,32 +85,23 @@ pub async fn say(
             None => found == [None, None],
         }
     });
-    let serving = serving.await;
-    let mut answer = match &word {
-        Some(word) => object(word.to_value()),
-        None => Map::from_iter([("state".to_owned(), Value::Null)]),
-    };
-    answer.insert("cluster".to_owned(), cluster.as_str().into());
-    answer.insert("backend".to_owned(), backend.as_str().into());
-    let present = registry.is_some_and(|it| is_there(&it, &cluster, &backend));
-    answer.insert("present".to_owned(), present.into());
-    serving.tell(&mut answer);
-    Ok(Json(Value::Object(answer)))
+    let serving = Some(serving.await);
+    Ok(Json(api::Overridden {
+        present: registry.is_some_and(|it| is_there(&it, &cluster, &backend)),
+        cluster,
+        backend,
+        word: word.as_ref().map(api::Override::from).unwrap_or_default(),
+        serving,
+    }))
 }
 
-fn entry(registry: &Registry, cluster: &str, backend: &str, word: &Override) -> Map<String, Value> {
-    let mut entry = object(word.to_value());
-    entry.insert("cluster".to_owned(), cluster.into());
-    entry.insert("backend".to_owned(), backend.into());
-    let present = is_there(registry, cluster, backend);
-    entry.insert("present".to_owned(), present.into());
-    entry
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
+fn entry(registry: &Registry, cluster: &str, backend: &str, word: &Override) -> api::Overridden {
+    api::Overridden {
+        cluster: cluster.to_owned(),
+        backend: backend.to_owned(),
+        present: is_there(registry, cluster, backend),
+        word: word.into(),
+        serving: None,
     }
 }
 
@@ -199,9 +192,14 @@ fn moment(fields: &mut Map<String, Value>, what: &str, from: u64) -> Result<Opti
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const NOW: u64 = 1_700_000_000_000;
+    fn object(value: Value) -> Map<String, Value> {
+        serde_json::from_value(value).expect("an object")
+    }
 
     #[test]
     fn ad_1_a_word_is_made_of_what_the_request_says() {

@@ -95,7 +95,6 @@ fn wrong(status: &SourceStatus, served: Option<&Registry>) -> Option<String> {
 }
 
 fn answer(changes: &Changes, error: Option<&str>) -> Response {
-    let changes = changes.to_value();
     match error {
         None => Json(json!({"success": true, "message": "Configuration reloaded",
             "changes": changes}))

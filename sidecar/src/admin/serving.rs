@@ -3,63 +3,42 @@
 use std::time::Duration;
 
 use pointsman_filter::base::hash;
-use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::registry::{Held, Published, Registry, SourceStatus};
+use crate::api::Serving;
+use crate::registry::{Published, Registry, SourceStatus};
 
 /// How long an answer waits for what was written to be served.
 const SERVED_MAX: Duration = Duration::from_secs(3);
 
-/// Where the registry stood when the answer was given.
-pub struct Serving {
-    revision: Option<u64>,
-    served: bool,
-    held: Option<Held>,
-}
-
-impl Serving {
-    /// Waits until the registry is as it must be, the guard holds it back, or time is up.
-    pub async fn wait(
-        mut published: watch::Receiver<Published>,
-        mut status: watch::Receiver<SourceStatus>,
-        is: impl Fn(&Registry) -> bool,
-    ) -> Self {
-        let is_served = |published: &Published| published.as_deref().is_some_and(&is);
-        let settled = async {
-            loop {
-                let held = status.borrow_and_update().held.is_some();
-                if held || is_served(&published.borrow_and_update()) {
-                    return;
-                }
-                tokio::select! {
-                    Ok(()) = published.changed() => {}
-                    Ok(()) = status.changed() => {}
-                    else => return,
-                }
+/// Waits until the registry is as it must be, the guard holds it back, or time is up.
+pub async fn wait(
+    mut published: watch::Receiver<Published>,
+    mut status: watch::Receiver<SourceStatus>,
+    is: impl Fn(&Registry) -> bool,
+) -> Serving {
+    let is_served = |published: &Published| published.as_deref().is_some_and(&is);
+    let settled = async {
+        loop {
+            let held = status.borrow_and_update().held.is_some();
+            if held || is_served(&published.borrow_and_update()) {
+                return;
             }
-        };
-        // What is not served in time is told so below.
-        drop(timeout(SERVED_MAX, settled).await);
-        let registry = published.borrow();
-        let held = status.borrow().held;
-        Serving {
-            revision: registry.as_ref().map(|it| it.revision),
-            served: is_served(&registry),
-            held,
+            tokio::select! {
+                Ok(()) = published.changed() => {}
+                Ok(()) = status.changed() => {}
+                else => return,
+            }
         }
-    }
-
-    /// Says so in an answer.
-    pub fn tell(&self, answer: &mut Map<String, Value>) {
-        answer.insert("served".to_owned(), self.served.into());
-        let revision = self.revision.map(hash::hex);
-        answer.insert("revision".to_owned(), revision.into());
-        if let Some(held) = self.held {
-            let (served, found) = (held.served.backends, held.found.backends);
-            let held = json!({"servedBackends": served, "foundBackends": found});
-            answer.insert("held".to_owned(), held);
-        }
+    };
+    // What is not served in time is told so below.
+    drop(timeout(SERVED_MAX, settled).await);
+    let registry = published.borrow();
+    let held = status.borrow().held;
+    Serving {
+        revision: registry.as_ref().map(|it| hash::hex(it.revision)),
+        served: is_served(&registry),
+        held: held.map(Into::into),
     }
 }

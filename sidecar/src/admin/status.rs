@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pointsman_filter::base::hash;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, duration};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -40,27 +40,27 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The status as JSON.
-    pub fn status(&self, now: Instant) -> Value {
+    /// Everything at a glance.
+    pub fn status(&self, now: Instant) -> api::Status {
         let registry = self.registry.borrow().clone();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "environment": self.environment,
-            "uptime": duration::print(now.duration_since(self.started)),
-            "registry": self.registry(registry.as_deref(), now),
-            "clusters": self.cluster_list(registry.as_deref(), now),
-            "proxies": self.proxies(now),
-        })
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            environment: self.environment.clone(),
+            uptime: duration::print(now.duration_since(self.started)),
+            registry: self.registry(registry.as_deref(), now),
+            clusters: self.cluster_list(registry.as_deref(), now),
+            proxies: self.proxies(now),
+        }
     }
 
     /// The clusters' part of it, with the revision and every cluster's etag.
-    pub fn clusters(&self, now: Instant) -> Value {
+    pub fn clusters(&self, now: Instant) -> api::Clusters {
         let registry = self.registry.borrow().clone();
-        json!({
-            "revision": registry.as_ref().map(|it| hash::hex(it.revision)),
-            "clusters": self.cluster_list(registry.as_deref(), now),
-            "rejected": rejected(registry.as_deref()),
-        })
+        api::Clusters {
+            revision: registry.as_ref().map(|it| hash::hex(it.revision)),
+            clusters: self.cluster_list(registry.as_deref(), now),
+            rejected: rejected(registry.as_deref()),
+        }
     }
 
     /// What is served to the filters, without what is secret.
@@ -76,7 +76,7 @@ impl Sources {
         config
     }
 
-    fn cluster_list(&self, registry: Option<&Registry>, now: Instant) -> Vec<Value> {
+    fn cluster_list(&self, registry: Option<&Registry>, now: Instant) -> Vec<api::Cluster> {
         let Some(registry) = registry else {
             return Vec::new();
         };
@@ -86,15 +86,15 @@ impl Sources {
         clusters.map(cluster).collect()
     }
 
-    fn registry(&self, registry: Option<&Registry>, now: Instant) -> Value {
+    fn registry(&self, registry: Option<&Registry>, now: Instant) -> api::Registry {
         let source = self.source_status.borrow();
-        json!({
-            "source": self.source,
-            "store": store::registry(&source, now),
-            "revision": registry.map(|registry| hash::hex(registry.revision)),
-            "error": source.error,
-            "rejected": rejected(registry),
-        })
+        api::Registry {
+            source: self.source.clone(),
+            store: store::registry(&source, now),
+            revision: registry.map(|registry| hash::hex(registry.revision)),
+            error: source.error.clone(),
+            rejected: rejected(registry),
+        }
     }
 
     fn cluster(
@@ -103,35 +103,31 @@ impl Sources {
         cluster: &ClusterConfig,
         health: &HealthView,
         now: Instant,
-    ) -> Value {
+    ) -> api::Cluster {
         // The registry may be a moment ahead of the prober: a cluster it has not seen yet counts
         // as the prober will begin with it.
         let view = health.cluster(&cluster.name);
         let counts = view.map(|view| (view.total, view.healthy, view.half_healthy));
         let (total, healthy, half_healthy) = counts.unwrap_or_default();
-        let backends: Vec<Value> = cluster
-            .backends
-            .iter()
-            .map(|backend| {
-                let mut shown = self.backend(cluster, backend, health, now);
-                if let Some(word) = registry.overrides.get(&cluster.name, &backend.id) {
-                    shown["override"] = word.to_value();
-                }
-                if let Some(word) = registry.overrides.next(&cluster.name, &backend.id) {
-                    shown["nextOverride"] = word.to_value();
-                }
-                shown
-            })
-            .collect();
-        json!({
-            "name": cluster.name,
-            "etag": registry.etags.get(&cluster.name),
-            "healthCheck": health_check(cluster),
-            "total": total,
-            "healthy": healthy,
-            "halfHealthy": half_healthy,
-            "backends": backends,
-        })
+        let backends = cluster.backends.iter();
+        let backends = backends.map(|backend| {
+            let word = registry.overrides.get(&cluster.name, &backend.id);
+            let next = registry.overrides.next(&cluster.name, &backend.id);
+            api::Backend {
+                in_force: word.map(api::Override::from),
+                next: next.map(api::Override::from),
+                ..self.backend(cluster, backend, health, now)
+            }
+        });
+        api::Cluster {
+            name: cluster.name.clone(),
+            etag: registry.etags.get(&cluster.name).cloned(),
+            health_check: health_check(cluster),
+            total,
+            healthy,
+            half_healthy,
+            backends: backends.collect(),
+        }
     }
 
     fn backend(
@@ -140,21 +136,22 @@ impl Sources {
         backend: &BackendConfig,
         health: &HealthView,
         now: Instant,
-    ) -> Value {
+    ) -> api::Backend {
         let known = health.backend(&cluster.name, backend.address);
         let age =
             |at: Duration| duration::print(now.duration_since(self.started).saturating_sub(at));
-        json!({
-            "id": backend.id,
-            "address": backend.address.to_string(),
-            "weight": backend.weight,
-            "backup": backend.backup,
-            "state": backend.state.name(),
-            "healthy": known.is_none_or(|known| known.healthy),
-            "failures": known.map_or(0, |known| known.failures),
-            "lastFailureReason": known.and_then(|k| k.last_failure).map(|f| f.to_string()),
-            "lastCheckAgo": known.and_then(|known| known.last_check).map(age),
-        })
+        api::Backend {
+            id: backend.id.clone(),
+            address: backend.address.to_string(),
+            weight: backend.weight,
+            backup: backend.backup,
+            state: backend.state.name().to_owned(),
+            healthy: known.is_none_or(|known| known.healthy),
+            failures: known.map_or(0, |known| known.failures),
+            last_failure_reason: known.and_then(|k| k.last_failure).map(|f| f.to_string()),
+            last_check_ago: known.and_then(|known| known.last_check).map(age),
+            ..api::Backend::default()
+        }
     }
 
     /// The proxies that report, that are connected, or both, by node id.
@@ -163,11 +160,13 @@ impl Sources {
     }
 }
 
-fn rejected(registry: Option<&Registry>) -> Vec<Value> {
+fn rejected(registry: Option<&Registry>) -> Vec<api::Rejected> {
     let rejected = registry.iter().flat_map(|registry| &registry.rejected);
-    rejected
-        .map(|rejected| json!({"place": rejected.place, "error": rejected.error}))
-        .collect()
+    let rejected = rejected.map(|rejected| api::Rejected {
+        place: rejected.place.clone(),
+        error: rejected.error.clone(),
+    });
+    rejected.collect()
 }
 
 /// The check with its defaults. What probes send along may be secret and is left out.

@@ -3,9 +3,10 @@
 
 use axum::http::StatusCode;
 use pointsman_filter::config::duration;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::api;
 use crate::jobs::QueueStatus;
 use crate::registry::{Reachability, SourceStatus, StoreKind};
 
@@ -48,32 +49,18 @@ pub fn detail(source: &SourceStatus, queue: QueueStatus, now: Instant) -> Value 
 }
 
 /// The store's part of `/status` and of the detail.
-pub fn registry(source: &SourceStatus, now: Instant) -> Map<String, Value> {
-    let mut map = Map::new();
-    let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
-    put("backend", backend(source.kind).into());
-    put("status", connection(source.reachability).into());
-    if let Some(error) = &source.error {
-        put("error", error.clone().into());
+pub fn registry(source: &SourceStatus, now: Instant) -> api::Store {
+    let outside = source.reachability != Reachability::Memory;
+    let synced = source.synced;
+    api::Store {
+        backend: backend(source.kind).to_owned(),
+        status: connection(source.reachability).to_owned(),
+        error: source.error.clone(),
+        listings: outside.then_some(source.listings),
+        clock_ahead_ms: outside.then_some(source.clock_ahead_ms),
+        last_read_ago: synced.map(|synced| duration::print(now.duration_since(synced))),
+        held: source.held.map(Into::into),
     }
-    if source.reachability != Reachability::Memory {
-        put("listings", source.listings.into());
-        put("clockAheadMs", source.clock_ahead_ms.into());
-    }
-    if let Some(synced) = source.synced {
-        put(
-            "lastReadAgo",
-            duration::print(now.duration_since(synced)).into(),
-        );
-    }
-    if let Some(held) = source.held {
-        let (served, found) = (held.served.backends, held.found.backends);
-        put(
-            "held",
-            json!({"servedBackends": served, "foundBackends": found}),
-        );
-    }
-    map
 }
 
 /// Where events are counted for all sidecars together; in memory each counts its own.

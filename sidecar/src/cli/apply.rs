@@ -13,6 +13,7 @@ use super::client::{Answer, Client, ClientError, path};
 use super::documents;
 use super::jobs;
 use super::report::Report;
+use crate::api::Written;
 use crate::registry::feeds::kubernetes;
 
 /// What to write.
@@ -54,8 +55,8 @@ pub async fn run(flags: &ApplyFlags, admin: &AdminFlags) -> Result<Report, Clien
     }
     let mut client = Client::open(admin).await?;
     if let Some(id) = &flags.job {
-        let documents = found.documents.into_values().collect();
-        return jobs::apply(&mut client, id, documents).await;
+        let documents: Vec<Value> = found.documents.into_values().collect();
+        return jobs::apply(&mut client, id, &documents).await;
     }
     let mut report = Report::default();
     for (name, document) in &found.documents {
@@ -79,8 +80,8 @@ pub async fn delete(flags: &DeleteFlags, admin: &AdminFlags) -> Result<Report, C
         match client.ask(Method::DELETE, &to, None, None).await {
             Ok(answer) => {
                 let verb = "deleted";
-                let applied = Applied { verb, answer };
-                report.add(name, &applied, flags.dry_run);
+                let written = Some(answer.read()?);
+                report.add(name, &Applied { verb, written }, flags.dry_run);
             }
             Err(error @ ClientError::Refused { .. }) => report.errors.push(error.to_string()),
             Err(error) => return Ok(report.broken_off(&error)),
@@ -92,7 +93,8 @@ pub async fn delete(flags: &DeleteFlags, admin: &AdminFlags) -> Result<Report, C
 /// What became of one document.
 struct Applied {
     verb: &'static str,
-    answer: Answer,
+    /// Absent where there was nothing to write.
+    written: Option<Written>,
 }
 
 async fn apply(
@@ -105,10 +107,9 @@ async fn apply(
     // Written only over what was compared here.
     let (verb, condition) = match before {
         Some(before) if before.body == *document => {
-            let verb = "unchanged";
             return Ok(Applied {
-                verb,
-                answer: before,
+                verb: "unchanged",
+                written: None,
             });
         }
         Some(Answer { etag, .. }) => ("changed", etag.map(|etag| (IF_MATCH, etag))),
@@ -118,7 +119,8 @@ async fn apply(
     let answer = client
         .ask(Method::PUT, &to, condition, Some(document))
         .await?;
-    Ok(Applied { verb, answer })
+    let written = Some(answer.read()?);
+    Ok(Applied { verb, written })
 }
 
 fn target(name: &str, dry_run: bool) -> String {
@@ -128,23 +130,26 @@ fn target(name: &str, dry_run: bool) -> String {
 
 impl Report {
     fn add(&mut self, name: &str, applied: &Applied, dry_run: bool) {
-        let Applied { verb, answer } = applied;
-        let body = &answer.body;
+        let Applied { verb, written } = applied;
         let suffix = if dry_run { " (dry run)" } else { "" };
         self.out
             .push_str(&format!("cluster {name} {verb}{suffix}\n"));
-        if *verb == "unchanged" {
+        let Some(written) = written else {
             return;
-        }
+        };
         if dry_run {
-            self.out
-                .push_str(&diff(name, &body["before"], &body["after"]));
-        } else if body.get("held").is_some() {
+            let (before, after) = (written.before.as_ref(), written.after.as_ref());
+            self.out.push_str(&diff(name, before, after));
+        }
+        let Some(serving) = &written.serving else {
+            return;
+        };
+        if serving.held.is_some() {
             self.warnings.push(format!(
                 "cluster {name}: not served yet: the registry lost most of its backends, a second \
                  reading is awaited"
             ));
-        } else if body["served"] == false {
+        } else if !serving.served {
             self.warnings
                 .push(format!("cluster {name}: written, but not served yet"));
         }
@@ -157,7 +162,7 @@ impl Report {
 }
 
 /// What is different, as YAML lines.
-fn diff(name: &str, before: &Value, after: &Value) -> String {
+fn diff(name: &str, before: Option<&Value>, after: Option<&Value>) -> String {
     let (before, after) = (lines(before), lines(after));
     let diff = TextDiff::from_lines(&before, &after);
     let header = (format!("registry/{name}"), format!("applied/{name}"));
@@ -167,10 +172,12 @@ fn diff(name: &str, before: &Value, after: &Value) -> String {
         .to_string()
 }
 
-fn lines(document: &Value) -> String {
+fn lines(document: Option<&Value>) -> String {
     match document {
-        Value::Null => String::new(),
-        document => serde_saphyr::to_string(document).unwrap_or_else(|_| format!("{document:#}\n")),
+        None => String::new(),
+        Some(document) => {
+            serde_saphyr::to_string(document).unwrap_or_else(|_| format!("{document:#}\n"))
+        }
     }
 }
 
@@ -185,7 +192,7 @@ mod tests {
         let before = json!({"name": "a", "backends": [{"address": "10.0.0.1:80", "weight": 1}]});
         let mut after = before.clone();
         after["backends"][0]["weight"] = json!(7);
-        let diff = diff("a", &before, &after);
+        let diff = diff("a", Some(&before), Some(&after));
         let changed: Vec<&str> = diff
             .lines()
             .filter(|line| line.starts_with(['-', '+']))

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::client::{AdminFlags, Answer, Client, ClientError};
 use super::format::Format;
 use super::report::Report;
+use crate::api::Status;
 use envoy::Envoy;
 use finding::Finding;
 
@@ -56,8 +57,12 @@ pub async fn run(flags: &DoctorFlags, admin: &AdminFlags) -> Result<Report, Clie
     ))
 }
 
-async fn ask_sidecar(flags: &AdminFlags) -> Result<Answer, String> {
-    let status = async { Client::open(flags).await?.get("/status").await };
+async fn ask_sidecar(flags: &AdminFlags) -> Result<(Answer, Status), String> {
+    let status = async {
+        let answer = Client::open(flags).await?.get("/status").await?;
+        let status = answer.read()?;
+        Ok::<_, ClientError>((answer, status))
+    };
     status.await.map_err(|error| error.to_string())
 }
 

@@ -3,14 +3,14 @@
 mod tables;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::AdminFlags;
 use super::client::{Client, ClientError, path};
 use super::format::{Format, yaml};
 use super::moment::now;
 use super::report::Report;
-use crate::api::{Proxies, Proxy};
+use crate::api::{Clusters, Job, Jobs, Overrides, Proxies, Proxy};
 
 /// What to show, and how.
 #[derive(Args)]
@@ -51,16 +51,20 @@ pub async fn run(flags: &GetFlags, admin: &AdminFlags) -> Result<Report, ClientE
     let mut warnings = Vec::new();
     let out = match flags.what.as_ref().unwrap_or(&What::Clusters) {
         What::Clusters => {
-            let body = client.get("/v1/clusters").await?.body;
-            warnings = list(&body, "rejected")
-                .filter_map(|bad| bad["error"].as_str())
-                .map(|error| format!("rejected: {error}"))
+            let answer = client.get("/v1/clusters").await?;
+            let Clusters {
+                clusters, rejected, ..
+            } = answer.read()?;
+            let rejected = rejected.iter();
+            warnings = rejected
+                .map(|it| format!("rejected: {}", it.error))
                 .collect();
-            flags.output.print(&body, tables::clusters)
+            let table = |_: &Value| tables::clusters(&clusters);
+            flags.output.print(&answer.body, table)
         }
         What::Cluster { name } if table => {
-            let body = client.get("/v1/clusters").await?.body;
-            match list(&body, "clusters").find(|it| it["name"] == **name) {
+            let Clusters { clusters, .. } = client.get("/v1/clusters").await?.read()?;
+            match clusters.iter().find(|it| it.name == **name) {
                 Some(cluster) => tables::backends(cluster),
                 None => return Ok(Report::failed(format!("there is no cluster {name}"))),
             }
@@ -81,18 +85,22 @@ pub async fn run(flags: &GetFlags, admin: &AdminFlags) -> Result<Report, ClientE
             flags.output.print(&body, yaml)
         }
         What::Overrides => {
-            let body = client.get("/v1/overrides").await?.body;
-            let table = |body: &Value| tables::overrides(body, now());
-            flags.output.print(&body, table)
+            let answer = client.get("/v1/overrides").await?;
+            let Overrides { overrides } = answer.read()?;
+            let table = |_: &Value| tables::overrides(&overrides, now());
+            flags.output.print(&answer.body, table)
         }
         What::Jobs { id: None } => {
-            let body = client.get("/v1/jobs").await?.body;
-            flags.output.print(&body, tables::jobs)
+            let answer = client.get("/v1/jobs").await?;
+            let Jobs { jobs } = answer.read()?;
+            let table = |_: &Value| tables::jobs(&jobs);
+            flags.output.print(&answer.body, table)
         }
         What::Jobs { id: Some(id) } => {
-            let body = client.get(&path(&["v1", "jobs", id])).await?.body;
-            let table = |job: &Value| tables::jobs(&json!({"jobs": [job]}));
-            flags.output.print(&body, table)
+            let answer = client.get(&path(&["v1", "jobs", id])).await?;
+            let job: Job = answer.read()?;
+            let table = |_: &Value| tables::jobs(std::slice::from_ref(&job));
+            flags.output.print(&answer.body, table)
         }
     };
     Ok(Report {
@@ -109,8 +117,4 @@ fn doubled(proxy: &Proxy) -> Option<String> {
     proxy
         .doubled
         .then(|| format!("{count} Envoys say that they are {node}: give each a node.id of its own"))
-}
-
-fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-    value[field].as_array().into_iter().flatten()
 }

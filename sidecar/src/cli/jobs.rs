@@ -8,6 +8,8 @@ use tokio::time::sleep;
 
 use super::client::{Client, ClientError, path};
 use super::report::Report;
+use crate::api::{APPLY, Job, Wanted};
+use crate::jobs::State;
 
 /// How often a job that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -16,23 +18,27 @@ const LOOK: Duration = Duration::from_millis(200);
 pub async fn apply(
     client: &mut Client,
     id: &str,
-    documents: Vec<Value>,
+    documents: &[Value],
 ) -> Result<Report, ClientError> {
-    let job = json!({"id": id, "act": "apply", "documents": documents});
+    let job = json!(Wanted {
+        id,
+        act: APPLY,
+        documents,
+    });
     let to = path(&["v1", "jobs"]);
     client.ask(Method::POST, &to, None, Some(&job)).await?;
     let to = path(&["v1", "jobs", id]);
     loop {
-        let job = client.ask(Method::GET, &to, None, None).await?.body;
-        let (done, total) = (&job["done"], &job["total"]);
-        match job["state"].as_str() {
-            Some("Done") => {
+        let job: Job = client.get(&to).await?.read()?;
+        let Job { done, total, .. } = job;
+        match State::of(&job.state) {
+            Some(State::Done) => {
                 return Ok(Report::done(format!(
                     "job {id}: {done} of {total} written\n"
                 )));
             }
-            Some("Failed") => {
-                let why = job["error"].as_str().unwrap_or("it says not why");
+            Some(State::Failed) => {
+                let why = job.error.as_deref().unwrap_or("it says not why");
                 let error = format!("job {id}: {done} of {total} written, then: {why}");
                 return Ok(Report::failed(error));
             }

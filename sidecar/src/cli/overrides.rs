@@ -8,11 +8,12 @@ use pointsman_filter::config::duration;
 use serde_json::{Map, Value};
 
 use super::AdminFlags;
-use super::client::{Client, ClientError, path};
+use super::client::{Answer, Client, ClientError, path};
 use super::format::Format;
 use super::moment::{Moment, now};
 use super::report::Report;
 use super::wait;
+use crate::api::Overridden;
 
 /// A word on a backend.
 #[derive(Args)]
@@ -106,13 +107,14 @@ pub async fn say(flags: &SayFlags, admin: &AdminFlags, act: &str) -> Result<Repo
     }
     let mut client = Client::open(admin).await?;
     let answer = target.ask(&mut client, act, body).await?;
-    let mut report = target.report(&answer);
+    let mut report = target.report(&answer)?;
     if flags.wait {
         let (cluster, backend) = (target.cluster.as_str(), target.backend.as_str());
-        let served = answer["served"] == true;
+        let said: Overridden = answer.read()?;
+        let served = said.serving.as_ref().is_some_and(|it| it.served);
         let waited = wait::until_out(&mut client, (cluster, backend), served, flags.timeout);
         report = waited.await?.report((cluster, backend), target.output);
-        report.warnings.extend(warnings(target, &answer, false));
+        report.warnings.extend(warnings(target, &said, false));
     }
     Ok(report)
 }
@@ -125,7 +127,7 @@ pub async fn take_back(flags: &TakeBackFlags, admin: &AdminFlags) -> Result<Repo
     }
     let mut client = Client::open(admin).await?;
     let answer = target.ask(&mut client, "uncordon", body).await?;
-    Ok(target.report(&answer))
+    target.report(&answer)
 }
 
 impl Target {
@@ -149,39 +151,42 @@ impl Target {
         client: &mut Client,
         act: &str,
         body: Map<String, Value>,
-    ) -> Result<Value, ClientError> {
+    ) -> Result<Answer, ClientError> {
         let Target {
             cluster, backend, ..
         } = self;
         let to = path(&["v1", "clusters", cluster, "backends", backend, act]);
         let body = Value::Object(body);
-        let answer = client.ask(Method::POST, &to, None, Some(&body)).await?;
-        Ok(answer.body)
+        client.ask(Method::POST, &to, None, Some(&body)).await
     }
 
-    fn report(&self, answer: &Value) -> Report {
+    fn report(&self, answer: &Answer) -> Result<Report, ClientError> {
         let Target {
             cluster, backend, ..
         } = self;
-        let line = |answer: &Value| {
-            let state = answer["state"].as_str().unwrap_or("free");
+        let said: Overridden = answer.read()?;
+        let line = |_: &Value| {
+            let state = said.word.state.as_deref().unwrap_or("free");
             format!("backend {cluster}/{backend} {state}\n")
         };
-        Report {
-            out: self.output.print(answer, line),
-            warnings: warnings(self, answer, true),
+        Ok(Report {
+            out: self.output.print(&answer.body, line),
+            warnings: warnings(self, &said, true),
             ..Report::default()
-        }
+        })
     }
 }
 
 /// What an operator might not expect; `now`: it is told right after the writing.
-fn warnings(target: &Target, answer: &Value, now: bool) -> Vec<String> {
+fn warnings(target: &Target, said: &Overridden, now: bool) -> Vec<String> {
     let absent = "there is no such backend now; the word holds once it comes";
     let late = "written, but not served yet";
     let told = [
-        (answer["present"] == false, absent),
-        (now && answer["served"] == false, late),
+        (!said.present, absent),
+        (
+            now && said.serving.as_ref().is_some_and(|it| !it.served),
+            late,
+        ),
     ];
     let place = format!("{}/{}", target.cluster, target.backend);
     let told = told.into_iter().filter(|(is, _)| *is);

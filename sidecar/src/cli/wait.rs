@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use pointsman_filter::config::duration;
+use pointsman_filter::config::{State, duration};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::client::{Client, ClientError, path};
+use super::client::{Answer, Client, ClientError, path};
 use super::format::Format;
 use super::report::Report;
+use crate::api::BackendReach;
+use crate::fleet::Reach;
 
 /// Longest time that the sidecar is asked to wait; the connection's answers have their own limit.
 const HOLD: Duration = Duration::from_secs(10);
@@ -18,7 +20,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What the waiting came to, with the sidecar's last answer.
 pub struct Waited {
     end: End,
-    answer: Value,
+    answer: Answer,
+    backend: BackendReach,
 }
 
 enum End {
@@ -42,15 +45,20 @@ pub async fn until_out(
     loop {
         let left = timeout.saturating_sub(begun.elapsed());
         let hold = left.min(HOLD).as_millis();
-        let answer = client.get(&format!("{place}?wait={hold}ms")).await?.body;
-        let is_out = answer["state"] != "Normal";
+        let answer = client.get(&format!("{place}?wait={hold}ms")).await?;
+        let found: BackendReach = answer.read()?;
+        let is_out = !is_normal(&found);
         let end = match is_out {
-            true if answer["reach"] == "Everywhere" => Some(End::Out),
+            true if found.reach == Reach::Everywhere.name() => Some(End::Out),
             false if served => Some(End::Back),
             _ => left.is_zero().then_some(End::Late(timeout)),
         };
         if let Some(end) = end {
-            return Ok(Waited { end, answer });
+            return Ok(Waited {
+                end,
+                answer,
+                backend: found,
+            });
         }
         served |= is_out;
         if !is_out {
@@ -59,22 +67,20 @@ pub async fn until_out(
     }
 }
 
+fn is_normal(backend: &BackendReach) -> bool {
+    backend.state.as_deref() == Some(State::Normal.name())
+}
+
 impl Waited {
     /// What an operator is told.
     pub fn report(&self, (cluster, backend): (&str, &str), output: Format) -> Report {
-        let answer = &self.answer;
+        let (answer, found) = (&self.answer.body, &self.backend);
         let place = format!("backend {cluster}/{backend}");
-        let behind = answer["behind"].as_array();
-        let behind: Vec<&str> = behind
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
         let why = match &self.end {
             End::Out => {
-                let line = |answer: &Value| {
-                    let (proxies, state) = (&answer["proxies"], &answer["state"]);
-                    let state = state.as_str().unwrap_or("absent");
+                let line = |_: &Value| {
+                    let (proxies, state) = (found.proxies, &found.state);
+                    let state = state.as_deref().unwrap_or("absent");
                     format!("{place} {state}: out of the way on all proxies ({proxies})\n")
                 };
                 return Report::done(output.print(answer, line));
@@ -82,7 +88,7 @@ impl Waited {
             End::Back => "it takes requests again: the word was taken back or has ended".to_owned(),
             End::Late(timeout) => {
                 let after = duration::print(*timeout);
-                let why = match (answer["state"] == "Normal", behind.as_slice()) {
+                let why = match (is_normal(found), found.behind.as_slice()) {
                     (true, _) => "the word is not served".to_owned(),
                     (false, []) => "no proxy reports to this sidecar".to_owned(),
                     (false, behind) => {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use pointsman_filter::config::{BackendConfig, ClusterConfig};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 /// The differences; backends are named `cluster/backend`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Changes {
     /// Backends that came.
     pub added: Vec<String>,
@@ -70,17 +71,6 @@ impl Changes {
             .filter(|it| !after.contains_key(it.id.as_str()));
         self.removed.extend(gone.map(|it| full(&old.name, it)));
     }
-
-    /// As the admin API tells it.
-    pub fn to_value(&self) -> Value {
-        json!({
-            "added": self.added,
-            "removed": self.removed,
-            "modified": self.modified,
-            "config_updated": self.config_updated,
-            "client_rebuilt": self.client_rebuilt,
-        })
-    }
 }
 
 fn by_name(clusters: &[ClusterConfig]) -> BTreeMap<&str, &ClusterConfig> {
@@ -98,6 +88,8 @@ fn full(cluster: &str, backend: &BackendConfig) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn clusters(documents: &Value) -> Vec<ClusterConfig> {
@@ -133,7 +125,10 @@ mod tests {
             {"name": "fresh", "backends": [backend("y", 1)]}]);
         let expected = json!({"added": ["a/new", "fresh/y"], "removed": ["a/goes", "gone/x"],
             "modified": ["a/moves"], "config_updated": true, "client_rebuilt": false});
-        assert_eq!(between(&before, &after).to_value(), expected);
+        assert_eq!(
+            serde_json::to_value(between(&before, &after)).unwrap(),
+            expected
+        );
     }
 
     #[test]

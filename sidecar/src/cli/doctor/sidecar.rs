@@ -3,23 +3,23 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
-use serde_json::Value;
 
 use super::super::client::Answer;
 use super::clocks;
 use super::envoy::Envoy;
 use super::finding::Finding;
+use crate::api::{Proxy, Status};
 
 /// All that is wrong between the sidecar and its proxies. `status` is its `/status`, or why there is none;
 /// `ahead` how far Envoy's clock is ahead of this machine's.
 pub fn findings(
-    status: &Result<Answer, String>,
+    status: &Result<(Answer, Status), String>,
     ahead: Option<SignedDuration>,
     envoy: &Envoy<'_>,
 ) -> Vec<Finding> {
     let mut found: Vec<Finding> = disconnected(envoy).into_iter().collect();
-    let answer = match status {
-        Ok(answer) => answer,
+    let (answer, status) = match status {
+        Ok(answered) => answered,
         Err(why) => {
             found.push(Finding {
                 check: "sidecar-unreachable",
@@ -33,15 +33,13 @@ pub fn findings(
     if let (Some(envoy), Some(sidecar)) = (ahead, answer.ahead) {
         found.extend(clocks::finding("Envoy's", envoy - sidecar));
     }
-    let status = &answer.body;
-    let store = status["registry"]["store"]["clockAheadMs"].as_i64();
+    let store = status.registry.store.clock_ahead_ms;
     let store = store.map(SignedDuration::from_millis);
     found.extend(store.and_then(|ahead| clocks::finding("the store's", ahead)));
     found.extend(shadowed(status, envoy));
-    let revision = status["registry"]["revision"].as_str();
-    for proxy in status["proxies"].as_array().into_iter().flatten() {
-        found.extend(of_proxy(proxy, revision));
-    }
+    let revision = status.registry.revision.as_deref();
+    let proxies = status.proxies.iter();
+    found.extend(proxies.flat_map(|proxy| of_proxy(proxy, revision)));
     found
 }
 
@@ -54,9 +52,8 @@ fn disconnected(envoy: &Envoy<'_>) -> Option<Finding> {
     })
 }
 
-fn shadowed(status: &Value, envoy: &Envoy<'_>) -> Option<Finding> {
-    let known = status["clusters"].as_array().into_iter().flatten();
-    let known: BTreeSet<&str> = known.filter_map(|it| it["name"].as_str()).collect();
+fn shadowed(status: &Status, envoy: &Envoy<'_>) -> Option<Finding> {
+    let known: BTreeSet<&str> = status.clusters.iter().map(|it| it.name.as_str()).collect();
     let both: Vec<&str> = envoy
         .static_clusters()
         .filter(|it| known.contains(it))
@@ -69,49 +66,41 @@ fn shadowed(status: &Value, envoy: &Envoy<'_>) -> Option<Finding> {
     })
 }
 
-fn of_proxy(proxy: &Value, revision: Option<&str>) -> Vec<Finding> {
-    let node = proxy["node"].as_str().unwrap_or("?");
+fn of_proxy(proxy: &Proxy, revision: Option<&str>) -> Vec<Finding> {
+    let node = &proxy.node;
     let mut found = Vec::new();
-    let streams: Vec<&Value> = proxy["streams"].as_array().into_iter().flatten().collect();
-    let processes = proxy["processes"].as_array().map_or(0, Vec::len);
-    if streams.len() > 1 || proxy["doubled"] == true {
+    if proxy.streams.len() > 1 || proxy.doubled {
+        let count = proxy.streams.len().max(proxy.processes.len());
         found.push(Finding {
             check: "doubled-node",
-            what: format!(
-                "{} Envoys say that they are {node}",
-                streams.len().max(processes)
-            ),
+            what: format!("{count} Envoys say that they are {node}"),
             why: "nobody can tell which of them is behind, refuses what it is sent, or fails",
             mend: "give every Envoy a node.id of its own (--service-node)",
         });
     }
-    let types = streams
-        .iter()
-        .filter_map(|it| it["types"].as_object())
-        .flatten();
-    for (kind, progress) in types {
-        if let Some(error) = progress["nacked"]["error"].as_str() {
+    for (kind, progress) in proxy.streams.iter().flat_map(|it| &it.types) {
+        if let Some(nacked) = &progress.nacked {
             found.push(Finding {
                 check: "nack",
-                what: format!("{node} refuses {kind}: {error}"),
+                what: format!("{node} refuses {kind}: {}", nacked.error),
                 why: "it goes on with what it had before",
                 mend: "the text says what Envoy cannot take; `pointsman get config` shows what it was sent",
             });
         }
     }
-    if let Some(refused) = proxy["refused"]["reason"].as_str() {
+    if let Some(refused) = &proxy.refused {
         found.push(Finding {
             check: "refused-configuration",
-            what: format!("the filter in {node} refuses its configuration: {refused}"),
+            what: format!(
+                "the filter in {node} refuses its configuration: {}",
+                refused.reason
+            ),
             why: "it goes on with the registry that it had before",
             mend: "run the module of the sidecar's version",
         });
     }
-    let runs = proxy["revisions"].as_array().into_iter().flatten();
-    let behind: Vec<&str> = runs
-        .filter_map(Value::as_str)
-        .filter(|it| Some(*it) != revision)
-        .collect();
+    let runs = proxy.revisions.iter().flatten().map(String::as_str);
+    let behind: Vec<&str> = runs.filter(|it| Some(*it) != revision).collect();
     if !behind.is_empty() {
         found.push(Finding {
             check: "revision-behind",
@@ -126,10 +115,12 @@ fn of_proxy(proxy: &Value, revision: Option<&str>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
 
     fn checks(proxy: &Value) -> Vec<&'static str> {
-        let found = of_proxy(proxy, Some("new"));
+        let proxy = Proxy::deserialize(proxy).expect("a proxy");
+        let found = of_proxy(&proxy, Some("new"));
         found.iter().map(|finding| finding.check).collect()
     }
 
@@ -144,5 +135,7 @@ mod tests {
         assert_eq!(checks(&behind), ["revision-behind"]);
         let refuses = json!({"node": "a", "revisions": ["new"], "refused": {"reason": "x"}});
         assert_eq!(checks(&refuses), ["refused-configuration"]);
+        let twice = json!({"node": "a", "revisions": ["new"], "doubled": true});
+        assert_eq!(checks(&twice), ["doubled-node"]);
     }
 }

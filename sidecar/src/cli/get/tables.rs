@@ -4,26 +4,24 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use pointsman_filter::config::duration;
-use serde_json::Value;
 
-use super::list;
-use crate::api::{Process, Proxy};
+use crate::api::{Backend, Cluster, Job, Overridden, Process, Proxy};
 
 /// Every cluster with its counts.
-pub fn clusters(body: &Value) -> String {
+pub fn clusters(clusters: &[Cluster]) -> String {
     let mut table = table(&["CLUSTER", "BACKENDS", "HEALTHY", "CHECK", "WORDS"]);
-    for cluster in list(body, "clusters") {
-        let words = list(cluster, "backends").filter(|it| it.get("override").is_some());
-        let check = cluster["healthCheck"].as_object();
+    for cluster in clusters {
+        let words = cluster.backends.iter().filter(|it| it.in_force.is_some());
+        let check = cluster.health_check.as_object();
         let kind = check.and_then(|it| {
             ["http", "tcp", "grpc"]
                 .into_iter()
                 .find(|k| it.contains_key(*k))
         });
         table.add_row([
-            text(&cluster["name"]),
-            list(cluster, "backends").count().to_string(),
-            text(&cluster["healthy"]),
+            printable(&cluster.name),
+            cluster.backends.len().to_string(),
+            cluster.healthy.to_string(),
             kind.unwrap_or("-").to_owned(),
             words.count().to_string(),
         ]);
@@ -32,18 +30,18 @@ pub fn clusters(body: &Value) -> String {
 }
 
 /// The backends of one.
-pub fn backends(cluster: &Value) -> String {
+pub fn backends(cluster: &Cluster) -> String {
     let head = [
         "BACKEND", "ADDRESS", "WEIGHT", "BACKUP", "STATE", "HEALTHY", "WHY",
     ];
     let mut table = table(&head);
-    for backend in list(cluster, "backends") {
+    for backend in &cluster.backends {
         table.add_row([
-            text(&backend["id"]),
-            text(&backend["address"]),
-            text(&backend["weight"]),
-            text(&backend["backup"]),
-            text(&backend["state"]),
+            printable(&backend.id),
+            printable(&backend.address),
+            backend.weight.to_string(),
+            backend.backup.to_string(),
+            printable(&backend.state),
             health(cluster, backend),
             why(backend),
         ]);
@@ -95,7 +93,7 @@ pub fn proxies(proxies: &[Proxy]) -> String {
 }
 
 /// Every word in force or to follow, at `now`, ms since 1970.
-pub fn overrides(body: &Value, now: u64) -> String {
+pub fn overrides(overrides: &[Overridden], now: u64) -> String {
     let head = [
         "CLUSTER",
         "BACKEND",
@@ -107,31 +105,38 @@ pub fn overrides(body: &Value, now: u64) -> String {
         "PRESENT",
     ];
     let mut table = table(&head);
-    for word in list(body, "overrides") {
+    for Overridden {
+        cluster,
+        backend,
+        present,
+        word,
+        ..
+    } in overrides
+    {
         table.add_row([
-            text(&word["cluster"]),
-            text(&word["backend"]),
-            text(&word["state"]),
-            text(&word["reason"]),
-            text(&word["actor"]),
-            left(&word["startsAt"], now),
-            left(&word["expiresAt"], now),
-            text(&word["present"]),
+            printable(cluster),
+            printable(backend),
+            text(word.state.as_ref()),
+            text(word.reason.as_ref()),
+            text(word.actor.as_ref()),
+            left(word.starts_at, now),
+            left(word.expires_at, now),
+            present.to_string(),
         ]);
     }
     finish(&table)
 }
 
 /// Every job and how far it is.
-pub fn jobs(body: &Value) -> String {
+pub fn jobs(jobs: &[Job]) -> String {
     let mut table = table(&["JOB", "ACT", "STATE", "DONE", "ERROR"]);
-    for job in list(body, "jobs") {
+    for job in jobs {
         table.add_row([
-            text(&job["id"]),
-            text(&job["act"]),
-            text(&job["state"]),
-            format!("{}/{}", job["done"], job["total"]),
-            text(&job["error"]),
+            printable(&job.id),
+            printable(&job.act),
+            printable(&job.state),
+            format!("{}/{}", job.done, job.total),
+            text(job.error.as_ref()),
         ]);
     }
     finish(&table)
@@ -161,14 +166,9 @@ fn for_people(duration: Duration) -> String {
 }
 
 /// How long it is until a moment that has not passed, in whole seconds.
-fn left(moment: &Value, now: u64) -> String {
-    let left = moment
-        .as_u64()
-        .filter(|moment| *moment > now)
-        .map(|moment| {
-            let left = Duration::from_millis(moment.saturating_sub(now));
-            for_people(left)
-        });
+fn left(moment: Option<u64>, now: u64) -> String {
+    let left = moment.filter(|moment| *moment > now);
+    let left = left.map(|moment| for_people(Duration::from_millis(moment.saturating_sub(now))));
     left.unwrap_or_else(|| "-".to_owned())
 }
 
@@ -179,26 +179,29 @@ fn age(text: &str) -> String {
 
 /// What probes say: `healthy`, or `unhealthy: refused, 3 of 3`, how the last one failed and how many
 /// in a row of those that it takes.
-fn health(cluster: &Value, backend: &Value) -> String {
-    if backend["healthy"] == true {
+fn health(cluster: &Cluster, backend: &Backend) -> String {
+    if backend.healthy {
         return "healthy".to_owned();
     }
-    let reason = backend["lastFailureReason"].as_str();
-    let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
-    let takes = cluster["healthCheck"]["unhealthyThreshold"].as_u64();
-    let row = match (backend["failures"].as_u64(), takes) {
-        (Some(failures @ 1..), Some(takes)) => format!(", {} of {takes}", failures.min(takes)),
+    let reason = backend.last_failure_reason.as_ref();
+    let reason = reason.map_or(String::new(), |reason| format!(": {}", printable(reason)));
+    let takes = cluster.health_check["unhealthyThreshold"].as_u64();
+    let row = match (u64::from(backend.failures), takes) {
+        (failures @ 1.., Some(takes)) => format!(", {} of {takes}", failures.min(takes)),
         _ => String::new(),
     };
     format!("unhealthy{reason}{row}")
 }
 
 /// An operator's reason.
-fn why(backend: &Value) -> String {
-    let word = &backend["override"];
-    match (word["reason"].as_str(), word["actor"].as_str()) {
+fn why(backend: &Backend) -> String {
+    let word = backend.in_force.as_ref();
+    let text = |text: Option<&String>| text.map(|text| printable(text));
+    let reason = text(word.and_then(|it| it.reason.as_ref()));
+    let actor = text(word.and_then(|it| it.actor.as_ref()));
+    match (reason, actor) {
         (Some(reason), Some(actor)) => format!("{reason} ({actor})"),
-        (Some(said), None) | (None, Some(said)) => said.to_owned(),
+        (Some(said), None) | (None, Some(said)) => said,
         (None, None) => "-".to_owned(),
     }
 }
@@ -226,13 +229,9 @@ fn printable(text: &str) -> String {
     }
 }
 
-/// A value in a cell.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => printable(text),
-        other => other.to_string(),
-    }
+/// A text in a cell, where there is one.
+fn text(text: Option<&String>) -> String {
+    text.map_or_else(|| "-".to_owned(), |text| printable(text))
 }
 
 #[cfg(test)]
@@ -259,7 +258,8 @@ mod tests {
                 {"id": "b\u{1b}", "address": "10.0.0.2:80", "weight": 1, "backup": true,
                     "state": "Normal", "healthy": false, "failures": 5,
                     "lastFailureReason": "timeout"}]});
-        let list = clusters(&json!({"clusters": [cluster]}));
+        let cluster: Cluster = serde_json::from_value(cluster).unwrap();
+        let list = clusters(std::slice::from_ref(&cluster));
         assert_eq!(words(&list)[1], ["orders", "2", "1", "tcp", "1"]);
         let shown = backends(&cluster);
         let expected = [
@@ -317,24 +317,27 @@ mod tests {
 
     #[test]
     fn words_say_when_they_end() {
-        let body = json!({"overrides": [{"cluster": "c", "backend": "a", "state": "Draining",
-            "expiresAt": 90_500, "present": false}]});
-        let shown = overrides(&body, 30_000);
+        let shown = |word: serde_json::Value, now| {
+            let word = serde_json::from_value(word).unwrap();
+            overrides(&[word], now)
+        };
+        let word = json!({"cluster": "c", "backend": "a", "state": "Draining",
+            "expiresAt": 90_500, "present": false});
+        let ends = shown(word, 30_000);
         assert_eq!(
-            words(&shown)[1],
+            words(&ends)[1],
             ["c", "a", "Draining", "-", "-", "-", "1m", "false"]
         );
-        let body = json!({"overrides": [{"cluster": "c", "backend": "a", "state": "Draining",
-            "startsAt": 40_000, "present": true}]});
-        let shown = overrides(&body, 30_000);
-        assert_eq!(words(&shown)[1][5..], ["10s", "-", "true"]);
+        let word = json!({"cluster": "c", "backend": "a", "state": "Draining",
+            "startsAt": 40_000, "present": true});
+        assert_eq!(words(&shown(word, 30_000))[1][5..], ["10s", "-", "true"]);
     }
 
     #[test]
     fn a_job_says_what_it_does_and_how_far_it_is() {
-        let body = json!({"jobs": [{"id": "j2", "act": "apply", "state": "Failed", "done": 50,
-            "total": 300, "error": "no"}]});
-        let shown = jobs(&body);
+        let job = json!({"id": "j2", "act": "apply", "state": "Failed", "done": 50,
+            "total": 300, "error": "no"});
+        let shown = jobs(&[serde_json::from_value(job).unwrap()]);
         assert_eq!(words(&shown)[1], ["j2", "apply", "Failed", "50/300", "no"]);
     }
 }
