@@ -9,12 +9,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::PROBES_MAX;
 use super::schedule::{self, Schedule};
 use super::target::{Cluster, Job, Member, Target, TargetNumber};
 use super::verdicts::Verdicts;
 use super::view::{BackendHealth, ClusterHealth, HealthView, TargetHealth};
 use crate::model::event::{Event, Recovery};
 use crate::model::outcome::Outcome;
+
+/// Most probes of one cluster that are under way at a time: a quarter of all is left to the others,
+/// so that a cluster of which none answers does not have them wait for its deadlines.
+pub const CLUSTER_PROBES_MAX: usize = PROBES_MAX / 4 * 3;
 
 /// Everything the prober knows.
 #[derive(Debug)]
@@ -60,7 +65,8 @@ impl Health {
 
     /// When the next probe is due.
     pub fn next_due(&self) -> Option<Duration> {
-        self.schedule.next()
+        let may = |name: &str| under_way(&self.clusters, name).is_some();
+        self.schedule.next(may)
     }
 
     /// What pages show. Clusters of which nothing is new are as they were drawn before.
@@ -99,23 +105,24 @@ impl Health {
         })
     }
 
-    /// Takes out of the schedule what is due, longest due first, at most `free` of it.
+    /// Takes out of the schedule what is due, at most `free` of it: of who has the fewest probes
+    /// under way, and of each longest due first.
     pub fn start_due(&mut self, now: Duration, free: usize) -> Vec<Job> {
         let mut jobs = Vec::new();
         while jobs.len() < free
-            && let Some((number, due)) = self.schedule.pop(now)
+            && let Some((number, due)) = self.pop_due(now)
         {
             let Some(target) = self.targets.get_mut(&number) else {
                 continue;
             };
-            let Some((check, plan)) = self
-                .clusters
-                .get(&target.cluster)
-                .and_then(|cluster| cluster.check.as_ref())
-            else {
+            let Some(cluster) = self.clusters.get_mut(&target.cluster) else {
+                continue;
+            };
+            let Some((check, plan)) = cluster.check.as_ref() else {
                 continue;
             };
             target.started = Some(now);
+            cluster.under_way += 1;
             let gap = schedule::gap(check.interval, target.draw);
             let late = now.saturating_sub(due).as_micros() / gap.as_micros().max(1);
             let port = if plan.port == 0 {
@@ -134,6 +141,12 @@ impl Health {
         jobs
     }
 
+    fn pop_due(&mut self, now: Duration) -> Option<(TargetNumber, Duration)> {
+        let clusters = &self.clusters;
+        let under_way = |name: &str| under_way(clusters, name);
+        self.schedule.pop(now, under_way)
+    }
+
     /// Takes what came of a probe. `None`: the target is gone or is asked something else by now,
     /// so the result counts for nothing.
     pub fn take_result(
@@ -147,10 +160,11 @@ impl Health {
         let cluster = self.clusters.get_mut(&target.cluster)?;
         let interval = cluster.check.as_ref()?.0.interval;
         target.note(outcome, now);
+        cluster.under_way = cluster.under_way.saturating_sub(1);
         self.changed.insert(Arc::clone(&target.cluster));
         let gap = schedule::gap(interval, target.draw);
-        self.schedule
-            .set(number, started.saturating_add(gap).max(now));
+        let due = started.saturating_add(gap).max(now);
+        self.schedule.set(&target.cluster, number, due);
         let passed = match outcome {
             Outcome::Passed => true,
             Outcome::Failed(_) => false,
@@ -182,6 +196,12 @@ impl Health {
         on_half_healthy(cluster, was_half, &mut events);
         Some(events)
     }
+}
+
+/// How many probes of a cluster are under way; `None`: it may have no more.
+fn under_way(clusters: &BTreeMap<Arc<str>, Cluster>, name: &str) -> Option<usize> {
+    let count = clusters.get(name).map_or(0, |cluster| cluster.under_way);
+    Some(count).filter(|count| *count < CLUSTER_PROBES_MAX)
 }
 
 /// One event for each backend of a target whose verdict changed.

@@ -88,6 +88,8 @@ pub(super) struct Cluster {
     pub healthy: usize,
     /// Targets whose last probe could not be made.
     pub obstructed: usize,
+    /// Targets whose probe is under way.
+    pub under_way: usize,
 }
 
 impl Plan {

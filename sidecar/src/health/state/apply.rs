@@ -94,6 +94,7 @@ impl Health {
             total: 0,
             healthy: 0,
             obstructed: 0,
+            under_way: 0,
         };
         for (address, members) in by_address(&config.backends) {
             let old = old_targets
@@ -107,6 +108,7 @@ impl Health {
             if let Some((check, _)) = &cluster.check {
                 let (number, healthy) = self.place_target(target, old, same, check, now);
                 cluster.healthy += if healthy { normal } else { 0 };
+                cluster.under_way += usize::from(self.awaits(number));
                 cluster.targets.insert(address, number);
             } else {
                 cluster.healthy += normal;
@@ -148,8 +150,8 @@ impl Health {
         });
         if target.probed() && target.started.is_none() {
             let delay = schedule::first_delay(check.interval, target.draw.rotate_left(32));
-            self.schedule
-                .set(number, due.unwrap_or(now.saturating_add(delay)));
+            let due = due.unwrap_or(now.saturating_add(delay));
+            self.schedule.set(&target.cluster, number, due);
         }
         let healthy = target.thresholds.healthy();
         self.targets.insert(number, target);

@@ -1,4 +1,5 @@
 mod apply;
+mod fair;
 
 use std::collections::BTreeSet;
 
