@@ -1,6 +1,7 @@
 //! The only place that starts tasks: which stages there are, and what they need of each other.
 
 mod health;
+mod instance;
 mod stages;
 
 use std::path::Path;
@@ -8,7 +9,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use hmac::{Hmac, KeyInit, Mac};
-use pointsman_filter::base::hash;
 use pointsman_filter::config::ExchangeConfig;
 use serde::Serialize;
 use serde_json::json;
@@ -38,6 +38,7 @@ use crate::xds::resources::Code;
 use crate::xds::server;
 use crate::xds::snapshot::Snapshot;
 use health::AdminStage;
+use instance::Instance;
 use stages::{Signals, Stages};
 
 /// What the stages tell each other; every one of them is a queue of one. Lives as long as they do.
@@ -101,12 +102,13 @@ pub async fn serve(
         () = signals.recv() => return stages.end(settings.shutdown_grace).await,
     };
     drop(not_read);
+    let instance = Instance::draw();
     let channels = Channels {
         registry: watch::Sender::new(Some(source.registry())),
         source: watch::Sender::new(source.status()),
         reloads: watch::Sender::default(),
         fleet: watch::Sender::default(),
-        verdicts: watch::Sender::new(Arc::new(health::no_verdicts())),
+        verdicts: watch::Sender::new(Arc::new(Verdicts::new(instance.number()))),
         health: watch::Sender::default(),
         snapshots: watch::Sender::new(None),
         proxies: watch::Sender::default(),
@@ -122,7 +124,7 @@ pub async fn serve(
     drop(figures.send_replace(admin::figures(readiness.clone(), metrics.clone())));
     let events = Events::new(metrics.clone());
     let (place, editor) = (source.place(), source.editor());
-    let queue = health::queue(&settings.registry, &editor);
+    let queue = health::queue(&settings.registry, &editor, instance);
     channels.queue.send_replace(queue.status());
     let jobs = queue.clone();
     let jobs = jobs.run(channels.queue.clone(), events.clone(), stages.stop());
@@ -132,6 +134,7 @@ pub async fn serve(
         &channels,
         source,
         &events,
+        instance,
         Delivery::new(code, settings.change_interval),
     );
     let admin_stage = AdminStage {
@@ -147,6 +150,7 @@ pub async fn serve(
         &channels,
         &settings,
         (metrics, events),
+        instance,
         admin_stage,
     );
     let serving = server::serve(xds_listener, stages.stop(), ads, extra);
@@ -231,6 +235,7 @@ fn start_stages(
     channels: &Channels,
     source: Source,
     events: &Events,
+    instance: Instance,
     delivery: Delivery,
 ) {
     let output = Output {
@@ -239,9 +244,6 @@ fn start_stages(
         events: events.clone(),
         reloads: channels.reloads.subscribe(),
     };
-    // As unique as this sidecar's verdicts must be.
-    let epoch = channels.verdicts.borrow().version().epoch;
-    let holder = format!("pointsman-{}", hash::hex(epoch));
     match source.statuses() {
         Some(Statuses::Kubernetes {
             access,
@@ -249,7 +251,7 @@ fn start_stages(
             told,
         }) => {
             let store = KubernetesLease::new(&access);
-            let lease = Lease::new(store, holder, lease_duration);
+            let lease = Lease::new(store, instance.name(), lease_duration);
             let inputs = (
                 told,
                 channels.fleet.subscribe(),
@@ -262,7 +264,7 @@ fn start_stages(
             let inputs = (told, channels.health.subscribe());
             let outputs = (channels.source.clone(), events.clone());
             let keeper = Keeper::new(&settings);
-            let writer = statuses::redis::Writer::new(keeper, holder, inputs, outputs);
+            let writer = statuses::redis::Writer::new(keeper, instance.name(), inputs, outputs);
             stages.start("statuses", writer.run(stages.stop()));
         }
         None => {}

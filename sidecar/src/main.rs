@@ -22,7 +22,7 @@ mod registry;
 /// Bulk work that outlives the process.
 mod jobs;
 
-/// How peers connect to us.
+/// Connections: peers to us, and commands to a sidecar.
 mod net;
 
 /// The prober and its verdicts.

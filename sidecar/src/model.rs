@@ -5,4 +5,5 @@ pub mod errors;
 pub mod event;
 pub mod outcome;
 pub mod overrides;
+pub mod random;
 pub mod size;

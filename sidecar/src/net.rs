@@ -1,5 +1,6 @@
-//! How peers connect to us: where we listen, and one loop that serves every listener.
+//! Connections: where peers reach us, one loop that serves every listener, and the client of commands.
 
 pub mod caller;
+pub mod client;
 pub mod listener;
 pub mod serve;

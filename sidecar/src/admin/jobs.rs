@@ -1,6 +1,5 @@
 //! Work that is to be done later, or takes long, over HTTP: taken on, listed, looked up.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,6 +13,7 @@ use super::Admin;
 use super::failure::Failure;
 use crate::api;
 use crate::jobs::JobsError;
+use crate::model::random;
 
 /// Longest request, bytes: thousands of documents.
 pub const BODY_MAX: usize = 64 << 20;
@@ -62,17 +62,15 @@ pub async fn read(
 }
 
 async fn accepted(admin: &Admin, body: &Value) -> Result<(StatusCode, Json<api::Job>), Failure> {
-    let job = admin.queue.take_on(body, &some_id()).await?;
+    let job = admin
+        .queue
+        .take_on(body, &hash::hex(random::draw()))
+        .await?;
     Ok((StatusCode::ACCEPTED, Json(api::Job::from(&job))))
 }
 
 fn json(body: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(body).map_err(|why| Failure::request(format!("must be JSON: {why}")))
-}
-
-/// A name that no other job has: the standard library seeds its hashers at random.
-fn some_id() -> String {
-    hash::hex(RandomState::new().build_hasher().finish())
 }
 
 impl From<JobsError> for Failure {

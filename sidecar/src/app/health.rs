@@ -1,30 +1,23 @@
 //! The prober, the exchange and the admin listener, and what they need of the other stages.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use axum::Router;
-use pointsman_filter::base::hash;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::Channels;
+use super::instance::Instance;
 use super::stages::Stages;
 use crate::admin::{self, Access, Admin, Gauges, Readiness, Reloads, Sources};
 use crate::exchange::{self, Exchange};
 use crate::fleet;
-use crate::health::{Health, Prober, Verdicts};
+use crate::health::{Health, Prober};
 use crate::jobs::{MemoryQueue, Queue, RedisQueue};
 use crate::registry::editor::Editor;
 use crate::settings::{RegistrySettings, Settings};
 use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
-
-/// No verdict on any backend, in an incarnation of its own.
-pub fn no_verdicts() -> Verdicts {
-    Verdicts::new(random())
-}
 
 /// What the admin listener needs to know.
 pub struct AdminStage {
@@ -43,7 +36,7 @@ pub struct AdminStage {
 }
 
 /// The queue of jobs that the registry's store allows.
-pub fn queue(settings: &RegistrySettings, editor: &Editor) -> Queue {
+pub fn queue(settings: &RegistrySettings, editor: &Editor, instance: Instance) -> Queue {
     match settings {
         RegistrySettings::Demo(_) => {
             warn!(
@@ -53,7 +46,7 @@ pub fn queue(settings: &RegistrySettings, editor: &Editor) -> Queue {
             Queue::Memory(MemoryQueue::new(editor.clone()))
         }
         RegistrySettings::Redis(redis) => {
-            let queue = RedisQueue::new(redis, hash::hex(random()));
+            let queue = RedisQueue::new(redis, instance.name());
             Queue::Redis(Box::new(queue))
         }
         RegistrySettings::Kubernetes(_) => Queue::Disabled,
@@ -81,13 +74,13 @@ pub fn start(
     channels: &Channels,
     settings: &Settings,
     (metrics, events): (Metrics, Events),
+    instance: Instance,
     admin: AdminStage,
 ) -> Router {
     let started = Instant::now();
-    let epoch = channels.verdicts.borrow().version().epoch;
     let prober = Prober {
         registry: channels.registry.subscribe(),
-        state: Health::new(random(), epoch),
+        state: Health::new(instance.number(), instance.number()),
         verdicts: channels.verdicts.clone(),
         view: channels.health.clone(),
         metrics: metrics.clone(),
@@ -142,9 +135,4 @@ pub fn start(
         events,
         stop: stages.stop(),
     })
-}
-
-/// A number that differs from one start to the next: the standard library seeds its hashers so.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

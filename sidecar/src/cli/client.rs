@@ -1,34 +1,32 @@
-//! The client of the admin API: one connection, one request after the other.
+//! Asking an admin API: who is asked, what is shown to be let in, and what the answer says.
 
 use std::time::Duration;
 
 use clap::Args;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HOST, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue};
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use super::report::Report;
+use crate::api::Fault;
+use crate::net::client::{self as http, CallError, Limits};
 
-/// How long connecting may take.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// How long an answer may take: a reload waits for the store.
-const ANSWER_MAX: Duration = Duration::from_secs(40);
-/// Longest answer that is read, bytes.
-const BODY_MAX: usize = 256 << 20;
+/// A reload waits for the store.
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(40),
+    body_max: 256 << 20,
+};
 
 /// Which sidecar, and how to be let in.
-#[derive(Args, Clone)]
+#[derive(Args, Debug, Clone, PartialEq, Eq)]
 pub struct AdminFlags {
     /// Where the sidecar's admin API listens
     #[arg(
@@ -38,7 +36,7 @@ pub struct AdminFlags {
         env = "POINTSMAN_ADMIN_ADDRESS",
         default_value = "127.0.0.1:18080"
     )]
-    address: String,
+    pub address: String,
     /// Its token; the variable keeps it out of the list of processes
     #[arg(
         long,
@@ -47,10 +45,13 @@ pub struct AdminFlags {
         env = "POINTSMAN_ADMIN_TOKEN",
         hide_env_values = true
     )]
-    token: Option<String>,
+    pub token: Option<String>,
 }
 
 impl AdminFlags {
+    /// The flags, by their names.
+    pub const IDS: [&str; 2] = ["address", "token"];
+
     /// Another HTTP API, which asks for no token.
     pub fn of(address: &str) -> Self {
         AdminFlags {
@@ -68,8 +69,16 @@ pub enum ClientError {
     Unreachable {
         /// Where it should be.
         address: String,
-        /// The system's words.
-        why: String,
+        /// What became of it.
+        why: CallError,
+    },
+    /// There can be no such path.
+    #[error("{path}: {why}")]
+    Path {
+        /// What was asked for.
+        path: String,
+        /// What is wrong with it.
+        why: hyper::http::uri::InvalidUri,
     },
     /// Its answer is not what this release knows.
     #[error("the answer cannot be read: {0}")]
@@ -111,25 +120,21 @@ impl Answer {
 pub struct Client {
     address: String,
     authorization: Option<HeaderValue>,
-    sender: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    connection: http::Client,
 }
 
 /// Runs a command that asks a sidecar.
 pub fn run(command: impl AsyncFnOnce() -> Result<Report, ClientError>) -> Report {
+    wait_for(command()).map_or_else(|error| error, |told| told.unwrap_or_else(Report::failed))
+}
+
+/// Waits for what asks somebody; without a runtime there is only its failure to report.
+pub fn wait_for<F: Future>(asking: F) -> Result<F::Output, Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(command()).unwrap_or_else(Report::failed),
-        Err(error) => Report::failed(format!("cannot start the runtime: {error}")),
-    }
+    let why = |error| Report::failed(format!("cannot start the runtime: {error}"));
+    Ok(runtime.map_err(why)?.block_on(asking))
 }
 
 /// A path of the admin API: these segments, encoded.
@@ -156,23 +161,15 @@ impl Client {
                 Some(value)
             }
         };
-        let unreachable = |why: String| ClientError::Unreachable {
+        let connection = http::Client::open(address, LIMITS).await;
+        let connection = connection.map_err(|why| ClientError::Unreachable {
             address: address.to_owned(),
             why,
-        };
-        let stream = timeout(CONNECT_MAX, TcpStream::connect(address)).await;
-        let stream = stream
-            .map_err(|_| unreachable("no answer in time".to_owned()))?
-            .map_err(|error| unreachable(error.to_string()))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
+        })?;
         Ok(Client {
             address: address.to_owned(),
             authorization,
-            sender,
-            // Its error reaches the request that waits for it.
-            driver: tokio::spawn(async { drop(connection.await) }),
+            connection,
         })
     }
 
@@ -203,18 +200,11 @@ impl Client {
             None => Bytes::new(),
         }));
         *request.method_mut() = method;
-        let unreachable = |why: String| ClientError::Unreachable {
-            address: self.address.clone(),
+        *request.uri_mut() = path.parse().map_err(|why| ClientError::Path {
+            path: path.to_owned(),
             why,
-        };
-        let uri = path
-            .parse()
-            .map_err(|error| unreachable(format!("{path}: {error}")))?;
-        *request.uri_mut() = uri;
+        })?;
         let headers = request.headers_mut();
-        if let Ok(host) = HeaderValue::try_from(self.address.as_str()) {
-            headers.insert(HOST, host);
-        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
@@ -224,20 +214,18 @@ impl Client {
         {
             headers.insert(name, value);
         }
-        let exchange = async {
-            let answer = self.sender.send_request(request).await;
-            let (head, body) = answer.map_err(|error| error.to_string())?.into_parts();
-            let body = Limited::new(body, BODY_MAX).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            Ok((head, body))
-        };
-        let answered = timeout(ANSWER_MAX, exchange).await;
-        let answered = answered.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-        let (head, body) = answered.map_err(unreachable)?;
+        let answered = self.connection.call(request).await;
+        let answered = answered.map_err(|why| ClientError::Unreachable {
+            address: self.address.clone(),
+            why,
+        })?;
+        let (head, body) = answered.into_parts();
         let text = || String::from_utf8_lossy(&body).trim().to_owned();
         let body: Value = serde_json::from_slice(&body).unwrap_or_else(|_| text().into());
         if !head.status.is_success() {
-            let why = body.get("error").and_then(Value::as_str).map(str::to_owned);
+            // Envoy's errors are texts.
+            let fault = Fault::deserialize(&body).ok();
+            let why = fault.map(|it| it.error).filter(|it| !it.is_empty());
             return Err(ClientError::Refused {
                 what,
                 status: head.status.as_u16(),

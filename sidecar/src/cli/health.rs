@@ -1,18 +1,24 @@
 //! `pointsman health`: asks the sidecar on this machine how it is, for containers, whose images
 //! have no other client.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Request, Response, StatusCode};
+
+use crate::net::client::{CallError, Client, Limits};
 
 const VARIABLE: &str = "POINTSMAN_ADMIN_LISTEN";
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18080);
-/// How long each step of the conversation may take.
-const DEADLINE: Duration = Duration::from_secs(2);
-/// The answers are a line or two; more is not read.
-const ANSWER_MAX: u64 = 4096;
+/// The answers are a line or two.
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(2),
+    answer: Duration::from_secs(2),
+    body_max: 4096,
+};
 
 /// What `health` is told.
 #[derive(Args)]
@@ -45,7 +51,7 @@ pub enum HealthError {
         /// What was asked.
         path: &'static str,
         /// What became of it.
-        error: std::io::Error,
+        error: CallError,
     },
     /// The answer is not 200.
     #[error("http://{address}{path}: {answer}")]
@@ -60,7 +66,7 @@ pub enum HealthError {
 }
 
 /// Asks once; `variable` reads the environment.
-pub fn ask(
+pub async fn ask(
     flags: &HealthFlags,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<(), HealthError> {
@@ -76,12 +82,13 @@ pub fn ask(
         },
     };
     let path = if flags.live { "/livez" } else { "/readyz" };
-    let answer = get(address, path).map_err(|error| HealthError::Silent {
+    let answer = get(address, path).await;
+    let answer = answer.map_err(|error| HealthError::Silent {
         address,
         path,
         error,
     })?;
-    if is_ok(&answer) {
+    if answer.status() == StatusCode::OK {
         return Ok(());
     }
     let answer = gist(&answer);
@@ -102,25 +109,17 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+async fn get(address: SocketAddr, path: &'static str) -> Result<Response<Bytes>, CallError> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = hyper::Uri::from_static(path);
+    let mut client = Client::open(&address.to_string(), LIMITS).await?;
+    client.call(request).await
 }
 
-fn is_ok(answer: &str) -> bool {
-    answer.starts_with("HTTP/1.1 200 ")
-}
-
-fn gist(answer: &str) -> String {
-    let status = answer.lines().next().unwrap_or("an empty answer");
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    format!("{status} {body}").trim().to_owned()
+fn gist(answer: &Response<Bytes>) -> String {
+    let (version, status) = (answer.version(), answer.status());
+    let body = String::from_utf8_lossy(answer.body());
+    format!("{version:?} {status} {body}").trim().to_owned()
 }
 
 #[cfg(test)]
@@ -139,28 +138,28 @@ mod tests {
     }
 
     #[test]
-    fn only_200_is_good_and_anything_else_is_told() {
-        assert!(is_ok("HTTP/1.1 200 OK\r\n\r\nok\n"));
-        let unwell = "HTTP/1.1 503 Service Unavailable\r\na: b\r\n\r\n{\"waitingFor\":[\"xds\"]}";
-        assert!(!is_ok(unwell));
+    fn what_is_not_good_is_told() {
+        let mut unwell = Response::new(Bytes::from_static(b"{\"waitingFor\":[\"xds\"]}\n"));
+        *unwell.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         let told = "HTTP/1.1 503 Service Unavailable {\"waitingFor\":[\"xds\"]}";
-        assert_eq!(gist(unwell), told);
-        assert!(!is_ok(""));
-        assert_eq!(gist(""), "an empty answer");
+        assert_eq!(gist(&unwell), told);
     }
 
-    #[test]
-    fn the_flag_wins_and_a_wrong_address_is_named() {
+    #[tokio::test]
+    async fn the_flag_wins_and_a_wrong_address_is_named() {
         let flags = |address: Option<&str>| HealthFlags {
             admin_listen: address.map(str::to_owned),
             live: false,
         };
         let variable = |name: &str| (name == VARIABLE).then(|| "nowhere".to_owned());
-        let error = |address| ask(&flags(address), variable).unwrap_err().to_string();
+        let error = async |address| {
+            let asked = ask(&flags(address), variable).await;
+            asked.unwrap_err().to_string()
+        };
         let expected = r#"POINTSMAN_ADMIN_LISTEN: must be ip:port, not "nowhere""#;
-        assert_eq!(error(None), expected);
-        assert_eq!(error(Some("")), expected);
+        assert_eq!(error(None).await, expected);
+        assert_eq!(error(Some("")).await, expected);
         let expected = r#"--admin-listen: must be ip:port, not "x""#;
-        assert_eq!(error(Some("x")), expected);
+        assert_eq!(error(Some("x")).await, expected);
     }
 }
