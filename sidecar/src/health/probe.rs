@@ -44,11 +44,7 @@ async fn attempt(plan: &Plan, address: SocketAddr, tls: &TlsClients) -> Result<(
     };
     // Best effort too: without it a probe is slower, not wrong.
     let _ = stream.set_nodelay(true);
-    let host = if http.host.is_empty() {
-        address.to_string()
-    } else {
-        http.host.clone()
-    };
+    let host = host(plan, &http.host, address);
     match session {
         Some(session) => {
             let stream = session.connect(stream).await?;
@@ -56,6 +52,16 @@ async fn attempt(plan: &Plan, address: SocketAddr, tls: &TlsClients) -> Result<(
         }
         None => http::exchange(http, &host, "http", plan.http2, stream).await,
     }
+}
+
+/// For whom a request asks: what the check says, else the name that TLS asks for, as a server that
+/// has several names would refuse another one (421); else the address.
+fn host(plan: &Plan, host: &str, address: SocketAddr) -> String {
+    let sni = plan.tls.as_ref().map_or("", |tls| tls.sni.as_str());
+    let mut names = [host, sni].into_iter().filter(|name| !name.is_empty());
+    names
+        .next()
+        .map_or_else(|| address.to_string(), str::to_owned)
 }
 
 fn connect_fault(error: &io::Error) -> Fault {

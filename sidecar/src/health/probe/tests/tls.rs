@@ -34,10 +34,14 @@ async fn tls_server(http2: bool) -> (Server, String) {
             if http2 {
                 serve_h2(stream).await;
             } else {
-                read_head(&mut stream).await;
-                let _ = stream
-                    .write_all(ok("content-length: 2\r\n", "ok").as_bytes())
-                    .await;
+                let head = read_head(&mut stream).await.to_lowercase();
+                let answer = match head.contains("host: misdirected.example\r\n") {
+                    true => {
+                        "HTTP/1.1 421 Misdirected Request\r\ncontent-length: 0\r\n\r\n".to_owned()
+                    }
+                    false => ok("content-length: 2\r\n", "ok"),
+                };
+                let _ = stream.write_all(answer.as_bytes()).await;
                 let _ = stream.shutdown().await;
             }
         }
@@ -82,6 +86,32 @@ async fn tls_checks_what_the_cluster_asks_for_and_no_more() {
                 "http2 {http2}, sni {sni:?}, caFile {ca_file:?}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn the_name_that_tls_asks_for_is_the_requests_unless_the_check_says_another() {
+    let address = "10.0.0.1:443".parse().expect("an address");
+    for (sni, said, expected) in [
+        ("", "", "10.0.0.1:443"),
+        ("orders.example", "", "orders.example"),
+        ("orders.example", "other.example", "other.example"),
+        ("", "other.example", "other.example"),
+    ] {
+        for http2 in [false, true] {
+            let plan = tls_plan(http2, sni, "");
+            assert_eq!(host(&plan, said, address), expected, "{sni:?}, {said:?}");
+        }
+    }
+    assert_eq!(host(&http(), "", address), "10.0.0.1:443", "without TLS");
+    let (server, _) = tls_server(false).await;
+    let refused = Outcome::Failed(Failure::Status(421));
+    for (sni, expected) in [
+        ("orders.example", Outcome::Passed),
+        ("misdirected.example", refused),
+    ] {
+        let outcome = outcome(&tls_plan(false, sni, ""), server.address).await;
+        assert_eq!(outcome, expected, "{sni}");
     }
 }
 
