@@ -7,6 +7,7 @@
 mod access;
 mod backends;
 mod clusters;
+mod condition;
 mod failure;
 mod gauges;
 mod jobs;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -173,6 +174,7 @@ pub fn router(admin: Admin, local: bool) -> Router {
             let why = "that method is not allowed here";
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, why)
         })
+        .layer(map_response(failure::in_json))
         .with_state(admin)
 }
 

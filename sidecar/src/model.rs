@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod errors;
 pub mod event;
+pub mod json;
 pub mod outcome;
 pub mod overrides;
 pub mod random;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pointsman_filter::config::is_cluster_name;
@@ -15,14 +14,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Admin;
+use super::condition;
 use super::failure::Failure;
 use crate::api;
+use crate::model::json;
 use crate::registry::changes::Changes;
 use crate::registry::document::Judge;
 use crate::registry::edit::{ATTEMPTS_MAX, Document, Draft, EditError, Expect, Written};
 
-/// A body, unless it is too long.
-type Sent = Result<Bytes, BytesRejection>;
 /// What may stand behind the question mark.
 type Asked = Query<BTreeMap<String, String>>;
 
@@ -58,9 +57,9 @@ pub async fn put(
     Path(name): Path<String>,
     asked: Asked,
     headers: HeaderMap,
-    body: Sent,
+    body: Bytes,
 ) -> Result<Response, Failure> {
-    let change = Change::Put(json_of(&body?)?);
+    let change = Change::Put(json_of(&body)?);
     admin.change(name, &asked, &headers, change).await
 }
 
@@ -70,9 +69,9 @@ pub async fn patch(
     Path(name): Path<String>,
     asked: Asked,
     headers: HeaderMap,
-    body: Sent,
+    body: Bytes,
 ) -> Result<Response, Failure> {
-    let change = Change::Patch(json_of(&body?)?);
+    let change = Change::Patch(json_of(&body)?);
     admin.change(name, &asked, &headers, change).await
 }
 
@@ -95,7 +94,7 @@ impl Admin {
         change: Change,
     ) -> Result<Response, Failure> {
         let name = cluster_name(name)?;
-        let expect = expect(headers)?;
+        let expect = condition::read(headers)?;
         let dry_run = is_dry_run(asked)?;
         let (written, draft) = self.write(&name, &change, &expect, dry_run).await?;
         if written.before.is_none() && draft.is_none() {
@@ -162,7 +161,7 @@ impl Admin {
                     let mut document = value(before);
                     json_patch::merge(&mut document, patch);
                     let draft = Draft::judge(name, document, judge)?;
-                    (Some(draft), Expect::Etag(before.etag.clone()))
+                    (Some(draft), Expect::OneOf(vec![before.etag.clone()]))
                 }
             };
             if dry_run {
@@ -216,7 +215,7 @@ fn missing(name: &str) -> Failure {
 }
 
 fn json_of(body: &Bytes) -> Result<Value, Failure> {
-    serde_json::from_slice(body).map_err(|why| Failure::request(format!("must be JSON: {why}")))
+    json::read(body).map_err(|why| Failure::request(format!("must be JSON: {why}")))
 }
 
 /// A stored document; what is no JSON is a text.
@@ -240,56 +239,5 @@ fn quoted(etag: &str) -> String {
     format!("\"{etag}\"")
 }
 
-/// What `If-Match` and `If-None-Match` ask for.
-fn expect(headers: &HeaderMap) -> Result<Expect, Failure> {
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|it| it.to_str().unwrap_or("?").trim())
-    };
-    match (text(IF_MATCH), text(IF_NONE_MATCH)) {
-        (None, None) => Ok(Expect::Anything),
-        (None, Some("*")) => Ok(Expect::Absent),
-        (Some("*"), None) => Ok(Expect::Present),
-        (Some(etag), None) => {
-            let bare = etag.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
-            let why = "If-Match: must be one ETag in quotes, or *";
-            let etag = bare.ok_or_else(|| Failure::request(why))?;
-            Ok(Expect::Etag(etag.to_owned()))
-        }
-        _ => Err(Failure::request(
-            "either If-Match or If-None-Match: * can be asked for",
-        )),
-    }
-}
-
 /// The most that a document may have, bytes.
 pub const DOCUMENT_MAX: usize = 8 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_condition_is_one_etag_or_a_star() {
-        let of = |fields: &[(&'static str, &str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in fields {
-                headers.insert(*name, value.parse().unwrap());
-            }
-            expect(&headers).ok()
-        };
-        assert_eq!(of(&[]), Some(Expect::Anything));
-        assert_eq!(of(&[("if-match", "*")]), Some(Expect::Present));
-        assert_eq!(of(&[("if-none-match", "*")]), Some(Expect::Absent));
-        let etag = Expect::Etag("ab".to_owned());
-        assert_eq!(of(&[("if-match", "\"ab\"")]), Some(etag));
-        for wrong in [
-            &[("if-match", "ab")][..],
-            &[("if-none-match", "\"ab\"")],
-            &[("if-match", "*"), ("if-none-match", "*")],
-        ] {
-            assert_eq!(of(wrong), None, "{wrong:?}");
-        }
-    }
-}

@@ -1,13 +1,17 @@
 //! An answer that says why not: JSON with `error`, and for a document every error with its path.
 
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
+use axum::body::to_bytes;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use pointsman_filter::config::ConfigErrors;
 
 use crate::api::{Fault, WrongField};
 use crate::registry::edit::EditError;
+
+/// What our own answers are.
+const JSON: &str = "application/json";
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
@@ -53,12 +57,6 @@ impl From<ConfigErrors> for Failure {
     }
 }
 
-impl From<BytesRejection> for Failure {
-    fn from(rejection: BytesRejection) -> Self {
-        Failure::new(rejection.status(), rejection.body_text())
-    }
-}
-
 impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         let status = match error {
@@ -70,6 +68,29 @@ impl From<EditError> for Failure {
         };
         Failure::new(status, error.to_string())
     }
+}
+
+/// Longest text of a refusal that is not ours, bytes.
+const TEXT_MAX: usize = 4096;
+
+/// Says in JSON what axum refuses by itself, in a text: a path, a query, a body.
+pub async fn in_json(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let kind = response.headers().get(CONTENT_TYPE);
+    if !is_error || kind.is_some_and(|kind| kind == JSON) {
+        return response;
+    }
+    let text = to_bytes(response.into_body(), TEXT_MAX).await;
+    let text = text.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let canonical = status.canonical_reason().unwrap_or_default();
+    let why = if text.is_empty() {
+        canonical.to_owned()
+    } else {
+        text
+    };
+    Failure::new(status, why).into_response()
 }
 
 impl IntoResponse for Failure {

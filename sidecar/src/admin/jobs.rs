@@ -13,7 +13,7 @@ use super::Admin;
 use super::failure::Failure;
 use crate::api;
 use crate::jobs::JobsError;
-use crate::model::random;
+use crate::model::{json, random};
 
 /// Longest request, bytes: thousands of documents.
 pub const BODY_MAX: usize = 64 << 20;
@@ -23,7 +23,7 @@ pub async fn take_on(
     State(admin): State<Arc<Admin>>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<api::Job>), Failure> {
-    accepted(&admin, &json(&body)?).await
+    accepted(&admin, &read_json(&body)?).await
 }
 
 /// Takes on the writing of many documents: a list of them, or a container as a registry file is one.
@@ -32,7 +32,7 @@ pub async fn apply(
     Query(query): Query<Map<String, Value>>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<api::Job>), Failure> {
-    let mut body = json(&body)?;
+    let mut body = read_json(&body)?;
     let documents = match body.get_mut("clusters") {
         Some(clusters) => clusters.take(),
         None => body,
@@ -69,8 +69,8 @@ async fn accepted(admin: &Admin, body: &Value) -> Result<(StatusCode, Json<api::
     Ok((StatusCode::ACCEPTED, Json(api::Job::from(&job))))
 }
 
-fn json(body: &[u8]) -> Result<Value, Failure> {
-    serde_json::from_slice(body).map_err(|why| Failure::request(format!("must be JSON: {why}")))
+fn read_json(body: &[u8]) -> Result<Value, Failure> {
+    json::read(body).map_err(|why| Failure::request(format!("must be JSON: {why}")))
 }
 
 impl From<JobsError> for Failure {

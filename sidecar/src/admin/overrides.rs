@@ -1,11 +1,11 @@
 //! Operators' words over HTTP: cordon, drain, uncordon, and the list of those in force.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use pointsman_filter::config::{State as BackendState, duration};
 use serde_json::{Map, Value};
@@ -14,6 +14,7 @@ use super::Admin;
 use super::failure::Failure;
 use crate::model::clock::is_plausible;
 use crate::api;
+use crate::model::json;
 use crate::model::overrides::{Edit, Override};
 use crate::registry::Registry;
 
@@ -53,7 +54,7 @@ pub async fn list(State(admin): State<Arc<Admin>>) -> Json<api::Overrides> {
 pub async fn say(
     State(admin): State<Arc<Admin>>,
     Path((cluster, backend, act)): Path<(String, String, String)>,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Result<Json<api::Overridden>, Failure> {
     let act = Act::of(&act)
         .ok_or_else(|| Failure::missing(format!("{act}: must be cordon, drain or uncordon")))?;
@@ -61,7 +62,7 @@ pub async fn say(
         return Err(Failure::request("that cannot be a backend's id"));
     }
     let registry = admin.sources.registry.borrow().clone();
-    let fields = fields(&body?)?;
+    let fields = fields(&body)?;
     let now = admin.editor.now().await?;
     let edit = match act {
         Act::TakeBack => take_back(fields, now)?,
@@ -122,8 +123,12 @@ fn fields(body: &Bytes) -> Result<Map<String, Value>, Failure> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
-    let read: Result<Map<String, Value>, _> = serde_json::from_slice(body);
-    read.map_err(|why| Failure::request(format!("must be a JSON object: {why}")))
+    let wrong = |why: &dyn Display| Failure::request(format!("must be a JSON object: {why}"));
+    match json::read(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(wrong(&"it is another value")),
+        Err(why) => Err(wrong(&why)),
+    }
 }
 
 /// The word that a request's fields make: as they stand in the registry, but `startsIn` may stand for

@@ -123,7 +123,7 @@ fn fleet() -> Fleet {
         ..report.clone()
     };
     let node = Node {
-        processes: BTreeMap::from([(1, other), (2, report)]),
+        processes: BTreeMap::from([(Some(1), other), (Some(2), report)]),
     };
     Fleet {
         nodes: BTreeMap::from([("edge-1".to_owned(), node)]),

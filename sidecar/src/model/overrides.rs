@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::clock::is_plausible;
 use super::errors::error;
+use super::json;
 pub use plan::{Edit, Edited, Held, NEXT, edit};
 use plan::{ended_long_ago, is_next, settle};
 
@@ -40,7 +41,7 @@ impl Override {
         let text = std::str::from_utf8(text).map_err(|_| error(place, "must be UTF-8"))?;
         let text = text.trim();
         let value: Value = match text.starts_with('{') {
-            true => serde_json::from_str(text)
+            true => json::read(text.as_bytes())
                 .map_err(|why| error(place, format!("must be JSON: {why}")))?,
             false => text.into(),
         };

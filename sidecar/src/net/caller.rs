@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// How long a peer may take to say which protocol it speaks, and then for the head of a request.
 pub const HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long a peer is listened to after the last answer.
+const LINGER_MAX: Duration = Duration::from_secs(2);
 /// How every connection of HTTP/2 begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -47,11 +50,26 @@ impl Opening {
 
 /// A stream that ends for its reader when the peer takes too long, or when no whole request has
 /// come until the sidecar is told to stop.
+///
+/// Over HTTP/1.1 it does not end at once: whoever is still sending, a body that is too long, say,
+/// would be reset by the system before it has read why. So what it sends is heard, and forgotten,
+/// until it ends, for a while at most.
 pub struct Caller<S> {
     stream: S,
     opening: Opening,
     patience: Pin<Box<Sleep>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    end: End,
+}
+
+/// How far a connection is with its end.
+enum End {
+    /// It goes on.
+    Open,
+    /// The peer sends no more.
+    Heard,
+    /// The peer was told that nothing more comes.
+    Lingering(Pin<Box<Sleep>>),
 }
 
 impl<S> Caller<S> {
@@ -62,6 +80,28 @@ impl<S> Caller<S> {
             opening: Opening::Begun(0),
             patience: Box::pin(sleep(HEAD_MAX)),
             stop: Box::pin(stop.cancelled_owned()),
+            end: End::Open,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Caller<S> {
+    /// Forgets what the peer still sends; ready once it ends, or has been heard for long enough.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let End::Lingering(patience) = &mut self.end else {
+            return Poll::Ready(());
+        };
+        if self.stop.as_mut().poll(context).is_ready() || patience.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        let mut room = [MaybeUninit::uninit(); 8192];
+        loop {
+            let mut into = ReadBuf::uninit(&mut room);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut into)) {
+                Ok(()) if !into.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
         }
     }
 }
@@ -74,7 +114,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Caller<S> {
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, into) {
-            self.opening = self.opening.heard(&into.filled()[before..]);
+            let heard = &into.filled()[before..];
+            self.opening = self.opening.heard(heard);
+            if heard.is_empty() {
+                self.end = End::Heard;
+            }
             return Poll::Ready(read);
         }
         let opening = self.opening;
@@ -88,7 +132,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Caller<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Caller<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Caller<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -114,7 +158,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Caller<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if let End::Open | End::Heard = self.end {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            if matches!(self.end, End::Open) && self.opening == Opening::Http1 {
+                self.end = End::Lingering(Box::pin(sleep(LINGER_MAX)));
+            }
+        }
+        self.poll_linger(context).map(Ok)
     }
 }
 

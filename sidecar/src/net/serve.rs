@@ -135,11 +135,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
 
-    use axum::routing::get;
+    use axum::extract::DefaultBodyLimit;
+    use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::timeout;
 
     use super::*;
+    use crate::settings::Listen;
 
     const RULES: Rules = Rules {
         connections_max: 2,
@@ -177,6 +179,41 @@ mod tests {
             (9..12).contains(&asked.load(Ordering::Relaxed)),
             "{asked:?}"
         );
+    }
+
+    /// A body that is too long is refused while it is still being sent; both framings of HTTP/1.1.
+    #[tokio::test]
+    async fn who_is_refused_in_the_middle_of_a_body_is_told_and_not_reset() {
+        let short = post(async |_: axum::body::Bytes| "read").layer(DefaultBodyLimit::max(1000));
+        let routes = watch::Sender::new(Router::new().route("/", short));
+        let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
+        let listener = Listener::bind(&listen).await.unwrap();
+        let address = listener.address().unwrap();
+        let stop = CancellationToken::new();
+        let serving = serve(listener, RULES, routes.subscribe(), stop.clone());
+        let serving = tokio::spawn(serving);
+        // 16 MiB, more than the system keeps for a reader.
+        let part = [b"10000\r\n", &[b'x'; 0x10000][..], b"\r\n"].concat();
+        for framing in ["content-length: 20000000", "transfer-encoding: chunked"] {
+            let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+            let (mut answer, mut sender) = stream.into_split();
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
+            let part = part.clone();
+            let sending = tokio::spawn(async move {
+                sender.write_all(head.as_bytes()).await?;
+                for _ in 0..256 {
+                    sender.write_all(&part).await?;
+                }
+                io::Result::Ok(())
+            });
+            let mut told = String::new();
+            let read = timeout(Duration::from_secs(20), answer.read_to_string(&mut told)).await;
+            read.expect("an end in time").expect("an end, not a reset");
+            assert!(told.starts_with("HTTP/1.1 413 "), "{framing}: {told}");
+            sending.await.unwrap().expect("all of it is heard");
+        }
+        stop.cancel();
+        serving.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

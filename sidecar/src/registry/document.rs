@@ -16,6 +16,7 @@ use super::record::{Document, Record, Wanted, What};
 use super::records::Records;
 use crate::model::clock::Moment;
 use crate::model::errors::{at, error};
+use crate::model::json;
 use crate::stores::file::FILE_MAX;
 
 /// The name of the way to the sidecar in every bootstrap; no cluster of the registry may take it.
@@ -138,7 +139,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Value, DocumentError> {
         Format::Yaml => {
             serde_saphyr::from_str_with_options(text, unquoted()).map_err(|e| e.to_string())
         }
-        Format::Json => serde_json::from_str(text).map_err(|e| e.to_string()),
+        Format::Json => json::read(text.as_bytes()).map_err(|e| e.to_string()),
         Format::Toml => toml::from_str(text).map_err(|e| toml_error(text, &e)),
     };
     read.map_err(|why| DocumentError::Syntax {

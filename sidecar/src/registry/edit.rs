@@ -66,8 +66,10 @@ pub enum Expect {
     Absent,
     /// Something.
     Present,
-    /// A document with this etag.
-    Etag(String),
+    /// A document with one of these etags.
+    OneOf(Vec<String>),
+    /// A document with none of these etags, or nothing.
+    NoneOf(Vec<String>),
 }
 
 impl Expect {
@@ -77,7 +79,8 @@ impl Expect {
             Expect::Anything => true,
             Expect::Absent => held.is_none(),
             Expect::Present => held.is_some(),
-            Expect::Etag(etag) => held.is_some_and(|held| held.etag == *etag),
+            Expect::OneOf(etags) => held.is_some_and(|held| etags.contains(&held.etag)),
+            Expect::NoneOf(etags) => held.is_none_or(|held| !etags.contains(&held.etag)),
         }
     }
 }
@@ -246,7 +249,8 @@ mod tests {
             (Expect::Anything, true, true, true),
             (Expect::Absent, true, false, false),
             (Expect::Present, false, true, true),
-            (Expect::Etag(held.etag.clone()), false, true, false),
+            (Expect::OneOf(vec![held.etag.clone()]), false, true, false),
+            (Expect::NoneOf(vec![held.etag.clone()]), true, false, true),
         ] {
             assert_eq!(expect.admits(None), nothing, "{expect:?}");
             assert_eq!(expect.admits(Some(&held)), something, "{expect:?}");

@@ -131,16 +131,26 @@ impl Live {
         lines: &[(&str, &str)],
         body: Value,
     ) -> (u16, Option<String>, Value) {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        self.ask_text(what, lines, body).await
+    }
+
+    /// The same with a body that may be no JSON.
+    pub async fn ask_text(
+        &self,
+        what: &str,
+        lines: &[(&str, &str)],
+        body: String,
+    ) -> (u16, Option<String>, Value) {
         let (method, path) = what.split_once(' ').expect("a method and a path");
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
-        let body = match body {
-            Value::Null => Body::empty(),
-            body => Body::from(body.to_string()),
-        };
-        let request = request.body(body).expect("a request");
+        let request = request.body(Body::from(body)).expect("a request");
         let response = self.routes.clone().call(request).await.expect("a response");
         let (status, etag) = (response.status(), response.headers().get("etag").cloned());
         let body = to_bytes(response.into_body(), 1 << 20)

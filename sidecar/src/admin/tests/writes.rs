@@ -67,6 +67,17 @@ async fn a_write_on_a_condition_that_does_not_hold_is_412() {
             "{body}"
         );
     }
+    let (_, etag, _) = live.ask("GET /v1/clusters/orders", &[], Value::Null).await;
+    let etag = etag.expect("an etag");
+    let lines = [
+        ("if-match", "\"other\", W/\"weak\""),
+        ("if-match", etag.as_str()),
+    ];
+    let listed = live.ask("PUT /v1/clusters/orders", &lines, document.clone());
+    assert_eq!(listed.await.0, 200, "one of the list is the document's");
+    let none = [("if-none-match", "\"other\", \"another\"")];
+    let listed = live.ask("PUT /v1/clusters/orders", &none, document.clone());
+    assert_eq!(listed.await.0, 200);
     let other = live.ask(
         "PUT /v1/clusters/new",
         &[("if-match", "*")],
@@ -118,10 +129,43 @@ async fn what_is_wrong_is_said_with_its_path_and_not_written() {
         ("GET /v2", Value::Null, 404),
         ("POST /v1/clusters/orders", json!({}), 405),
         ("PUT /v1/clusters/orders", json!("x".repeat(8 << 20)), 413),
+        // Axum's own refusals.
+        ("GET /v1/clusters/%FF", Value::Null, 400),
+        ("GET /v1/jobs/%FF", Value::Null, 400),
+        ("DELETE /v1/clusters/%FF", Value::Null, 400),
+        ("POST /v1/clusters/o/backends/%FF/cordon", json!({}), 400),
+        (
+            "POST /v1/clusters/orders/backends/a/cordon",
+            json!({"reason": "x".repeat(70_000)}),
+            413,
+        ),
     ] {
         let (status, _, said) = live.ask(what, &[], body).await;
         assert_eq!(status, expected, "{what}: {said}");
         assert!(said["error"].is_string(), "{what}: {said}");
+    }
+    for (what, body) in [
+        (
+            "PUT /v1/clusters/orders",
+            r#"{"name": "orders", "http2": true, "http2": false}"#,
+        ),
+        (
+            "PATCH /v1/clusters/orders",
+            r#"{"http2": true, "http2": false}"#,
+        ),
+        (
+            "POST /v1/clusters/orders/backends/a/cordon",
+            r#"{"reason": "a", "reason": "b"}"#,
+        ),
+        ("POST /v1/jobs", r#"{"act": "apply", "act": "apply"}"#),
+        ("POST /v1/apply", r#"[{"name": "a", "name": "a"}]"#),
+    ] {
+        let (status, _, said) = live.ask_text(what, &[], body.to_owned()).await;
+        let error = said["error"].as_str().expect("an error");
+        assert!(
+            status == 400 && error.contains("stands twice"),
+            "{what}: {error}"
+        );
     }
     assert_eq!(
         std::fs::read_to_string(&live.file).expect("the file"),

@@ -65,6 +65,8 @@ fn a_word_is_a_state_or_json() {
         assert_eq!(error.to_string(), expected, "{text}");
     }
     assert!(Override::parse("o", b"{").is_err() && Override::parse("o", b"\xff").is_err());
+    let twice = br#"{"state":"Cordoned","state":"Draining"}"#;
+    assert!(Override::parse("o", twice).is_err());
 }
 
 proptest! {

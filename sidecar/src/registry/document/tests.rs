@@ -36,6 +36,11 @@ fn a_document_that_is_none_says_why() {
         ("r.json", "", "r.json: must be JSON: EOF"),
         (
             "r.json",
+            "{\"schema\": 1,\n\"schema\": 1, \"clusters\": []}",
+            "r.json: must be JSON: the key \"schema\" stands twice at line 2 column",
+        ),
+        (
+            "r.json",
             "[]",
             "r.json: must be an object with schema: 1 to 2 and clusters",
         ),

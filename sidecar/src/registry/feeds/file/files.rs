@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::model::json;
 use crate::model::overrides::Overrides;
 use crate::registry::document::{self, DocumentError};
 
@@ -43,7 +44,7 @@ impl Files {
             }
             text => text?,
         };
-        let value = serde_json::from_str(&text).map_err(|why| DocumentError::Syntax {
+        let value = json::read(text.as_bytes()).map_err(|why| DocumentError::Syntax {
             file: file(),
             format: "JSON",
             why: why.to_string(),

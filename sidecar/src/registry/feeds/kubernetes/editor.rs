@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::object::Object;
 use crate::model::clock::now;
+use crate::model::json;
 use crate::model::overrides::{Edit, Override, edit};
 use crate::registry::edit::{ATTEMPTS_MAX, Document, EditError};
 use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
@@ -230,7 +231,9 @@ fn edited(
     let metadata = &object.metadata;
     let annotations = metadata.annotations.as_ref();
     let text = annotations.and_then(|all| all.get(crd::OVERRIDES));
-    let overrides = text.map_or(Ok(Map::new()), |text| serde_json::from_str(text));
+    let overrides = text.map_or(Ok(Map::new()), |text| {
+        json::read(text.as_bytes()).and_then(serde_json::from_value)
+    });
     let mut overrides: Map<String, Value> = overrides.map_err(|why| {
         let name = metadata.name.as_deref().unwrap_or_default();
         let annotation = crd::OVERRIDES;

@@ -7,6 +7,7 @@ use pointsman_filter::config::{ClusterConfig, ConfigErrors, is_cluster_name};
 use serde_json::{Map, Value};
 
 use crate::model::errors::error;
+use crate::model::json;
 use crate::model::overrides::Override;
 use crate::registry::document;
 use crate::registry::feeds::crd;
@@ -129,7 +130,7 @@ impl Object {
         let name = self.claim().unwrap_or(&self.name);
         let wrong = |why: String| error(&format!("overrides.{name}"), why);
         let overrides: Value =
-            serde_json::from_str(text).map_err(|why| wrong(format!("must be JSON: {why}")))?;
+            json::read(text.as_bytes()).map_err(|why| wrong(format!("must be JSON: {why}")))?;
         let Value::Object(overrides) = overrides else {
             return Err(wrong("must be an object: backend id to state".to_owned()));
         };
@@ -249,7 +250,7 @@ mod tests {
             Some(1_700_000_000_000)
         );
         assert!(overrides(r#"{"a": "Normal"}"#).unwrap()["a"].is_err());
-        for bad in ["", "[]", "3"] {
+        for bad in ["", "[]", "3", r#"{"a": "Cordoned", "a": "Draining"}"#] {
             assert!(overrides(bad).is_err(), "{bad:?}");
         }
     }

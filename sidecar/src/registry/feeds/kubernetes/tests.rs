@@ -235,6 +235,7 @@ fn until_the_slices_are_read_what_needs_them_serves_as_before_and_all_else_as_it
     // Time goes on, and once they are read, or cannot be, everything is as it is wanted.
     let later = records.read(at(NOW + 5));
     assert_eq!(served(&later), ["a one:Normal", "c four:Normal"]);
+    assert_eq!(later.due, None, "a due that stays due would be a busy loop");
     let wanted = ["a three:Normal", "b new:Normal", "c four:Normal"];
     for sight in [Sight::Blind("no rights".to_owned()), Sight::Clear] {
         put_services(&mut records, sight, Vec::new());

@@ -6,6 +6,7 @@ use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigErrors};
 use serde_json::{Map, Value, json};
 
 use crate::model::errors::error;
+use crate::model::json;
 use crate::model::overrides::Override;
 use crate::registry::document as documents;
 use crate::registry::record::{Document, Entries, Record, Registered, Wanted, What};
@@ -78,8 +79,7 @@ pub fn document(name: &str, raw: &Raw) -> Result<ClusterConfig, ConfigErrors> {
         }
         _ => return Err(error(&place, "must be a string that holds a JSON document")),
     };
-    let value: Value = serde_json::from_slice(text)
-        .map_err(|why| error(&place, format!("must be JSON: {why}")))?;
+    let value = json::read(text).map_err(|why| error(&place, format!("must be JSON: {why}")))?;
     let said = value.get("name").and_then(Value::as_str);
     if let Some(said) = said.filter(|said| *said != name) {
         let why = format!("must be {name:?}, as the key says, not {said:?}");
@@ -208,6 +208,10 @@ mod tests {
         }
         let error = document("a", &text("{")).unwrap_err().to_string();
         assert!(error.starts_with("clusters.a: must be JSON: "), "{error}");
+        let twice = text(r#"{"backends":[{"weight":1,"weight":2}]}"#);
+        let error = document("a", &twice).unwrap_err().to_string();
+        let why = r#"clusters.a: must be JSON: the key "weight" stands twice"#;
+        assert!(error.starts_with(why), "{error}");
         let taken = text(r#"{"name":"pointsman_sidecar"}"#);
         assert!(document(SIDECAR_CLUSTER, &taken).is_err());
     }

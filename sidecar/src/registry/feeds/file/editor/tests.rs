@@ -73,7 +73,7 @@ async fn what_is_not_expected_is_not_written() {
     let before = text();
     let held = editor.read("a").await.unwrap().unwrap().etag;
     let next = json!({"name": "a"});
-    for expect in [Expect::Absent, Expect::Etag("0".to_owned())] {
+    for expect in [Expect::Absent, Expect::OneOf(vec!["0".to_owned()])] {
         let refused = editor.replace("a", Some(&next), &expect).await;
         assert_eq!(refused, Err(EditError::Unexpected(Some(held.clone()))));
     }
@@ -81,7 +81,7 @@ async fn what_is_not_expected_is_not_written() {
     assert_eq!(refused, Err(EditError::Unexpected(None)));
     assert_eq!(text(), before);
     editor
-        .replace("a", Some(&next), &Expect::Etag(held))
+        .replace("a", Some(&next), &Expect::OneOf(vec![held]))
         .await
         .unwrap();
 }
