@@ -13,7 +13,7 @@ use pointsman_filter::config::ExchangeConfig;
 use serde::Serialize;
 use serde_json::json;
 use sha2::Sha256;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -126,10 +126,7 @@ pub async fn serve(
     let (place, editor) = (source.place(), source.editor());
     let queue = health::queue(&settings.registry, &editor, instance);
     channels.queue.send_replace(queue.status());
-    let jobs = queue.clone();
-    let jobs = jobs.run(channels.queue.clone(), events.clone(), stages.stop());
-    stages.start("jobs", jobs);
-    start_stages(
+    let counted = start_stages(
         &mut stages,
         &channels,
         source,
@@ -137,6 +134,9 @@ pub async fn serve(
         instance,
         Delivery::new(code, settings.change_interval),
     );
+    let jobs = queue.clone();
+    let jobs = jobs.run(channels.queue.clone(), events.clone(), stages.stop());
+    stages.start("jobs", after(counted, jobs, stages.stop()));
     let admin_stage = AdminStage {
         routes,
         local,
@@ -230,6 +230,23 @@ pub async fn validate(settings: &Settings) -> anyhow::Result<String> {
     ))
 }
 
+/// Runs a stage once something has been done, if anything has to be: RM-3.
+async fn after(
+    done: Option<Arc<Notify>>,
+    stage: impl Future<Output = anyhow::Result<()>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    if let Some(done) = done {
+        tokio::select! {
+            () = done.notified() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+    stage.await
+}
+
+/// Starts what reads, serves and writes back; what is told once the counters were asked for, where
+/// they are in a store.
 fn start_stages(
     stages: &mut Stages,
     channels: &Channels,
@@ -237,7 +254,8 @@ fn start_stages(
     events: &Events,
     instance: Instance,
     delivery: Delivery,
-) {
+) -> Option<Arc<Notify>> {
+    let mut counted = None;
     let output = Output {
         published: channels.registry.clone(),
         status: channels.source.clone(),
@@ -264,7 +282,9 @@ fn start_stages(
             let inputs = (told, channels.health.subscribe());
             let outputs = (channels.source.clone(), events.clone());
             let keeper = Keeper::new(&settings);
-            let writer = statuses::redis::Writer::new(keeper, instance.name(), inputs, outputs);
+            let told = Arc::clone(counted.insert(Arc::default()));
+            let name = instance.name();
+            let writer = statuses::redis::Writer::new(keeper, name, inputs, outputs, told);
             stages.start("statuses", writer.run(stages.stop()));
         }
         None => {}
@@ -280,6 +300,7 @@ fn start_stages(
         stages.stop(),
     );
     stages.start("delivery", delivering);
+    counted
 }
 
 fn read_module(module: &Module) -> anyhow::Result<Code> {

@@ -35,7 +35,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use pace::Pace;
 pub use state::Health;
-use target::{Job, TargetNumber};
+use target::Job;
 pub use verdicts::Verdicts;
 pub use view::{ClusterHealth, HealthView};
 
@@ -70,11 +70,18 @@ pub struct Prober {
 #[derive(Default)]
 struct UnderWay {
     probes: JoinSet<Outcome>,
-    jobs: HashMap<task::Id, (AbortHandle, Job)>,
+    jobs: HashMap<task::Id, Running>,
     tls: Arc<probe::TlsClients>,
     /// When what they found is published.
     verdicts: Pace,
     view: Pace,
+}
+
+/// One of them.
+struct Running {
+    abort: AbortHandle,
+    job: Job,
+    begun: Instant,
 }
 
 impl Prober {
@@ -86,7 +93,7 @@ impl Prober {
             self.start_due(&mut under_way);
             self.publish(&mut under_way);
             // A full prober waits for a probe to end, not for more to be due.
-            let due = self.state.next_due().filter(|_| under_way.free() > 0);
+            let due = self.state.next_due(under_way.free());
             let due = due.map(|due| self.started + due);
             let paces = [under_way.view.due(), under_way.verdicts.due()];
             let wake = paces.into_iter().flatten().chain(due).min();
@@ -119,9 +126,9 @@ impl Prober {
         let (clusters, revision) = (&registry.config.clusters, registry.revision);
         let events = self.state.apply(clusters, revision, now);
         under_way.tls.clear();
-        for (abort, job) in under_way.jobs.values() {
-            if !self.state.awaits(job.target) {
-                abort.abort();
+        for running in under_way.jobs.values() {
+            if !self.state.awaits(running.job.target) {
+                running.abort.abort();
             }
         }
         let view = self.state.view();
@@ -159,11 +166,11 @@ impl Prober {
                 )
             }
         };
-        let job = under_way.jobs.remove(&id);
-        if let (Some((_, job)), Some(outcome)) = (job, outcome) {
+        let running = under_way.jobs.remove(&id);
+        if let (Some(running), Some(outcome)) = (running, outcome) {
             let now = Instant::now();
             under_way.view.want(VIEW_GAP, now);
-            if self.take_result(&job.cluster, job.target, outcome) {
+            if self.take_result(&running.job, outcome, now - running.begun) {
                 under_way.verdicts.want(VERDICTS_GAP, now);
                 under_way.view.want(TURN_GAP, now);
             }
@@ -171,11 +178,11 @@ impl Prober {
     }
 
     /// Whether a verdict is another one now.
-    fn take_result(&mut self, cluster: &Arc<str>, target: TargetNumber, outcome: Outcome) -> bool {
+    fn take_result(&mut self, job: &Job, outcome: Outcome, took: Duration) -> bool {
         let before = self.state.verdicts().version();
-        let events = self.state.take_result(target, outcome, self.now());
+        let events = self.state.take_result(job.target, outcome, self.now());
         if let Some(events) = events {
-            self.metrics.probe(cluster, outcome);
+            self.metrics.probe(&job.cluster, outcome, took);
             self.report(events);
         }
         self.state.verdicts().version() != before
@@ -221,7 +228,13 @@ impl UnderWay {
         let handle = self
             .probes
             .spawn(async move { probe::probe(&plan, address, &tls).await });
-        self.jobs.insert(handle.id(), (handle, job));
+        let id = handle.id();
+        let running = Running {
+            abort: handle,
+            job,
+            begun: Instant::now(),
+        };
+        self.jobs.insert(id, running);
     }
 }
 

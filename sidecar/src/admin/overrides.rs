@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::Admin;
 use super::failure::Failure;
-use crate::model::clock::is_plausible;
 use crate::api;
+use crate::model::clock::is_plausible;
 use crate::model::json;
 use crate::model::overrides::{Edit, Override};
 use crate::registry::Registry;

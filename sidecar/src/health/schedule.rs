@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::TargetNumber;
+use super::target::TargetNumber;
 
 /// First probes are spread over at most this long.
 const SPREAD_MAX: Duration = Duration::from_secs(1);

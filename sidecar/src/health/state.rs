@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::PROBES_MAX;
 use super::schedule::{self, Schedule};
 use super::target::{Cluster, Job, Member, Target, TargetNumber};
 use super::verdicts::Verdicts;
@@ -17,9 +16,10 @@ use super::view::{BackendHealth, ClusterHealth, HealthView, TargetHealth};
 use crate::model::event::{Event, Recovery};
 use crate::model::outcome::Outcome;
 
-/// Most probes of one cluster that are under way at a time: a quarter of all is left to the others,
-/// so that a cluster of which none answers does not have them wait for its deadlines.
-pub const CLUSTER_PROBES_MAX: usize = PROBES_MAX / 4 * 3;
+/// So many times the free places is the most that one cluster may have under way. Clusters of which
+/// nobody answers never fill the last ones so, however many they are: the others find a free place
+/// and wait for no deadline.
+const SHARE: usize = 3;
 
 /// Everything the prober knows.
 #[derive(Debug)]
@@ -63,9 +63,9 @@ impl Health {
             .is_some_and(|target| target.started.is_some())
     }
 
-    /// When the next probe is due.
-    pub fn next_due(&self) -> Option<Duration> {
-        let may = |name: &str| under_way(&self.clusters, name).is_some();
+    /// When the next probe is due that may be made while so many places are free.
+    pub fn next_due(&self, free: usize) -> Option<Duration> {
+        let may = |name: &str| under_way(&self.clusters, name, free).is_some();
         self.schedule.next(may)
     }
 
@@ -110,7 +110,7 @@ impl Health {
     pub fn start_due(&mut self, now: Duration, free: usize) -> Vec<Job> {
         let mut jobs = Vec::new();
         while jobs.len() < free
-            && let Some((number, due)) = self.pop_due(now)
+            && let Some((number, due)) = self.pop_due(now, free.saturating_sub(jobs.len()))
         {
             let Some(target) = self.targets.get_mut(&number) else {
                 continue;
@@ -141,9 +141,9 @@ impl Health {
         jobs
     }
 
-    fn pop_due(&mut self, now: Duration) -> Option<(TargetNumber, Duration)> {
+    fn pop_due(&mut self, now: Duration, free: usize) -> Option<(TargetNumber, Duration)> {
         let clusters = &self.clusters;
-        let under_way = |name: &str| under_way(clusters, name);
+        let under_way = |name: &str| under_way(clusters, name, free);
         self.schedule.pop(now, under_way)
     }
 
@@ -199,9 +199,9 @@ impl Health {
 }
 
 /// How many probes of a cluster are under way; `None`: it may have no more.
-fn under_way(clusters: &BTreeMap<Arc<str>, Cluster>, name: &str) -> Option<usize> {
+fn under_way(clusters: &BTreeMap<Arc<str>, Cluster>, name: &str, free: usize) -> Option<usize> {
     let count = clusters.get(name).map_or(0, |cluster| cluster.under_way);
-    Some(count).filter(|count| *count < CLUSTER_PROBES_MAX)
+    Some(count).filter(|count| *count < free.saturating_mul(SHARE))
 }
 
 /// One event for each backend of a target whose verdict changed.

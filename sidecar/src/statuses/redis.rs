@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pointsman_filter::fleet::exchange::Version;
 use redis::RedisError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -55,15 +55,18 @@ pub struct Writer {
     /// That was said already.
     refusal_told: bool,
     connected_told: bool,
+    counted: Arc<Notify>,
 }
 
 impl Writer {
-    /// Nothing is written yet. The totals of what all have counted go to `status`.
+    /// Nothing is written yet. The totals of what all have counted go to `status`; `counted` is told
+    /// once they were asked for, whatever came of it.
     pub fn new(
         keeper: Keeper,
         holder: String,
         (told, health): (watch::Receiver<Told>, watch::Receiver<Arc<HealthView>>),
         (status, events): (watch::Sender<SourceStatus>, Events),
+        counted: Arc<Notify>,
     ) -> Self {
         let store = RedisLease::new(keeper.clone());
         Writer {
@@ -80,6 +83,7 @@ impl Writer {
             refused: false,
             refusal_told: false,
             connected_told: false,
+            counted,
         }
     }
 
@@ -119,6 +123,7 @@ impl Writer {
             dirty |= count && self.health.borrow_and_update().version != self.verdicts;
             if dirty || count {
                 dirty = !self.pass(dirty, count).await;
+                self.counted.notify_one();
             }
         }
     }

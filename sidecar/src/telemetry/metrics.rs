@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,8 +17,9 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::counts::EventCounts;
 use crate::model::event::Event;
@@ -35,14 +37,20 @@ pub struct Metrics {
     clusters: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Counters {
     events: EventCounts,
     probes: Family<ByResult, Counter>,
     probe_failures: Family<ByReason, Counter>,
+    probe_durations: Family<ByCluster, Histogram, fn() -> Histogram>,
     transitions: Family<ByVerdict, Counter>,
     exchanges: Family<ByReply, Counter>,
     under_way: Gauge<i64, AtomicI64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCluster {
+    pointsman_cluster: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +78,8 @@ struct ByReply {
 
 const RESULTS: [&str; 3] = ["pass", "fail", "unknown"];
 const VERDICTS: [&str; 2] = ["healthy", "unhealthy"];
+/// Upper bounds of a probe's duration, seconds (HC-21).
+const DURATIONS: [f64; 5] = [0.1, 0.5, 1.0, 2.0, 5.0];
 
 impl Default for Metrics {
     /// Counters alone.
@@ -87,7 +97,12 @@ impl Metrics {
     fn over(events: EventCounts, gauges: Option<Box<dyn Collector>>) -> Self {
         let counters = Counters {
             events,
-            ..Counters::default()
+            probes: Family::default(),
+            probe_failures: Family::default(),
+            probe_durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            transitions: Family::default(),
+            exchanges: Family::default(),
+            under_way: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("pointsman");
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
@@ -100,6 +115,9 @@ impl Metrics {
         registry.register("probes", "Probes by result", counters.probes.clone());
         let help = "Failed probes by reason";
         registry.register("probe_failures", help, counters.probe_failures.clone());
+        let help = "How long probes took that were made";
+        let durations = counters.probe_durations.clone();
+        registry.register_with_unit("probe_duration", help, Unit::Seconds, durations);
         let help = "Backends whose verdict changed, by the new verdict";
         registry.register("verdict_changes", help, counters.transitions.clone());
         let help = "Posts of filters to the exchange, by what was replied";
@@ -158,8 +176,8 @@ impl Metrics {
         self.counters.events.of_values()
     }
 
-    /// Counts what came of a probe.
-    pub fn probe(&self, cluster: &Arc<str>, outcome: Outcome) {
+    /// Counts what came of a probe that took so long.
+    pub fn probe(&self, cluster: &Arc<str>, outcome: Outcome, took: Duration) {
         let result = match outcome {
             Outcome::Passed => RESULTS[0],
             Outcome::Failed(_) => RESULTS[1],
@@ -169,6 +187,12 @@ impl Metrics {
             .probes
             .get_or_create(&result_of(cluster, result))
             .inc();
+        // One that could not be made says nothing of how long they take.
+        if !matches!(outcome, Outcome::Unknown(_)) {
+            let durations = &self.counters.probe_durations;
+            let duration = durations.get_or_create(&durations_of(cluster));
+            duration.observe(took.as_secs_f64());
+        }
         if let Outcome::Failed(failure) = outcome {
             let reason = failure.label();
             self.counters
@@ -229,6 +253,10 @@ impl Metrics {
                         .get_or_create(&verdict_of(cluster, verdict)),
                 );
             }
+            if *probed {
+                let durations = &self.counters.probe_durations;
+                drop(durations.get_or_create(&durations_of(cluster)));
+            }
             for result in RESULTS.iter().filter(|_| *probed) {
                 drop(
                     self.counters
@@ -241,6 +269,8 @@ impl Metrics {
     }
 
     fn remove_probes(&self, cluster: &Arc<str>) {
+        let durations = &self.counters.probe_durations;
+        durations.remove(&durations_of(cluster));
         for result in RESULTS {
             self.counters.probes.remove(&result_of(cluster, result));
         }
@@ -250,6 +280,11 @@ impl Metrics {
                 .remove(&reason_of(cluster, reason));
         }
     }
+}
+
+fn durations_of(cluster: &Arc<str>) -> ByCluster {
+    let pointsman_cluster = Arc::clone(cluster);
+    ByCluster { pointsman_cluster }
 }
 
 fn result_of(cluster: &Arc<str>, result: &'static str) -> ByResult {

@@ -110,6 +110,34 @@ async fn rm_2_a_store_that_does_not_answer_ends_it() -> Result<()> {
 }
 
 #[tokio::test]
+async fn rm_3_what_is_connected_is_said_in_the_order_of_its_beginning() -> Result<()> {
+    let order = [
+        "registry_connected",
+        "counters_connected",
+        "queue_connected",
+    ];
+    for _ in 0..5 {
+        let redis = Redis::start().await?;
+        let sidecar = Sidecar::start_on_store(redis.settings()).await?;
+        sidecar.wait_for_events("queue_connected", 1).await?;
+        let mut said = Vec::new();
+        for name in order {
+            let times = sidecar.events(name);
+            ensure!(times.len() == 1, "{name}: {times:?}");
+            said.push(
+                times[0]["timestamp"]
+                    .as_str()
+                    .context("no time")?
+                    .to_owned(),
+            );
+        }
+        ensure!(said.is_sorted(), "{said:?}");
+        sidecar.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn rm_4_demo_mode_never_contacts_a_store() -> Result<()> {
     let (one, store) = (Upstream::new("one")?, Upstream::new("store")?);
     let registry = Registry::new(vec![registry::cluster("orders", &[&one], json!({}))])?;

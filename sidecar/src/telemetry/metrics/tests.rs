@@ -35,7 +35,8 @@ fn series_of_a_cluster_come_at_zero_and_go_with_it() {
         "{before}"
     );
     let orders: Arc<str> = Arc::from("orders");
-    metrics.probe(&orders, Outcome::Failed(Failure::Status(503)));
+    let took = Duration::from_millis(700);
+    metrics.probe(&orders, Outcome::Failed(Failure::Status(503)), took);
     metrics.missed_rounds(&orders, 2);
     let line = r#"pointsman_probe_failures_total{pointsman_cluster="orders",reason="status"} 1"#;
     assert!(text(&metrics).contains(line));
@@ -142,6 +143,50 @@ fn every_event_is_counted_under_a_name_that_stood_at_zero_before() {
         metrics.event(&event);
         assert!(text(&metrics).contains(&line(1)), "{}", line(1));
     }
+}
+
+#[test]
+fn hc_21_probes_are_measured_in_the_clusters_histogram() {
+    let metrics = Metrics::default();
+    metrics.keep_clusters(clusters(&[("orders", true), ("plain", false)]));
+    let orders: Arc<str> = Arc::from("orders");
+    let name = "pointsman_probe_duration_seconds";
+    let has = |what: &str, labels: &str, value: &str| {
+        let line = format!("{name}_{what}{{pointsman_cluster=\"orders\"{labels}}} {value}\n");
+        assert!(text(&metrics).contains(&line), "{line}{}", text(&metrics));
+    };
+    has("count", "", "0");
+    for (outcome, millis) in [
+        (Outcome::Passed, 90),
+        (Outcome::Failed(Failure::Timeout), 2000),
+        (Outcome::Passed, 9000),
+        (Outcome::Unknown(Obstacle::Resources), 1),
+    ] {
+        metrics.probe(&orders, outcome, Duration::from_millis(millis));
+    }
+    let buckets = [
+        ("0.1", 1),
+        ("0.5", 1),
+        ("1.0", 1),
+        ("2.0", 2),
+        ("5.0", 2),
+        ("+Inf", 3),
+    ];
+    for (bound, count) in buckets {
+        let labels = format!(",le=\"{bound}\"");
+        let line =
+            format!("{name}_bucket{{le=\"{bound}\",pointsman_cluster=\"orders\"}} {count}\n");
+        let text = text(&metrics);
+        let other = format!("{name}_bucket{{pointsman_cluster=\"orders\"{labels}}} {count}\n");
+        assert!(
+            text.contains(&line) || text.contains(&other),
+            "{line}{text}"
+        );
+    }
+    has("sum", "", "11.09");
+    assert!(!text(&metrics).contains(&format!("{name}_count{{pointsman_cluster=\"plain\"")));
+    metrics.keep_clusters(clusters(&[("orders", false)]));
+    assert!(!text(&metrics).contains(&format!("{name}_count")));
 }
 
 #[test]
