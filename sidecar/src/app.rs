@@ -31,6 +31,7 @@ use crate::stores::lease::Lease;
 use crate::stores::redis::keeper::Keeper;
 use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
+use crate::trust::{self, Trust};
 use crate::xds::Proxies;
 use crate::xds::ads::Ads;
 use crate::xds::delivery::{self, Delivery};
@@ -47,6 +48,8 @@ struct Channels {
     registry: watch::Sender<Published>,
     /// Registry → admin.
     source: watch::Sender<SourceStatus>,
+    /// Trust → prober, delivery, admin.
+    trust: watch::Sender<Arc<Trust>>,
     /// Admin → registry: how often a full reading was wished for.
     reloads: watch::Sender<u64>,
     /// Exchange → delivery, admin.
@@ -103,8 +106,12 @@ pub async fn serve(
     };
     drop(not_read);
     let instance = Instance::draw();
+    let nobody = Trust::default();
+    let trust = Trust::read(&source.registry().config.clusters, &nobody).await;
+    trust::tell(&nobody, &trust);
     let channels = Channels {
         registry: watch::Sender::new(Some(source.registry())),
+        trust: watch::Sender::new(Arc::new(trust)),
         source: watch::Sender::new(source.status()),
         reloads: watch::Sender::default(),
         fleet: watch::Sender::default(),
@@ -225,9 +232,15 @@ pub async fn validate(settings: &Settings) -> anyhow::Result<String> {
     let size = registry.size();
     let (clusters, backends) = (size.clusters, size.backends);
     let place = source.place();
-    Ok(format!(
-        "{place}: valid, {clusters} clusters, {backends} backends\n"
-    ))
+    let mut told = format!("{place}: valid, {clusters} clusters, {backends} backends\n");
+    let clusters = &registry.config.clusters;
+    let trust = Trust::read(clusters, &Trust::default()).await;
+    for cluster in clusters {
+        if let Some(why) = trust.error_of(cluster) {
+            told.push_str(&format!("warning: {}: {why}\n", cluster.name));
+        }
+    }
+    Ok(told)
 }
 
 /// Runs a stage once something has been done, if anything has to be: RM-3.
@@ -274,12 +287,17 @@ fn start_stages(
                 told,
                 channels.fleet.subscribe(),
                 channels.health.subscribe(),
+                channels.trust.subscribe(),
             );
             let writer = statuses::kubernetes::Writer::new(&access, lease, inputs);
             stages.start("statuses", writer.run(stages.stop()));
         }
         Some(Statuses::Redis { settings, told }) => {
-            let inputs = (told, channels.health.subscribe());
+            let inputs = (
+                told,
+                channels.health.subscribe(),
+                channels.trust.subscribe(),
+            );
             let outputs = (channels.source.clone(), events.clone());
             let keeper = Keeper::new(&settings);
             let told = Arc::clone(counted.insert(Arc::default()));
@@ -294,12 +312,14 @@ fn start_stages(
     let delivering = delivery::run(
         delivery,
         channels.registry.subscribe(),
-        channels.fleet.subscribe(),
-        channels.proxies.subscribe(),
+        channels.trust.subscribe(),
+        (channels.fleet.subscribe(), channels.proxies.subscribe()),
         channels.snapshots.clone(),
         stages.stop(),
     );
     stages.start("delivery", delivering);
+    let (registry, trust) = (channels.registry.subscribe(), channels.trust.clone());
+    stages.start("trust", trust::run(registry, trust, stages.stop()));
     counted
 }
 

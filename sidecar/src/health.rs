@@ -33,6 +33,7 @@ use crate::model::outcome::{Obstacle, Outcome};
 use crate::registry::Published;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
+use crate::trust::Trust;
 use pace::Pace;
 pub use state::Health;
 use target::Job;
@@ -52,6 +53,8 @@ const VIEW_GAP: Duration = Duration::from_secs(1);
 pub struct Prober {
     /// What is wanted.
     pub registry: watch::Receiver<Published>,
+    /// Whom clusters trust.
+    pub trust: watch::Receiver<Arc<Trust>>,
     /// What it knows, and nobody else's.
     pub state: Health,
     /// Where the verdicts go; receivers wake up only when a verdict changes.
@@ -67,7 +70,6 @@ pub struct Prober {
 }
 
 /// The probes that are under way.
-#[derive(Default)]
 struct UnderWay {
     probes: JoinSet<Outcome>,
     jobs: HashMap<task::Id, Running>,
@@ -87,7 +89,7 @@ struct Running {
 impl Prober {
     /// Probes until told to stop.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut under_way = UnderWay::default();
+        let mut under_way = UnderWay::new(self.trust.clone());
         self.apply(&mut under_way);
         loop {
             self.start_due(&mut under_way);
@@ -218,6 +220,16 @@ impl Prober {
 }
 
 impl UnderWay {
+    fn new(trust: watch::Receiver<Arc<Trust>>) -> Self {
+        UnderWay {
+            probes: JoinSet::new(),
+            jobs: HashMap::new(),
+            tls: Arc::new(probe::TlsClients::new(trust)),
+            verdicts: Pace::default(),
+            view: Pace::default(),
+        }
+    }
+
     fn free(&self) -> usize {
         PROBES_MAX.saturating_sub(self.jobs.len())
     }

@@ -19,6 +19,9 @@ mod stores;
 /// What is wanted: read, judged, guarded, published.
 mod registry;
 
+/// Whom clusters trust: the files of authorities that they name.
+mod trust;
+
 /// Bulk work that outlives the process.
 mod jobs;
 

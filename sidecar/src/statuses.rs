@@ -5,3 +5,4 @@ mod counters;
 pub mod kubernetes;
 pub mod redis;
 mod survey;
+mod warned;

@@ -45,6 +45,8 @@ pub struct Proxy {
 pub enum Kind {
     /// CDS.
     Clusters,
+    /// SDS.
+    Secrets,
     /// EDS.
     Endpoints,
     /// ECDS.
@@ -52,12 +54,19 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Clusters, Kind::Endpoints, Kind::Filters];
+    /// Every one.
+    pub const ALL: [Kind; 4] = [
+        Kind::Clusters,
+        Kind::Secrets,
+        Kind::Endpoints,
+        Kind::Filters,
+    ];
 
     /// The type's name on the wire.
     pub fn type_url(self) -> &'static str {
         match self {
             Kind::Clusters => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Kind::Secrets => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Kind::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Kind::Filters => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         }
@@ -74,6 +83,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Clusters => "clusters",
+            Kind::Secrets => "secrets",
             Kind::Endpoints => "endpoints",
             Kind::Filters => "filters",
         }

@@ -39,15 +39,22 @@ pub struct TlsFront {
 impl TlsFront {
     /// A front of `upstream` whose certificate, signed by itself, is for the server name `name`.
     pub fn before(upstream: &Upstream, name: &str) -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed([name.to_owned()])?;
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        // Of several trusted authorities Envoy looks one up by its subject.
+        let mut made = rcgen::CertificateParams::new([name.to_owned()])?;
+        let subject = format!("{name} of {}", upstream.id());
+        made.distinguished_name = rcgen::DistinguishedName::new();
+        made.distinguished_name
+            .push(rcgen::DnType::CommonName, subject);
+        let signing_key = rcgen::KeyPair::generate()?;
+        let certificate = made.self_signed(&signing_key)?;
+        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)?;
+            .with_single_cert(vec![certificate.der().clone()], key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let folder = tempfile::tempdir()?;
-        fs::write(ca_file(folder.path()), made.cert.pem())?;
+        fs::write(ca_file(folder.path()), certificate.pem())?;
         let port = Port::reserve()?;
         let sessions = Arc::default();
         let serving = accept(

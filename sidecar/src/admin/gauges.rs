@@ -107,8 +107,7 @@ impl Gauges {
             let types = streams.values().filter_map(|proxy| proxy.types.get(&kind));
             types.filter(|progress| progress.nacked.is_some()).count()
         };
-        let kinds = [Kind::Clusters, Kind::Endpoints, Kind::Filters];
-        let series = kinds.map(|kind| ([("type", kind.name())], refusing(kind)));
+        let series = Kind::ALL.map(|kind| ([("type", kind.name())], refusing(kind)));
         let help = "Open xDS streams whose proxy refused the last resources of a type";
         gauge(encoder, "xds_refusing_streams", help, series)
     }

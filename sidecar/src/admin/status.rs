@@ -15,6 +15,7 @@ use crate::fleet::Fleet;
 use crate::health::HealthView;
 use crate::jobs::QueueStatus;
 use crate::registry::{Published, Registry, SourceStatus};
+use crate::trust::Trust;
 use crate::xds::Proxies;
 
 /// Where the status is read.
@@ -31,6 +32,8 @@ pub struct Sources {
     pub source_status: watch::Receiver<SourceStatus>,
     /// Stage 2.
     pub health: watch::Receiver<Arc<HealthView>>,
+    /// Whom clusters trust.
+    pub trust: watch::Receiver<Arc<Trust>>,
     /// What the filters report.
     pub fleet: watch::Receiver<Fleet>,
     /// What the xDS streams say.
@@ -123,6 +126,7 @@ impl Sources {
             name: cluster.name.clone(),
             etag: registry.etags.get(&cluster.name).cloned(),
             health_check: health_check(cluster),
+            ca_file_error: self.trust.borrow().error_of(cluster),
             total,
             healthy,
             half_healthy,

@@ -69,6 +69,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
         registry: registry.subscribe(),
         source_status: watch::Sender::new(source).subscribe(),
         health: health.subscribe(),
+        trust: watch::Sender::default().subscribe(),
         fleet: fleet.subscribe(),
         proxies: watch::Sender::new(proxies()).subscribe(),
         queue: watch::Sender::new(QueueStatus::Up(3)).subscribe(),

@@ -96,6 +96,9 @@ pub struct Cluster {
     pub etag: Option<String>,
     /// As documents have it, with its defaults; null: none.
     pub health_check: Value,
+    /// Why its `caFile` cannot be used as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file_error: Option<String>,
     /// Backends that take requests.
     pub total: usize,
     /// Those of them that are healthy.

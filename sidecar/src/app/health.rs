@@ -80,6 +80,7 @@ pub fn start(
     let started = Instant::now();
     let prober = Prober {
         registry: channels.registry.subscribe(),
+        trust: channels.trust.subscribe(),
         state: Health::new(instance.number(), instance.number()),
         verdicts: channels.verdicts.clone(),
         view: channels.health.clone(),
@@ -111,6 +112,7 @@ pub fn start(
             registry: channels.registry.subscribe(),
             source_status: channels.source.subscribe(),
             health: channels.health.subscribe(),
+            trust: channels.trust.subscribe(),
             fleet: channels.fleet.subscribe(),
             proxies: channels.proxies.subscribe(),
             queue: channels.queue.subscribe(),

@@ -10,7 +10,7 @@ use super::client::{Client, ClientError, path};
 use super::format::{Format, yaml};
 use super::moment::now;
 use super::report::Report;
-use crate::api::{Clusters, Job, Jobs, Overrides, Proxies, Proxy};
+use crate::api::{Cluster, Clusters, Job, Jobs, Overrides, Proxies, Proxy};
 
 /// What to show, and how.
 #[derive(Args)]
@@ -59,6 +59,7 @@ pub async fn run(flags: &GetFlags, admin: &AdminFlags) -> Result<Report, ClientE
             warnings = rejected
                 .map(|it| format!("rejected: {}", it.error))
                 .collect();
+            warnings.extend(clusters.iter().filter_map(untrusted));
             let table = |_: &Value| tables::clusters(&clusters);
             flags.output.print(&answer.body, table)
         }
@@ -108,6 +109,12 @@ pub async fn run(flags: &GetFlags, admin: &AdminFlags) -> Result<Report, ClientE
         warnings,
         ..Report::default()
     })
+}
+
+/// Why a cluster's authorities are not those of its file.
+fn untrusted(cluster: &Cluster) -> Option<String> {
+    let why = cluster.ca_file_error.as_ref()?;
+    Some(format!("{}: {why}", cluster.name))
 }
 
 /// What is to be said of a node id that several Envoys have.

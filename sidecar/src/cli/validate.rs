@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use pointsman_filter::config::ClusterConfig;
 
-use super::documents;
 use super::report::Report;
+use super::{client, documents};
 use crate::registry::{cookies, document};
+use crate::trust::Trust;
 
 /// Reads and judges the files; asks nobody.
 pub fn run(files: &[PathBuf]) -> Report {
@@ -21,6 +22,10 @@ pub fn run(files: &[PathBuf]) -> Report {
             .filter_map(|it| ClusterConfig::parse(it).ok())
             .collect();
         report.warnings = cookies::warnings(&clusters).into_values().collect();
+        match client::wait_for(Trust::read(&clusters, &Trust::default())) {
+            Ok(trust) => report.warnings.extend(untrusted(&clusters, &trust)),
+            Err(error) => return error,
+        }
         let shown: Vec<_> = files.iter().map(|file| shown(file)).collect();
         let (clusters, backends) = (found.documents.len(), found.backends);
         report.out = format!(
@@ -31,6 +36,15 @@ pub fn run(files: &[PathBuf]) -> Report {
     report
 }
 
+/// What cannot be read here may well be there where the sidecar runs.
+fn untrusted(clusters: &[ClusterConfig], trust: &Trust) -> Vec<String> {
+    let why = |cluster: &ClusterConfig| {
+        let error = trust.error_of(cluster)?;
+        Some(format!("clusters.{}.{error}", cluster.name))
+    };
+    clusters.iter().filter_map(why).collect()
+}
+
 fn shown(file: &Path) -> String {
     file.display().to_string()
 }
@@ -38,6 +52,21 @@ fn shown(file: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ca_file_that_is_missing_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.yaml");
+        std::fs::write(&file, "name: a\ntls: {caFile: /nowhere/ca.pem}").unwrap();
+        let report = run(&[file]);
+        assert!(report.errors.is_empty());
+        let warning = "clusters.a.tls.caFile /nowhere/ca.pem: No such file or directory";
+        assert!(
+            report.warnings[0].starts_with(warning),
+            "{:?}",
+            report.warnings
+        );
+    }
 
     #[test]
     fn st_1_clusters_that_share_a_cookie_are_valid_and_warned_of() {

@@ -30,7 +30,7 @@ pub async fn probe(plan: &Plan, address: SocketAddr, tls: &TlsClients) -> Outcom
 async fn attempt(plan: &Plan, address: SocketAddr, tls: &TlsClients) -> Result<(), Fault> {
     // Before connecting: a probe that cannot be made must not open a connection.
     let session = match (&plan.probe, &plan.tls) {
-        (Probe::Http(_), Some(settings)) => Some(tls.session(settings, plan.http2, address).await?),
+        (Probe::Http(_), Some(settings)) => Some(tls.session(settings, plan.http2, address)?),
         _ => None,
     };
     let stream = TcpStream::connect(address)

@@ -47,6 +47,7 @@ impl Stage {
         );
         let prober = Prober {
             registry: registry.subscribe(),
+            trust: watch::Sender::default().subscribe(),
             state,
             verdicts: verdicts.clone(),
             view: view.clone(),

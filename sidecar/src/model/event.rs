@@ -184,8 +184,10 @@ impl Recovery {
 
 /// The names of log lines for which there is no value: what the process and its connections go
 /// through. Each stands in the line's field `event`, and is counted there.
-pub const LINES: [&str; 20] = [
+pub const LINES: [&str; 22] = [
     "acked",
+    "ca_file_taken",
+    "ca_file_unusable",
     "counters_connected",
     "demo_mode",
     "lease_unavailable",

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::conditions::{Seen, status};
+use super::warned::warned;
 use crate::fleet::{Fleet, reach};
 use crate::health::HealthView;
 use crate::registry::feeds::crd::{self, status::BackendClusterStatus};
@@ -24,6 +25,7 @@ use crate::registry::record::Object;
 use crate::stores::kubernetes::access::{Access, error_chain, is_passing};
 use crate::stores::kubernetes::lease::KubernetesLease;
 use crate::stores::lease::Lease;
+use crate::trust::Trust;
 
 /// Who writes, in the objects' `managedFields`.
 const MANAGER: &str = "pointsman";
@@ -51,6 +53,8 @@ pub struct Writer {
     fleet: watch::Receiver<Fleet>,
     /// What the probes found.
     health: watch::Receiver<Arc<HealthView>>,
+    /// Whom clusters trust.
+    trust: watch::Receiver<Arc<Trust>>,
     /// Which verdicts were looked at last.
     verdicts: Version,
     /// What stands there, by the object's uid.
@@ -64,11 +68,13 @@ pub struct Writer {
     refusal_told: bool,
 }
 
-/// What the writer hears: what is to be said, what the proxies run, what the probes found.
+/// What the writer hears: what is to be said, what the proxies run, what the probes found, whom
+/// clusters trust.
 pub type Inputs = (
     watch::Receiver<Told>,
     watch::Receiver<Fleet>,
     watch::Receiver<Arc<HealthView>>,
+    watch::Receiver<Arc<Trust>>,
 );
 
 /// What became of one write.
@@ -103,7 +109,7 @@ impl Writer {
     pub fn new(
         access: &Access,
         lease: Lease<KubernetesLease>,
-        (told, fleet, health): Inputs,
+        (told, fleet, health, trust): Inputs,
     ) -> Self {
         Writer {
             lease,
@@ -111,6 +117,7 @@ impl Writer {
             told,
             fleet,
             health,
+            trust,
             verdicts: Version::default(),
             written: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -160,6 +167,9 @@ impl Writer {
                 Ok(()) = self.health.changed(), if dirty.is_none() => {
                     let verdicts = self.health.borrow_and_update().version;
                     dirty = (verdicts != self.verdicts).then(Instant::now);
+                }
+                Ok(()) = self.trust.changed(), if dirty.is_none() => {
+                    dirty = Some(Instant::now());
                 }
                 Ok(()) = self.fleet.changed(), if dirty.is_none() => {
                     dirty = Some(Instant::now());
@@ -224,6 +234,7 @@ impl Writer {
         let health = Arc::clone(&self.health.borrow_and_update());
         self.verdicts = health.version;
         let fleet = self.fleet.borrow_and_update();
+        let trust = Arc::clone(&self.trust.borrow_and_update());
         let view = &told.view;
         let clusters = view.registry.config.clusters.iter();
         let clusters: BTreeMap<&str, &ClusterConfig> =
@@ -241,7 +252,8 @@ impl Writer {
                 by: self.lease.holder(),
             };
             let cluster = cluster.and_then(|name| clusters.get(name).copied());
-            let wanted = status((report, object), cluster, seen, &health, before, now);
+            let report = warned(report, cluster, &trust);
+            let wanted = status((&report, object), cluster, seen, &health, before, now);
             if before != Some(&wanted) && !self.failed.contains_key(&object.uid) {
                 news.push((object.clone(), wanted));
             }

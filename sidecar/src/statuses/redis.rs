@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::counters::Counters;
 use super::survey::survey;
+use super::warned::warned;
 use crate::health::HealthView;
 use crate::registry::SourceStatus;
 use crate::registry::follow::Told;
@@ -25,6 +26,7 @@ use crate::stores::redis::lease::RedisLease;
 use crate::stores::redis::link::Link;
 use crate::stores::redis::node;
 use crate::telemetry::events::Events;
+use crate::trust::Trust;
 
 /// Between two passes over what there is to say.
 const PASS_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,6 +36,13 @@ const PASSES_PER_COUNT: u32 = 10;
 /// What is written about one cluster.
 type Fields = Vec<(&'static str, String)>;
 
+/// What the writer hears: what is to be said, what the probes found, whom clusters trust.
+pub type Inputs = (
+    watch::Receiver<Told>,
+    watch::Receiver<Arc<HealthView>>,
+    watch::Receiver<Arc<Trust>>,
+);
+
 /// The writer.
 pub struct Writer {
     keeper: Keeper,
@@ -41,6 +50,8 @@ pub struct Writer {
     told: watch::Receiver<Told>,
     /// What the probes found.
     health: watch::Receiver<Arc<HealthView>>,
+    /// Whom clusters trust.
+    trust: watch::Receiver<Arc<Trust>>,
     status: watch::Sender<SourceStatus>,
     events: Events,
     /// Which verdicts were looked at last.
@@ -64,7 +75,7 @@ impl Writer {
     pub fn new(
         keeper: Keeper,
         holder: String,
-        (told, health): (watch::Receiver<Told>, watch::Receiver<Arc<HealthView>>),
+        (told, health, trust): Inputs,
         (status, events): (watch::Sender<SourceStatus>, Events),
         counted: Arc<Notify>,
     ) -> Self {
@@ -74,6 +85,7 @@ impl Writer {
             keeper,
             told,
             health,
+            trust,
             status,
             events,
             verdicts: Version::default(),
@@ -118,6 +130,7 @@ impl Writer {
                 _ = pass.tick() => {}
             }
             dirty |= self.told.has_changed().unwrap_or(false);
+            dirty |= self.trust.has_changed().unwrap_or(false);
             let count = passes.is_multiple_of(PASSES_PER_COUNT);
             passes = passes.wrapping_add(1);
             dirty |= count && self.health.borrow_and_update().version != self.verdicts;
@@ -187,10 +200,11 @@ impl Writer {
     async fn say_statuses(&mut self, link: &mut Link, told: &Told) -> Result<(), RedisError> {
         let health = Arc::clone(&self.health.borrow_and_update());
         self.verdicts = health.version;
+        let trust = Arc::clone(&self.trust.borrow_and_update());
         let wanted: BTreeMap<String, Fields> = {
             let reports = told.view.reports.iter();
-            let named =
-                reports.filter_map(|it| Some((it.name.clone()?, fields(it, told, &health))));
+            let named = reports
+                .filter_map(|it| Some((it.name.clone()?, fields(it, told, &health, &trust))));
             named.collect()
         };
         let news = wanted.iter();
@@ -229,13 +243,14 @@ impl Writer {
 }
 
 /// What is written about a cluster.
-fn fields(report: &Report, told: &Told, health: &HealthView) -> Fields {
+fn fields(report: &Report, told: &Told, health: &HealthView, trust: &Trust) -> Fields {
     let clusters = &told.view.registry.config.clusters;
     let served = report.cluster.as_ref().and_then(|name| {
         let place = clusters.binary_search_by(|it| it.name.cmp(name)).ok()?;
         clusters.get(place)
     });
     let (counts, _) = survey(served, report.added, health);
+    let report = warned(report, served, trust);
     let accepted = report.verdict == Verdict::Accepted;
     let mut fields = vec![
         ("accepted", accepted.to_string()),

@@ -21,6 +21,7 @@ use super::resources::{self, Code, Served};
 use super::snapshot::Snapshot;
 use crate::fleet::{Fleet, ProcessReport};
 use crate::registry::{Published, Registry};
+use crate::trust::Trust;
 use pace::Pace;
 
 /// Longest that a removal waits for the workers.
@@ -32,6 +33,8 @@ const REVISIONS_MAX: usize = 256;
 pub struct Delivery {
     code: Code,
     wanted: Option<Arc<Registry>>,
+    /// Whom clusters trust, and whether that is news.
+    trust: (Arc<Trust>, bool),
     served: Option<Arc<Registry>>,
     pace: Pace,
     /// Counts what was served; a later one has a higher number.
@@ -55,6 +58,7 @@ impl Delivery {
         Delivery {
             code,
             wanted: None,
+            trust: Default::default(),
             served: None,
             pace: Pace::new(interval),
             sequence: 0,
@@ -70,6 +74,12 @@ impl Delivery {
         let same = |served: &Arc<Registry>| served.revision == registry.revision;
         let news = !self.served.as_ref().is_some_and(same);
         self.wanted = news.then_some(registry);
+    }
+
+    /// Takes in whom clusters trust from now on.
+    pub fn trust(&mut self, trust: Arc<Trust>) {
+        let news = self.trust.1 || *trust != *self.trust.0;
+        self.trust = (trust, news);
     }
 
     /// Whether something waits for the workers to forget it.
@@ -97,7 +107,9 @@ impl Delivery {
     pub fn step(&mut self, now: Instant, reports: &[Option<&ProcessReport>]) -> Option<Snapshot> {
         let shrunk = self.let_go(now, reports);
         let grown = self.take_wanted(now);
-        if !(shrunk || grown) {
+        // Rare, and no worker waits for it: at once.
+        let trusting = std::mem::take(&mut self.trust.1);
+        if !(shrunk || grown || trusting) {
             return None;
         }
         let served = self.served.as_ref()?;
@@ -107,7 +119,12 @@ impl Delivery {
             config,
             leaving: self.leaving_of(&config.name),
         });
-        Some(resources::snapshot(clusters, &served.config, &self.code))
+        Some(resources::snapshot(
+            clusters,
+            &self.trust.0,
+            &served.config,
+            &self.code,
+        ))
     }
 
     fn leaving_of(&self, cluster: &str) -> BTreeSet<SocketAddr> {
@@ -230,8 +247,8 @@ fn has_passed(
 pub async fn run(
     mut delivery: Delivery,
     mut registry: watch::Receiver<Published>,
-    mut fleet: watch::Receiver<Fleet>,
-    mut proxies: watch::Receiver<Proxies>,
+    mut trust: watch::Receiver<Arc<Trust>>,
+    (mut fleet, mut proxies): (watch::Receiver<Fleet>, watch::Receiver<Proxies>),
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -239,6 +256,7 @@ pub async fn run(
         if let Some(wanted) = registry.borrow_and_update().clone() {
             delivery.want(wanted);
         }
+        delivery.trust(Arc::clone(&trust.borrow_and_update()));
         // A change can leave behind what may go at once: step until nothing is due.
         while let Some(snapshot) = step(&mut delivery, &mut fleet, &mut proxies) {
             info!(
@@ -254,6 +272,7 @@ pub async fn run(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = registry.changed() => changed?,
+            changed = trust.changed() => changed?,
             changed = fleet.changed(), if reports_matter => changed?,
             changed = proxies.changed(), if reports_matter => changed?,
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}

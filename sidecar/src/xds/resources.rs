@@ -3,6 +3,7 @@
 mod cluster;
 mod endpoints;
 mod filter;
+mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use envoy_types::util::pack_any;
 use pointsman_filter::config::{ClusterConfig, FilterConfig};
 
 use super::snapshot::{Resource, Shelf, Snapshot};
+use crate::trust::Trust;
 
 pub use filter::Code;
 
@@ -27,25 +29,32 @@ pub struct Served<'a> {
     pub leaving: BTreeSet<SocketAddr>,
 }
 
-/// Everything that is served: `clusters` to Envoy, `config` to the filters.
+/// Everything that is served: `clusters` and whom they trust to Envoy, `config` to the filters.
 pub fn snapshot<'a>(
     clusters: impl Iterator<Item = Served<'a>>,
+    trust: &Trust,
     config: &FilterConfig,
     code: &Code,
 ) -> Snapshot {
     let mut cds = BTreeMap::new();
+    let mut sds = BTreeMap::new();
     let mut eds = BTreeMap::new();
     for served in clusters {
         let name = &served.config.name;
         let cluster = Resource::new(pack_any(cluster::cluster(served.config)));
         let endpoints = pack_any(endpoints::endpoints(served.config, &served.leaving));
         cds.insert(name.clone(), Arc::new(cluster));
+        if let Some((path, secret)) = secret::of(served.config, trust) {
+            let secret = || Arc::new(Resource::new(pack_any(secret)));
+            sds.entry(path.to_owned()).or_insert_with(secret);
+        }
         eds.insert(name.clone(), Arc::new(Resource::new(endpoints)));
     }
     let filter = Resource::new(pack_any(filter::filter(config, code)));
     let ecds = BTreeMap::from([(FILTER_NAME.to_owned(), Arc::new(filter))]);
     Snapshot {
         clusters: Shelf::new(cds),
+        secrets: Shelf::new(sds),
         endpoints: Shelf::new(eds),
         filters: Shelf::new(ecds),
     }

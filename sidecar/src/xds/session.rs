@@ -1,7 +1,7 @@
 //! The rules of one delta ADS stream, without IO: requests in, answers out.
 //!
-//! Answers leave in an order that never breaks what is being served: clusters, endpoints, filters;
-//! then what is gone. The filter that names a backend comes after the endpoints that hold it.
+//! Answers leave in an order that never breaks what is being served: clusters, whom they trust,
+//! endpoints, filters; then what is gone. The filter that names a backend comes after the endpoints that hold it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -69,6 +69,7 @@ pub struct TooManyNames;
 #[derive(Debug, Default)]
 pub struct Session {
     clusters: Subscription,
+    secrets: Subscription,
     endpoints: Subscription,
     filters: Subscription,
     /// Clusters that were sent and whose endpoints were not sent since: Envoy warms a changed
@@ -117,6 +118,8 @@ impl Session {
         self.cold
             .retain(|name| snapshot.clusters.get(name).is_some());
         self.answer(Kind::Clusters, snapshot, true, false)
+            // A cluster is warm only once it has been told that there is no such secret, too.
+            .or_else(|| self.answer(Kind::Secrets, snapshot, true, true))
             .or_else(|| self.answer(Kind::Endpoints, snapshot, true, false))
             .or_else(|| self.answer(Kind::Filters, snapshot, true, true))
             .or_else(|| self.answer(Kind::Clusters, snapshot, false, true))
@@ -127,6 +130,7 @@ impl Session {
     pub fn progress(&self, kind: Kind) -> Option<Progress> {
         let subscription = match kind {
             Kind::Clusters => &self.clusters,
+            Kind::Secrets => &self.secrets,
             Kind::Endpoints => &self.endpoints,
             Kind::Filters => &self.filters,
         };
@@ -140,6 +144,7 @@ impl Session {
     fn of(&mut self, kind: Kind) -> &mut Subscription {
         match kind {
             Kind::Clusters => &mut self.clusters,
+            Kind::Secrets => &mut self.secrets,
             Kind::Endpoints => &mut self.endpoints,
             Kind::Filters => &mut self.filters,
         }
@@ -154,7 +159,7 @@ impl Session {
     ) -> Option<Answer> {
         let cold = match kind {
             Kind::Endpoints => std::mem::take(&mut self.cold),
-            Kind::Clusters | Kind::Filters => BTreeSet::new(),
+            Kind::Clusters | Kind::Secrets | Kind::Filters => BTreeSet::new(),
         };
         let subscription = self.of(kind);
         let (mut resources, mut removed) = (Vec::new(), Vec::new());
@@ -198,7 +203,7 @@ impl Session {
                     self.cold.remove(name);
                 }
             }
-            Kind::Filters => {}
+            Kind::Secrets | Kind::Filters => {}
         }
     }
 }

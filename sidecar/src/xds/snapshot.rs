@@ -68,6 +68,8 @@ impl Shelf {
 pub struct Snapshot {
     /// CDS.
     pub clusters: Shelf,
+    /// SDS.
+    pub secrets: Shelf,
     /// EDS.
     pub endpoints: Shelf,
     /// ECDS.
@@ -79,6 +81,7 @@ impl Snapshot {
     pub fn shelf(&self, kind: Kind) -> &Shelf {
         match kind {
             Kind::Clusters => &self.clusters,
+            Kind::Secrets => &self.secrets,
             Kind::Endpoints => &self.endpoints,
             Kind::Filters => &self.filters,
         }

@@ -1,5 +1,7 @@
 //! HTTP/2 and TLS between Envoy and the backends, requests and probes alike (HC-4, 18, RG-23).
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use harness::{Behaviour, Registry, Sidecar, TlsFront, Upstream, eventually};
 use serde_json::{Value, json};
@@ -110,6 +112,61 @@ async fn served_over_tls(http2: bool) -> Result<()> {
             }
     );
     scene.wait_for_figure("available_backends", "", 1).await?;
+    scene.ensure_sane().await
+}
+
+/// 17.3: a file that comes late, is renamed over, is swapped under a link: neither its time nor its
+/// inode says so, and nobody is told.
+#[tokio::test]
+async fn envoy_and_the_probes_trust_what_the_file_holds_and_change_together() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let fronts = [&a, &b].map(|it| TlsFront::before(it, "orders.test"));
+    let [front_a, front_b] = fronts;
+    let (front_a, front_b) = (front_a?, front_b?);
+    let folder = tempfile::tempdir()?;
+    let (file, beside) = (folder.path().join("ca.pem"), folder.path().join("beside"));
+    let mut document = secured(&[(&a, &front_a), (&b, &front_b)], false)?;
+    document["tls"]["caFile"] = json!(file);
+    let scene = Scene::start(vec![document]).await?;
+    let mut clients = scene.clients().await?;
+    let refused = clients[0].send(harness::client::get("/")).await?;
+    ensure!(
+        refused.status == 503,
+        "nobody is trusted yet: {}",
+        refused.status
+    );
+    let why = scene.sidecar.status().await?["clusters"][0]["caFileError"].clone();
+    ensure!(
+        why.as_str().is_some_and(|why| why.contains("No such file")),
+        "{why}"
+    );
+
+    fs::copy(front_a.ca_file(), &file)?;
+    wait_for_servers(&mut clients, &["a"]).await?;
+    wait_for_verdict(&scene.sidecar, "b", false).await?;
+    let time = fs::metadata(&file)?.modified()?;
+    let both = [fs::read(front_a.ca_file())?, fs::read(front_b.ca_file())?].concat();
+    fs::write(folder.path().join("both.pem"), both)?;
+    let held = fs::File::options()
+        .write(true)
+        .open(folder.path().join("both.pem"))?;
+    held.set_modified(time)?;
+    std::os::unix::fs::symlink("both.pem", &beside)?;
+    fs::rename(&beside, &file)?;
+    wait_for_servers(&mut clients, &["a", "b"]).await?;
+
+    fs::copy(front_b.ca_file(), &beside)?;
+    fs::rename(&beside, &file)?;
+    wait_for_verdict(&scene.sidecar, "a", false).await?;
+    wait_for_servers(&mut clients, &["b"]).await?;
+    fs::remove_file(&file)?;
+    eventually(DEADLINE, "the loss to be told", async || {
+        let status = scene.sidecar.status().await?;
+        ensure!(status["clusters"][0]["caFileError"].is_string(), "{status}");
+        Ok(())
+    })
+    .await?;
+    answered_by(&mut clients, 20).await?;
     scene.ensure_sane().await
 }
 

@@ -87,6 +87,7 @@ impl Live {
                 registry: registry.subscribe(),
                 source_status: status.subscribe(),
                 health: health.subscribe(),
+                trust: watch::Sender::default().subscribe(),
                 fleet: watch::Sender::default().subscribe(),
                 proxies: watch::Sender::default().subscribe(),
                 queue: watch::Sender::default().subscribe(),

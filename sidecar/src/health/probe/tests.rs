@@ -11,10 +11,12 @@ use pointsman_filter::config::ClusterConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::trust::Trust;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -87,10 +89,21 @@ fn http() -> Plan {
 }
 
 async fn outcome(plan: &Plan, address: SocketAddr) -> Outcome {
-    let tls = TlsClients::default();
+    let tls = clients(plan).await;
     timeout(DEADLINE, probe(plan, address, &tls))
         .await
         .expect("an outcome in time")
+}
+
+/// What trusts whom the plan's `caFile` holds now.
+async fn clients(plan: &Plan) -> TlsClients {
+    let mut document = json!({"name": "orders"});
+    if let Some(tls) = &plan.tls {
+        document["tls"] = json!({"caFile": tls.ca_file});
+    }
+    let cluster = ClusterConfig::parse(&document).expect("a good document");
+    let trust = Trust::read(&[cluster], &Trust::default()).await;
+    TlsClients::new(watch::Sender::new(Arc::new(trust)).subscribe())
 }
 
 fn ok(headers: &str, body: &str) -> String {

@@ -3,28 +3,27 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use pointsman_filter::config::Tls;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Fault;
 use crate::model::outcome::{Failure, Obstacle, Outcome};
+use crate::trust::{self, Trust};
 
-/// Client configurations, made once for each way to use each `caFile` and again when the file
-/// changes.
-#[derive(Debug, Default)]
+/// Client configurations, made once for each way to use each `caFile` and again when it holds
+/// something else.
+#[derive(Debug)]
 pub struct TlsClients {
+    trust: watch::Receiver<Arc<Trust>>,
     made: Mutex<BTreeMap<Key, Made>>,
 }
 
@@ -37,7 +36,8 @@ struct Key {
 
 #[derive(Debug, Clone)]
 struct Made {
-    modified: Option<SystemTime>,
+    /// What the file held.
+    pem: Option<Arc<[u8]>>,
     config: Arc<ClientConfig>,
 }
 
@@ -48,6 +48,14 @@ pub struct Session {
 }
 
 impl TlsClients {
+    /// Nothing is made yet.
+    pub fn new(trust: watch::Receiver<Arc<Trust>>) -> Self {
+        TlsClients {
+            trust,
+            made: Mutex::default(),
+        }
+    }
+
     /// Forgets what was made, so that files no cluster names any more are not kept.
     pub fn clear(&self) {
         self.made
@@ -57,12 +65,7 @@ impl TlsClients {
     }
 
     /// What a handshake with `address` needs under a cluster's settings.
-    pub async fn session(
-        &self,
-        tls: &Tls,
-        http2: bool,
-        address: SocketAddr,
-    ) -> Result<Session, Fault> {
+    pub fn session(&self, tls: &Tls, http2: bool, address: SocketAddr) -> Result<Session, Fault> {
         let name = if tls.sni.is_empty() {
             // An address is never sent as a server name.
             ServerName::from(address.ip())
@@ -75,19 +78,17 @@ impl TlsClients {
             http2,
             named: !tls.sni.is_empty(),
         };
-        let modified = modified(&tls.ca_file).await?;
+        let pem = self.pem(tls)?;
         let known = {
             let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-            made.get(&key)
-                .filter(|made| made.modified == modified)
-                .cloned()
+            made.get(&key).filter(|made| made.pem == pem).cloned()
         };
         let config = match known {
             Some(known) => known.config,
             None => {
-                let config = Arc::new(make(&key).await?);
+                let config = Arc::new(make(&key, pem.as_deref())?);
                 let entry = Made {
-                    modified,
+                    pem,
                     config: Arc::clone(&config),
                 };
                 self.made
@@ -98,6 +99,16 @@ impl TlsClients {
             }
         };
         Ok(Session { config, name })
+    }
+
+    /// Whom Envoys trust too; absent: anybody may have signed.
+    fn pem(&self, tls: &Tls) -> Result<Option<Arc<[u8]>>, Fault> {
+        let Some(path) = trust::path(Some(tls)) else {
+            return Ok(None);
+        };
+        let trust = self.trust.borrow();
+        let pem = trust.file(path).and_then(|file| file.pem.clone());
+        pem.map(Some).ok_or(Outcome::Unknown(Obstacle::CaFile))
     }
 }
 
@@ -111,31 +122,16 @@ impl Session {
     }
 }
 
-async fn modified(ca_file: &str) -> Result<Option<SystemTime>, Fault> {
-    if ca_file.is_empty() {
-        return Ok(None);
-    }
-    let metadata = tokio::fs::metadata(ca_file).await;
-    let modified = metadata.and_then(|metadata| metadata.modified());
-    modified
-        .map(Some)
-        .map_err(|_| Outcome::Unknown(Obstacle::CaFile))
-}
-
-async fn make(key: &Key) -> Result<ClientConfig, Fault> {
+fn make(key: &Key, pem: Option<&[u8]>) -> Result<ClientConfig, Fault> {
     let provider = Arc::new(ring::default_provider());
-    let chain = if key.ca_file.is_empty() {
-        None
-    } else {
-        let pem = tokio::fs::read(&key.ca_file).await;
-        let roots = pem.ok().and_then(|pem| roots(&pem));
-        let roots = roots.ok_or(Outcome::Unknown(Obstacle::CaFile))?;
-        let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-        Some(
-            builder
-                .build()
-                .map_err(|_| Outcome::Unknown(Obstacle::CaFile))?,
-        )
+    let chain = match pem {
+        None => None,
+        Some(pem) => {
+            let unusable = Outcome::Unknown(Obstacle::CaFile);
+            let roots = trust::roots(pem).ok_or(unusable)?;
+            let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+            Some(builder.build().map_err(|_| unusable)?)
+        }
     };
     let verifier = Arc::new(Verifier {
         chain,
@@ -153,14 +149,6 @@ async fn make(key: &Key) -> Result<ClientConfig, Fault> {
     // A resumed session shows no certificate, so a probe would not see that it went bad.
     config.resumption = Resumption::disabled();
     Ok(config)
-}
-
-fn roots(pem: &[u8]) -> Option<Arc<RootCertStore>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        roots.add(certificate.ok()?).ok()?;
-    }
-    (!roots.is_empty()).then(|| Arc::new(roots))
 }
 
 /// Checks what the cluster's `tls` asks for, as Envoy does: the chain where there is a `caFile`,

@@ -328,14 +328,14 @@ async fn the_stage_publishes_and_ends() {
     let published = watch::Sender::new(Some(registry("a:1")));
     let fleet = watch::Sender::new(Fleet::default());
     let proxies = watch::Sender::new(Proxies::default());
-    let snapshots = watch::Sender::new(None);
+    let (trust, snapshots) = (watch::Sender::default(), watch::Sender::new(None));
     let mut served = snapshots.subscribe();
     let stop = CancellationToken::new();
     let stage = tokio::spawn(run(
         Delivery::new(Code::Path("f.wasm".to_owned()), INTERVAL),
         published.subscribe(),
-        fleet.subscribe(),
-        proxies.subscribe(),
+        trust.subscribe(),
+        (fleet.subscribe(), proxies.subscribe()),
         snapshots,
         stop.clone(),
     ));

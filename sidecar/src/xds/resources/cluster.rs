@@ -191,7 +191,8 @@ fn secured(config: &Tls, http2: bool) -> core::TransportSocket {
     }
 }
 
-/// A chain that ends at a trusted authority says who signed; the name says for whom.
+/// A chain that ends at a trusted authority says who signed; the name says for whom. The authorities
+/// come over the same stream: they change while the cluster and its connections stay.
 fn checked(config: &Tls) -> tls::common_tls_context::ValidationContextType {
     let name = matcher::StringMatcher {
         match_pattern: Some(matcher::string_matcher::MatchPattern::Exact(
@@ -204,19 +205,21 @@ fn checked(config: &Tls) -> tls::common_tls_context::ValidationContextType {
         matcher: Some(name),
         ..Default::default()
     };
-    let authorities = core::DataSource {
-        specifier: Some(core::data_source::Specifier::Filename(
-            config.ca_file.clone(),
-        )),
+    let context = tls::CertificateValidationContext {
+        match_typed_subject_alt_names: match config.sni.is_empty() {
+            true => vec![],
+            false => vec![names],
+        },
         ..Default::default()
     };
-    tls::common_tls_context::ValidationContextType::ValidationContext(
-        tls::CertificateValidationContext {
-            trusted_ca: Some(authorities),
-            match_typed_subject_alt_names: match config.sni.is_empty() {
-                true => vec![],
-                false => vec![names],
-            },
+    let authorities = tls::SdsSecretConfig {
+        name: config.ca_file.clone(),
+        sds_config: Some(this_stream()),
+    };
+    tls::common_tls_context::ValidationContextType::CombinedValidationContext(
+        tls::common_tls_context::CombinedCertificateValidationContext {
+            default_validation_context: Some(context),
+            validation_context_sds_secret_config: Some(authorities),
             ..Default::default()
         },
     )

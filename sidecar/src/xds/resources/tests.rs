@@ -1,9 +1,12 @@
 //! What is promised, case by case.
 
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::{HealthStatus, TypedExtensionConfig};
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    Secret, UpstreamTlsContext, secret,
+};
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy;
 use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
@@ -198,7 +201,7 @@ fn tls_checks_what_it_can() {
     let common = checked.common_tls_context.unwrap();
     assert_eq!(common.alpn_protocols, ["h2"]);
     let text = format!("{:?}", common.validation_context_type);
-    assert!(text.contains(r#"Filename("/ca.pem")"#) && text.contains(r#"Exact("a.test")"#));
+    assert!(text.contains(r#"name: "/ca.pem""#) && text.contains(r#"Exact("a.test")"#));
 
     let nameless = context(json!({"caFile": "/ca.pem"}), false);
     let text = format!("{:?}", nameless.common_tls_context);
@@ -241,6 +244,46 @@ fn the_filter_gets_its_configuration_as_text() {
     assert!(format!("{:?}", vm.code).contains(r#"Filename("/f.wasm")"#));
 }
 
+#[tokio::test]
+async fn the_authorities_of_a_file_are_one_secret_and_none_while_it_cannot_be_used() {
+    let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let tls = |ca_file: &str| json!({"sni": "a.test", "caFile": ca_file});
+    let path = file.path().to_str().unwrap();
+    let documents = [
+        json!({"name": "a", "tls": tls(path)}),
+        json!({"name": "b", "tls": tls(path)}),
+        json!({"name": "c", "tls": tls("/nowhere/ca.pem")}),
+        json!({"name": "d", "tls": {}}),
+    ]
+    .map(document);
+    let of = async |before: &Trust| {
+        let trust = Trust::read(&documents, before).await;
+        let config = FilterConfig::new(Vec::new(), None);
+        let served = documents.iter().map(|config| Served {
+            config,
+            leaving: BTreeSet::new(),
+        });
+        let code = Code::Path("/f.wasm".to_owned());
+        (snapshot(served, &trust, &config, &code), trust)
+    };
+    let (none, trust) = of(&Trust::default()).await;
+    assert_eq!(none.secrets.iter().count(), 0);
+    std::fs::write(file.path(), made.cert.pem()).unwrap();
+    let (one, _) = of(&trust).await;
+    let secrets: Vec<_> = one.secrets.iter().collect();
+    assert_eq!((secrets.len(), secrets[0].0.as_str()), (1, path));
+    let secret = Secret::decode(secrets[0].1.body.value.as_slice()).unwrap();
+    assert_eq!(secret.name, path);
+    let Some(secret::Type::ValidationContext(context)) = secret.r#type else {
+        panic!("no context");
+    };
+    let pem = made.cert.pem().into_bytes();
+    let inline = Some(Specifier::InlineBytes(pem));
+    assert_eq!(context.trusted_ca.unwrap().specifier, inline);
+    assert_eq!(one.clusters.version(), none.clusters.version());
+}
+
 #[test]
 fn versions_follow_content_alone() {
     let config = FilterConfig::new(vec![document(json!({"name": "a"}))], None);
@@ -251,7 +294,7 @@ fn versions_follow_content_alone() {
             config,
             leaving: BTreeSet::new(),
         });
-        snapshot(served, &config, &code)
+        snapshot(served, &Trust::default(), &config, &code)
     };
     let backend = |port: u16| json!({"address": format!("10.0.0.1:{port}")});
     let one = of(&[json!({"name": "a", "http2": true, "backends": [backend(1), backend(2)]})]);

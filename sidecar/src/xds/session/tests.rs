@@ -21,6 +21,7 @@ fn shelf(words: &str) -> Shelf {
 fn snapshot(clusters: &str, endpoints: &str, filters: &str) -> Snapshot {
     Snapshot {
         clusters: shelf(clusters),
+        secrets: Shelf::default(),
         endpoints: shelf(endpoints),
         filters: shelf(filters),
     }
@@ -122,6 +123,24 @@ fn word(answer: &Answer) -> String {
         .map(|name| format!("-{name}"))
         .collect();
     format!("{kind}:{}{gone}", sent.join(","))
+}
+
+#[test]
+fn whom_a_cluster_trusts_comes_before_its_endpoints_and_what_is_missing_is_said() {
+    let mut snapshot = snapshot("a=1", "a=1", "f=1");
+    let mut proxy = Proxy::default();
+    proxy.asks(Kind::Clusters, "");
+    proxy.asks(Kind::Endpoints, "a");
+    proxy.asks(Kind::Secrets, "/ca.pem");
+    assert_eq!(proxy.gets(&snapshot), "C:a S:-/ca.pem E:a");
+    proxy.accepts();
+    // The file comes, and changes: the cluster stays as it is.
+    for content in ["/ca.pem=1", "/ca.pem=2"] {
+        snapshot.secrets = shelf(content);
+        assert_eq!(proxy.gets(&snapshot), "S:/ca.pem");
+        proxy.accepts();
+        assert_eq!(proxy.gets(&snapshot), "");
+    }
 }
 
 #[test]

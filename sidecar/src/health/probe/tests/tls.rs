@@ -136,18 +136,29 @@ async fn a_ca_file_that_cannot_be_used_says_nothing_about_the_backend() {
 }
 
 #[tokio::test]
-async fn a_ca_file_that_changes_is_read_again() {
+async fn a_probe_trusts_whom_envoys_trust_and_no_longer_whom_they_do_not() {
     let (server, pem) = tls_server(false).await;
     let (_other, other_pem) = tls_server(false).await;
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), other_pem).expect("written");
     let plan = tls_plan(false, "orders.example", &file.path().to_string_lossy());
-    let tls = TlsClients::default();
+    let cluster = json!({"name": "a", "tls": {"caFile": file.path()}});
+    let cluster = [ClusterConfig::parse(&cluster).expect("a good document")];
+    let trust = watch::Sender::default();
+    let tls = TlsClients::new(trust.subscribe());
     let bad = Outcome::Failed(Failure::Tls);
-    assert_eq!(probe(&plan, server.address, &tls).await, bad);
-    std::fs::write(file.path(), pem).expect("written");
-    // A file system with coarse times must not make this test a matter of luck.
-    let later = std::time::SystemTime::now() + Duration::from_secs(5);
-    file.as_file().set_modified(later).expect("a new time");
-    assert_eq!(probe(&plan, server.address, &tls).await, Outcome::Passed);
+    let unknown = Outcome::Unknown(Obstacle::CaFile);
+    for (held, expected) in [
+        ("", unknown),
+        (other_pem.as_str(), bad),
+        (&pem, Outcome::Passed),
+        // What cannot be used leaves what was trusted before.
+        ("", Outcome::Passed),
+        (&other_pem, bad),
+    ] {
+        std::fs::write(file.path(), held).expect("written");
+        let before = Arc::clone(&trust.borrow());
+        let found = Trust::read(&cluster, &before).await;
+        trust.send_replace(Arc::new(found));
+        assert_eq!(probe(&plan, server.address, &tls).await, expected);
+    }
 }
