@@ -109,6 +109,10 @@ impl Services {
         let Some((service, name)) = place(&slice) else {
             return false;
         };
+        if slice.metadata.deletion_timestamp.is_some() {
+            // Held by a finalizer: another one says what it said, or nobody does.
+            return self.remove(&slice);
+        }
         let read = Slice::of(slice);
         let slices = self.slices.entry(service).or_default();
         let news = slices.get(&name) != Some(&read);
@@ -145,7 +149,8 @@ impl Services {
         }
     }
 
-    /// A pod has one address: the IPv4 one where it has both.
+    /// A pod has one address and an address one pod. What is ready goes before what terminates, whatever
+    /// slice it stands in; of what is left the lowest address does, so IPv4 before IPv6.
     fn find(&self, refs: &[ServiceRef]) -> Resolved {
         let mut resolved = Resolved::default();
         let mut ids = BTreeSet::new();
@@ -155,7 +160,6 @@ impl Services {
                 resolved.missing.push(missing);
                 continue;
             };
-            let mut pods = BTreeSet::new();
             let mut portless = false;
             let mut found: Vec<(SocketAddr, &Member)> = Vec::new();
             for slice in slices.values() {
@@ -170,19 +174,32 @@ impl Services {
                 let missing = format!("Service {} has no such port", service.name);
                 resolved.missing.push(missing);
             }
-            // IPv4 sorts before IPv6; an endpoint may stand in two slices while it moves.
-            found.sort_by_key(|(address, _)| *address);
-            found.dedup_by_key(|(address, _)| *address);
-            for (address, member) in found {
-                if member.pod.as_ref().is_some_and(|pod| !pods.insert(pod)) {
-                    continue;
-                }
+            for (address, member) in each_once(found) {
                 let backend = member.backend(address, &service.name, &mut ids);
                 resolved.backends.push(backend);
             }
         }
         resolved
     }
+}
+
+/// Of the endpoints of a Service one for each pod and for each address, sorted by address. An endpoint may
+/// stand in two slices while it moves, and a new pod may have the address of one that terminates.
+fn each_once(mut found: Vec<(SocketAddr, &Member)>) -> Vec<(SocketAddr, &Member)> {
+    let leaves = |member: &Member| member.state != State::Normal;
+    found.sort_by_key(|(at, it)| (leaves(it), *at, it.pod.is_none(), &it.pod));
+    let (mut pods, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    found.retain(|(address, member)| {
+        let pod = member.pod.as_ref();
+        let news = !addresses.contains(address) && pod.is_none_or(|pod| !pods.contains(pod));
+        if news {
+            addresses.insert(*address);
+            pods.extend(pod);
+        }
+        news
+    });
+    found.sort_by_key(|(address, _)| *address);
+    found
 }
 
 /// Reads `backendsFrom`.
