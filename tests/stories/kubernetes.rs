@@ -6,6 +6,7 @@ mod changes;
 mod delivery;
 mod edits;
 mod expired;
+mod finalizers;
 mod guard;
 mod outage;
 mod readme;

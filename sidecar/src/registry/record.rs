@@ -90,6 +90,8 @@ pub struct Object {
     pub uid: String,
     /// Counts the changes of its spec.
     pub generation: i64,
+    /// Its user has deleted it, and it stands there still: why.
+    pub deleting: Option<String>,
     /// What was last written about it; `None` where that is nothing we would write.
     pub status: Option<BackendClusterStatus>,
 }

@@ -65,6 +65,7 @@ fn accepted(report: &Report) -> Finding {
         Verdict::Accepted => ("True", "Accepted"),
         Verdict::Invalid => ("False", "Invalid"),
         Verdict::NameTaken => ("False", "NameTaken"),
+        Verdict::Deleting => ("False", "Deleting"),
     };
     Finding {
         kind: "Accepted",
@@ -94,7 +95,7 @@ fn resolved(report: &Report) -> Finding {
 fn programmed(report: &Report, Seen { reach, by }: Seen<'_>) -> Finding {
     let (status, reason, message) = match (&report.cluster, report.verdict, reach) {
         (None, _, _) => ("False", "NotServed", String::new()),
-        (Some(_), Verdict::Invalid | Verdict::NameTaken, _) => {
+        (Some(_), Verdict::Invalid | Verdict::NameTaken | Verdict::Deleting, _) => {
             let why = "not all of it is served; where it is wrong, its last good version is";
             ("False", "NotAccepted", why.to_owned())
         }
@@ -170,6 +171,7 @@ mod tests {
             name: "a".to_owned(),
             uid: "u".to_owned(),
             generation: 3,
+            deleting: None,
             status: None,
         };
         let health = HealthView::default();

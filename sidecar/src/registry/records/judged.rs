@@ -46,14 +46,17 @@ impl Judged {
     pub fn update(before: Option<Judged>, rank: i64, document: Document) -> (Self, bool) {
         let object = document.object;
         let uid = |it: &Option<Object>| it.as_ref().map(|it| it.uid.clone());
-        let generation = |it: &Option<Object>| it.as_ref().map(|it| it.generation);
+        let version = |it: &Option<Object>| {
+            let object = it.as_ref();
+            object.map(|it| (it.generation, it.deleting.clone()))
+        };
         // Another object of the same name has no part in what this one was.
         let before = before.filter(|before| uid(&before.object) == uid(&object));
         let mut news = true;
         let (known, plain, mut overrides) = match before {
             Some(before) if before.etag == document.etag => {
-                let now = (rank, generation(&object));
-                news = (before.rank, generation(&before.object)) != now;
+                let now = (rank, version(&object));
+                news = (before.rank, version(&before.object)) != now;
                 (before.known, before.plain, before.overrides)
             }
             Some(before) => {
@@ -93,6 +96,11 @@ impl Judged {
             None => last,
             Some(_) => last.or(self.claim.as_deref()),
         }
+    }
+
+    /// Why it is no document any more, although it stands there.
+    pub fn deleting(&self) -> Option<&str> {
+        self.object.as_ref()?.deleting.as_deref()
     }
 
     /// What it serves with these endpoints of Services. Without those it needs it would lose

@@ -68,6 +68,8 @@ pub enum Verdict {
     Invalid,
     /// Another document has its name.
     NameTaken,
+    /// Its user has deleted it.
+    Deleting,
 }
 
 /// A backend that has been silent for so long that it goes.
@@ -132,6 +134,10 @@ impl Records {
         documents.sort_by_key(|(place, judged)| (judged.rank, *place));
         let mut owners: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
         for (place, judged) in documents {
+            if let Some(why) = judged.deleting() {
+                reading.deleting((place, judged), why);
+                continue;
+            }
             let claim = judged.claim();
             let own = (place, judged.title.as_str());
             let owner = claim.map(|claim| *owners.entry(claim).or_insert(own));
@@ -178,6 +184,16 @@ impl Reading {
                 heartbeat,
             });
         }
+    }
+
+    /// A document that was deleted has no name: another one may take it.
+    fn deleting(&mut self, (place, judged): (&str, &Judged), why: &str) {
+        let name = judged.claim();
+        let path = name.map_or_else(|| place.to_owned(), |name| format!("clusters.{name}"));
+        let mut report = Report::unserved(place, name);
+        report.verdict = Verdict::Deleting;
+        report.object.clone_from(&judged.object);
+        self.close(report, vec![(path.clone(), error(&path, why))]);
     }
 
     fn document(

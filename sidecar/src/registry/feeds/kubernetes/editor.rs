@@ -66,6 +66,7 @@ impl KubernetesEditor {
                 let why = format!("there is no BackendCluster for {cluster} to note the entry on");
                 return Err(EditError::Refused(why));
             };
+            refuse_deleting(&found)?;
             let (overrides, entry) = edited(&found, backend, act, now())?;
             match self.note(&found, overrides).await {
                 Ok(()) => return Ok(entry),
@@ -98,7 +99,8 @@ impl KubernetesEditor {
         let told = self.told.borrow();
         let has =
             |it: &&Report| it.name.as_deref() == Some(cluster) && it.verdict != Verdict::NameTaken;
-        let report = told.view.reports.iter().find(has)?;
+        let reports = told.view.reports.iter().filter(has);
+        let report = reports.min_by_key(|it| it.verdict == Verdict::Deleting)?;
         Some(report.object.as_ref()?.name.clone())
     }
 
@@ -132,13 +134,14 @@ impl KubernetesEditor {
         self.objects.create(&PostParams::default(), &object).await
     }
 
-    async fn delete(&self, object: &DynamicObject) -> Asked<()> {
+    /// What stands there still, if anything does.
+    async fn delete(&self, object: &DynamicObject) -> Asked<Option<DynamicObject>> {
         let params = DeleteParams::default().preconditions(Preconditions {
             resource_version: object.metadata.resource_version.clone(),
             uid: object.metadata.uid.clone(),
         });
         let name = object.metadata.name.clone().unwrap_or_default();
-        self.objects.delete(&name, &params).await.map(drop)
+        Ok(self.objects.delete(&name, &params).await?.left())
     }
 
     async fn note(&self, object: &DynamicObject, overrides: Option<String>) -> Asked<()> {
@@ -203,9 +206,19 @@ impl CompareAndSwap for KubernetesEditor {
         mark: Option<DynamicObject>,
         next: Option<&Value>,
     ) -> Result<Swapped, EditError> {
+        if let Some(found) = &mark {
+            refuse_deleting(found)?;
+        }
         let written = match (mark, next) {
             (None, None) => Ok(None),
-            (Some(found), None) => self.delete(&found).await.map(|()| None),
+            (Some(found), None) => match self.delete(&found).await {
+                Ok(Some(held)) => {
+                    refuse_deleting(&held)?;
+                    Ok(None)
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            },
             (found, Some(next)) => self.put(cluster, found, next).await.map(Some),
         };
         match written {
@@ -217,6 +230,15 @@ impl CompareAndSwap for KubernetesEditor {
             Err(error) if is_race(&error) => Ok(Swapped::Overtaken),
             Err(error) => Err(self.error(&error)),
         }
+    }
+}
+
+/// Fails where an object was deleted and is held by a finalizer: what is written there is lost with it.
+fn refuse_deleting(object: &DynamicObject) -> Result<(), EditError> {
+    let Object { name, deleting, .. } = Object::of(object.clone());
+    match deleting {
+        Some(why) => Err(EditError::Deleting(format!("BackendCluster {name} {why}"))),
+        None => Ok(()),
     }
 }
 

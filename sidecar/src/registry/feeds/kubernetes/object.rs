@@ -24,6 +24,8 @@ pub struct Object {
     pub uid: String,
     /// Counts the changes of its spec.
     pub generation: i64,
+    /// Its user has deleted it, and it stands there still: why.
+    pub deleting: Option<String>,
     /// When it was made, s since 1970; of two that claim one name the older wins.
     pub created: i64,
     /// What its user wants.
@@ -43,11 +45,14 @@ impl Object {
             _ => Map::new(),
         };
         let status = data.remove("status");
+        let deleting = metadata.deletion_timestamp.as_ref();
+        let deleting = deleting.map(|_| deleting_because(metadata.finalizers.as_deref()));
         let mut annotations = metadata.annotations.unwrap_or_default();
         Object {
             name: metadata.name.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
+            deleting,
             created: metadata
                 .creation_timestamp
                 .map_or(0, |time| time.0.as_second()),
@@ -103,6 +108,7 @@ impl Object {
                 name: self.name.clone(),
                 uid: self.uid,
                 generation: self.generation,
+                deleting: self.deleting,
                 status: self.status,
             }),
         };
@@ -140,6 +146,12 @@ impl Object {
         };
         Ok(overrides.into_iter().map(entry).collect())
     }
+}
+
+/// Why an object that was deleted stands there still.
+fn deleting_because(finalizers: Option<&[String]>) -> String {
+    let by = finalizers.unwrap_or_default().join(", ");
+    format!("is being deleted and not served; its finalizers hold it: {by}")
 }
 
 /// Reads a document; `place` is where its errors are.

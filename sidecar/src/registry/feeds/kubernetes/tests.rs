@@ -268,3 +268,45 @@ fn another_object_of_the_same_name_has_no_past() {
     records.replace(vec![bad.record()], at(NOW));
     assert_eq!(served(&records.read(at(NOW))), [""; 0]);
 }
+
+/// What somebody deleted is not served, whoever holds it, and its name is free.
+#[test]
+fn what_is_deleted_and_held_by_a_finalizer_is_not_served() {
+    let mut records = records(vec![
+        object("a", "00", backends(&["one"])),
+        object("b", "01", backends(&["two"])),
+    ]);
+    assert_eq!(
+        served(&records.read(at(NOW))),
+        ["a one:Normal", "b two:Normal"]
+    );
+    let deleted = json!({
+        "metadata": {"name": "a", "uid": "a@00", "deletionTimestamp": "2026-01-02T00:00:00Z",
+            "creationTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x/y", "z"]},
+        "spec": backends(&["one"]),
+    });
+    let deleted = Object::of(serde_json::from_value(deleted).expect("an object"));
+    assert!(put(&mut records, deleted));
+    let reading = records.read(at(NOW));
+    assert_eq!(served(&reading), ["b two:Normal"]);
+    let told = report(&reading, "a");
+    assert_eq!(
+        (told.verdict, told.cluster.as_deref()),
+        (Verdict::Deleting, None)
+    );
+    let why = "clusters.a: is being deleted and not served; its finalizers hold it: x/y, z";
+    assert_eq!(told.error, why);
+    let rejected = &reading.listing.rejected;
+    assert_eq!(rejected[0].errors.to_string(), why);
+    let mut heir = backends(&["three"]);
+    heir["name"] = json!("a");
+    assert!(put(&mut records, object("c", "02", heir)));
+    let reading = records.read(at(NOW));
+    assert_eq!(served(&reading), ["b two:Normal", "a three:Normal"]);
+    let verdicts = reading
+        .reports
+        .iter()
+        .filter(|it| it.name.as_deref() == Some("a"));
+    let verdicts: Vec<Verdict> = verdicts.map(|it| it.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Deleting, Verdict::Accepted]);
+}
