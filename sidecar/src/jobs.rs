@@ -95,8 +95,8 @@ pub enum JobsError {
     /// Too many wait.
     #[error("{DEPTH_MAX} jobs wait already, try again later")]
     Full,
-    /// The store is out of reach.
-    #[error("the queue's store is out of reach: {0}")]
+    /// The store is out of reach or in trouble.
+    #[error("the queue's store is out of reach, or takes no writes now: {0}")]
     Unreachable(String),
     /// The store answers and refuses.
     #[error("the queue cannot be used: {0}")]

@@ -7,12 +7,14 @@ mod cluster;
 mod counters;
 mod growth;
 mod guard;
+mod odd;
 mod outage;
 mod readme;
 mod scale;
 mod sentinel;
 mod several;
 mod start;
+mod unwritable;
 
 use std::time::Duration;
 

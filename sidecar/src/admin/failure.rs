@@ -61,9 +61,9 @@ impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         let status = match error {
             EditError::Unexpected(_) => StatusCode::PRECONDITION_FAILED,
-            EditError::Busy => StatusCode::CONFLICT,
+            EditError::Busy | EditError::Deleting(_) => StatusCode::CONFLICT,
             EditError::NothingToEnd => StatusCode::NOT_FOUND,
-            EditError::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            EditError::Unreachable(_) | EditError::Unwritable(_) => StatusCode::SERVICE_UNAVAILABLE,
             EditError::Refused(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Failure::new(status, error.to_string())

@@ -14,6 +14,7 @@ use crate::api;
 use crate::fleet::Fleet;
 use crate::health::HealthView;
 use crate::jobs::QueueStatus;
+use crate::registry::model::Rejected;
 use crate::registry::{Published, Registry, SourceStatus};
 use crate::trust::Trust;
 use crate::xds::Proxies;
@@ -62,7 +63,10 @@ impl Sources {
         api::Clusters {
             revision: registry.as_ref().map(|it| hash::hex(it.revision)),
             clusters: self.cluster_list(registry.as_deref(), now),
-            rejected: rejected(registry.as_deref()),
+            rejected: rejected(
+                registry.as_deref(),
+                &self.source_status.borrow().writer.odd,
+            ),
         }
     }
 
@@ -96,7 +100,7 @@ impl Sources {
             store: store::registry(&source, now),
             revision: registry.map(|registry| hash::hex(registry.revision)),
             error: source.error.clone(),
-            rejected: rejected(registry),
+            rejected: rejected(registry, &source.writer.odd),
         }
     }
 
@@ -164,9 +168,10 @@ impl Sources {
     }
 }
 
-fn rejected(registry: Option<&Registry>) -> Vec<api::Rejected> {
+/// Records of the registry, and what of our own stands beside them.
+fn rejected(registry: Option<&Registry>, odd: &[Rejected]) -> Vec<api::Rejected> {
     let rejected = registry.iter().flat_map(|registry| &registry.rejected);
-    let rejected = rejected.map(|rejected| api::Rejected {
+    let rejected = rejected.chain(odd).map(|rejected| api::Rejected {
         place: rejected.place.clone(),
         error: rejected.error.clone(),
     });

@@ -10,9 +10,10 @@ use crate::api;
 use crate::jobs::QueueStatus;
 use crate::registry::{Reachability, SourceStatus, StoreKind};
 
-/// 503 while the store is out of reach.
+/// 503 while the store is out of reach, or takes no writes.
 pub fn code(source: &SourceStatus) -> StatusCode {
     match source.reachability {
+        Reachability::Up if source.writer.unwritable.is_some() => StatusCode::SERVICE_UNAVAILABLE,
         Reachability::Memory | Reachability::Up => StatusCode::OK,
         Reachability::Down => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -20,9 +21,9 @@ pub fn code(source: &SourceStatus) -> StatusCode {
 
 /// For load balancers and monitors.
 pub fn health(source: &SourceStatus, queue: QueueStatus, environment: &str) -> Value {
-    let status = match source.reachability {
-        Reachability::Memory | Reachability::Up => "healthy",
-        Reachability::Down => "unhealthy",
+    let status = match code(source) {
+        StatusCode::OK => "healthy",
+        _ => "unhealthy",
     };
     let mut health = json!({
         "status": status,
@@ -31,6 +32,9 @@ pub fn health(source: &SourceStatus, queue: QueueStatus, environment: &str) -> V
         "redis": {"status": redis(source), "backend": backend(source.kind)},
         "queue": jobs(queue),
     });
+    if let Some(why) = &source.writer.unwritable {
+        health["redis"]["unwritable"] = why.as_str().into();
+    }
     if source.kind == StoreKind::Kubernetes {
         health["kubernetes"] = json!({"status": connection(source.reachability)});
     }
@@ -56,6 +60,7 @@ pub fn registry(source: &SourceStatus, now: Instant) -> api::Store {
         backend: backend(source.kind).to_owned(),
         status: connection(source.reachability).to_owned(),
         error: source.error.clone(),
+        unwritable: source.writer.unwritable.clone(),
         listings: outside.then_some(source.listings),
         clock_ahead_ms: outside.then_some(source.clock_ahead_ms),
         last_read_ago: synced.map(|synced| duration::print(now.duration_since(synced))),
@@ -70,7 +75,7 @@ fn counters(source: &SourceStatus) -> Value {
         StoreKind::Redis => json!({
             "backend": "redis",
             "status": connection(source.reachability),
-            "totals": source.counters,
+            "totals": source.writer.counters,
         }),
     }
 }

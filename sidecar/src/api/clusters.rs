@@ -50,6 +50,9 @@ pub struct Store {
     /// Why the last reading failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why nothing can be written to it now, although it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwritable: Option<String>,
     /// How often all of it was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listings: Option<u64>,

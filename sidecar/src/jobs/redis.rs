@@ -65,7 +65,11 @@ impl RedisQueue {
             .arg(self.all())
             .arg(0)
             .arg(LISTED_MAX - 1);
-        let listed = async { self.read(&self.ask::<Vec<String>>(&newest).await?).await };
+        let listed = async {
+            let ids: Vec<Vec<u8>> = self.ask(&newest).await?;
+            let ids = ids.into_iter().filter_map(|id| String::from_utf8(id).ok());
+            self.read(&ids.collect::<Vec<_>>()).await
+        };
         listed.await.map_err(|error| self.told(&error))
     }
 
@@ -78,12 +82,14 @@ impl RedisQueue {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
+        pipe.ignore_errors();
         let mut link = self.keeper.link().await?;
-        let asked: Result<Vec<Vec<Option<String>>>, _> = link.query_all(&pipe).await;
+        let asked: Result<Vec<Result<Fields, RedisError>>, _> = link.query_all(&pipe).await;
         let answers = self.keeper.keep(link, asked)?;
         let known = ids.iter().zip(&answers);
+        // What holds no job is none.
         Ok(known
-            .filter_map(|(id, fields)| progress(id, fields))
+            .filter_map(|(id, fields)| progress(id, fields.as_ref().ok()?))
             .collect())
     }
 
@@ -118,8 +124,14 @@ impl RedisQueue {
     }
 }
 
-fn progress(id: &str, fields: &[Option<String>]) -> Option<Progress> {
-    let text = |index: usize| fields.get(index).and_then(Option::as_deref);
+/// A job's fields as they stand there.
+type Fields = Vec<Option<Vec<u8>>>;
+
+fn progress(id: &str, fields: &[Option<Vec<u8>>]) -> Option<Progress> {
+    let text = |index: usize| {
+        let bytes = fields.get(index)?.as_deref()?;
+        std::str::from_utf8(bytes).ok()
+    };
     let number = |index: usize| text(index).and_then(|it| it.parse::<u64>().ok());
     Some(Progress {
         id: id.to_owned(),

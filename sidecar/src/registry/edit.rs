@@ -106,6 +106,12 @@ pub enum EditError {
     /// The store is out of reach, or in trouble.
     #[error("the registry's store is out of reach: {0}")]
     Unreachable(String),
+    /// The store answers, but takes no writes now.
+    #[error("the registry's store takes no writes now: {0}")]
+    Unwritable(String),
+    /// What is to be written over was deleted, and stands there still.
+    #[error("{0}: nothing is written to it")]
+    Deleting(String),
     /// No override is in force on the backend, nor is one to follow.
     #[error("there is no cordon and no drain on the backend that could end")]
     NothingToEnd,

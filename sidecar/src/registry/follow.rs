@@ -276,11 +276,11 @@ impl<F: Feed> Follower<F> {
                 .store
                 .cast_signed()
                 .wrapping_sub(clock::now().cast_signed()),
-            counters: Default::default(),
+            writer: Default::default(),
         };
         output.status.send_modify(|status| {
-            let counters = std::mem::take(&mut status.counters);
-            *status = SourceStatus { counters, ..read };
+            let writer = std::mem::take(&mut status.writer);
+            *status = SourceStatus { writer, ..read };
         });
         output.report(events);
         output.report(self.engine.news());

@@ -54,12 +54,23 @@ pub struct SourceStatus {
     pub synced: Option<Instant>,
     /// The loss that waits for its confirmation.
     pub held: Option<Held>,
-    /// What all sidecars on this store have counted together, by event.
-    pub counters: BTreeMap<String, u64>,
+    /// What its writer found.
+    pub writer: WriterStatus,
     /// How far the store's clock is ahead of ours, ms.
     pub clock_ahead_ms: i64,
     /// The last wish of [`Output::reloads`] that was granted, or failed with the error above.
     pub reloaded: u64,
+}
+
+/// What the writer of a store knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WriterStatus {
+    /// What all sidecars on this store have counted together, by event.
+    pub counters: BTreeMap<String, u64>,
+    /// What of our own stands there and cannot be read.
+    pub odd: Vec<Rejected>,
+    /// Why nothing can be written now, although the store answers.
+    pub unwritable: Option<String>,
 }
 
 /// Whether the store behind a source answers.

@@ -18,12 +18,13 @@ use super::warned::warned;
 use crate::health::HealthView;
 use crate::registry::SourceStatus;
 use crate::registry::follow::Told;
+use crate::registry::model::{Rejected, log_rejected};
 use crate::registry::records::{Report, Verdict};
 use crate::stores::lease::Lease;
 use crate::stores::redis::keeper::Keeper;
 use crate::stores::redis::layout::Key;
 use crate::stores::redis::lease::RedisLease;
-use crate::stores::redis::link::Link;
+use crate::stores::redis::link::{Counted, Link};
 use crate::stores::redis::node;
 use crate::telemetry::events::Events;
 use crate::trust::Trust;
@@ -59,9 +60,11 @@ pub struct Writer {
     /// What stands under the status keys.
     written: BTreeMap<String, Fields>,
     counters: Counters,
+    /// What stands among the counts and is none.
+    odd: Vec<Rejected>,
     /// Which reading `written` is of.
     listings: u64,
-    /// The store refuses to be written; tried again with the next full reading.
+    /// The store refuses to be written, or cannot be now; tried again with the next count.
     refused: bool,
     /// That was said already.
     refusal_told: bool,
@@ -91,6 +94,7 @@ impl Writer {
             verdicts: Version::default(),
             written: BTreeMap::new(),
             counters: Counters::default(),
+            odd: Vec::new(),
             listings: 0,
             refused: false,
             refusal_told: false,
@@ -148,37 +152,57 @@ impl Writer {
             // What somebody deleted is written again.
             self.listings = told.listings;
             self.written.retain(|name, _| told.statuses.contains(name));
-            self.refused = false;
         }
-        if self.refused {
-            return true;
+        if self.refused && !count {
+            return false;
         }
         let written = self.write(&told, say, count).await;
-        let Err(error) = written else {
-            return true;
+        let error = match written {
+            Ok(()) => {
+                self.refused = false;
+                self.refusal_told = false;
+                self.tell_unwritable(None);
+                return true;
+            }
+            Err(error) => error,
         };
-        if node::is_refusal(&error) {
-            self.refused = true;
+        let trouble = node::is_trouble(&error);
+        self.refused = trouble || node::is_refusal(&error);
+        if self.refused {
+            let why = self.keeper.why(&error);
             if !std::mem::replace(&mut self.refusal_told, true) {
-                let why = self.keeper.why(&error);
                 warn!(
                     event = "registry_read_only",
                     "nothing is written to Redis: {why}"
                 );
             }
-            return true;
+            self.tell_unwritable(trouble.then_some(why));
         }
         false
+    }
+
+    /// Whether nothing can be written now, for those who ask.
+    fn tell_unwritable(&self, why: Option<String>) {
+        self.status.send_if_modified(|status| {
+            let news = status.writer.unwritable != why;
+            status.writer.unwritable = why;
+            news
+        });
     }
 
     async fn write(&mut self, told: &Told, say: bool, count: bool) -> Result<(), RedisError> {
         let mut link = self.keeper.link().await?;
         let written = async {
+            if count {
+                match link.ensure_writable().await {
+                    // Who has no right to this may have one to all that is needed.
+                    Err(error) if node::is_refusal(&error) => {}
+                    writable => writable?,
+                }
+                self.count(&mut link).await?;
+            }
             if say {
                 self.say(&mut link, told).await?;
-            }
-            if count {
-                self.count(&mut link).await?;
             }
             Ok(())
         };
@@ -222,21 +246,36 @@ impl Writer {
             false => self.lease.holder(),
         };
         let now = store.saturating_add(passed);
-        link.write_statuses(holder, &news, &obsolete, now).await?;
+        let failed = link.write_statuses(holder, &news, &obsolete, now).await?;
         self.written = wanted;
-        Ok(())
+        for (name, _) in &failed {
+            self.written.remove(name);
+        }
+        match failed.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Tells the store what was counted here, and learns what all have counted.
     async fn count(&mut self, link: &mut Link) -> Result<(), RedisError> {
         let news = self.counters.news(&self.events.counts());
-        let totals = link.count(&news).await?;
+        let Counted { totals, odd } = link.count(&news).await?;
+        let odd = odd.into_iter();
+        let odd = odd.map(|(place, error)| Rejected { place, error });
+        let odd: Vec<Rejected> = odd.collect();
+        log_rejected(&self.odd, &odd);
+        let news_of_odd = self.odd != odd;
+        self.odd = odd;
         if !std::mem::replace(&mut self.connected_told, true) {
             info!(event = "counters_connected", "counter backend ✓ (Redis)");
         }
-        if self.counters.told(&news, totals) {
-            let totals = self.counters.totals();
-            self.status.send_modify(|status| status.counters = totals);
+        if self.counters.told(&news, totals) | news_of_odd {
+            let (counters, odd) = (self.counters.totals(), self.odd.clone());
+            self.status.send_modify(|status| {
+                status.writer.counters = counters;
+                status.writer.odd = odd;
+            });
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::size::Size;
+use crate::registry::model::WriterStatus;
 use crate::registry::{Held, Reachability, StoreKind};
 
 async fn answers(source: SourceStatus) -> [(u16, Value); 3] {
@@ -24,7 +25,10 @@ async fn a_store_that_is_away_is_503_and_ready() {
         listings: 7,
         synced: Some(Instant::now()),
         held: None,
-        counters: [("registry_lost".to_owned(), 3)].into(),
+        writer: WriterStatus {
+            counters: [("registry_lost".to_owned(), 3)].into(),
+            ..WriterStatus::default()
+        },
         reloaded: 0,
         clock_ahead_ms: -70,
     };

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::{RedisQueue, script};
 use crate::jobs::{QueueStatus, State};
 use crate::model::event::Event;
-use crate::stores::redis::layout::Key;
+use crate::stores::redis::layout::{self, Key};
 use crate::stores::redis::node;
 use crate::telemetry::events::Events;
 
@@ -78,10 +78,10 @@ impl RedisQueue {
                 Err(error) => {
                     // One line per edge: who is out of reach is asked again and again.
                     if status.send_replace(QueueStatus::Down) != QueueStatus::Down {
-                        let why = self.keeper.why(&error);
+                        let (why, key) = (self.keeper.why(&error), self.stream());
                         warn!(
                             event = "queue_lost",
-                            "the queue of jobs cannot be used: {why}"
+                            "the queue of jobs cannot be used ({key}): {why}"
                         );
                     }
                     tidy = true;
@@ -106,7 +106,9 @@ impl RedisQueue {
         let mut next = self.script(script::NEXT, &[&self.stream()]);
         let lease = millis(self.keeper.settings().lease_duration);
         next.arg(GROUP).arg(&self.consumer).arg(lease);
-        let (entry, id, depth): (String, String, u64) = self.ask(&next).await?;
+        let (entry, id, depth): (String, Vec<u8>, u64) = self.ask(&next).await?;
+        // What is no text is nobody's id: there is nothing to do under it.
+        let id = layout::text(&id);
         Ok(Found {
             taken: (!entry.is_empty()).then_some(Taken { entry, id }),
             depth,
@@ -118,15 +120,13 @@ impl RedisQueue {
         let mut read = Cmd::new();
         read.arg("HMGET").arg(self.job(&taken.id));
         read.arg(&["documents", "done"]);
-        let fields: Vec<Option<String>> = self.ask(&read).await?;
+        let fields: Vec<Option<Vec<u8>>> = self.ask(&read).await?;
         let [documents, Some(done)] = fields.as_slice() else {
             // Somebody deleted it: there is nothing to do.
             return Ok(());
         };
-        let broken = |_| Failure::Broken("it is not what a sidecar wrote".to_owned());
-        let documents: Vec<Value> =
-            serde_json::from_str(documents.as_deref().unwrap_or("[]")).map_err(broken)?;
-        let mut done: usize = done.parse().unwrap_or(0);
+        let (documents, mut done) = job(documents.as_deref().unwrap_or(b"[]"), done)
+            .ok_or_else(|| Failure::Broken("it is not what a sidecar wrote".to_owned()))?;
         while done < documents.len() {
             let to = documents.len().min(done + BATCH);
             if !self.apply(taken, done, &documents[done..to]).await? {
@@ -192,6 +192,13 @@ impl RedisQueue {
         }
         Ok(())
     }
+}
+
+/// A job's documents, and how many of them are done.
+fn job(documents: &[u8], done: &[u8]) -> Option<(Vec<Value>, usize)> {
+    let documents = serde_json::from_slice(documents).ok()?;
+    let done = std::str::from_utf8(done).ok()?.parse().ok()?;
+    Some((documents, done))
 }
 
 fn millis(span: Duration) -> u64 {

@@ -24,8 +24,8 @@ pub enum Key {
     Override(String),
     /// What the sidecar wrote about a cluster.
     Status(String),
-    /// One of ours by its prefix, but of no cluster: its name cannot be one's.
-    Malformed(String),
+    /// One of ours by its prefix, but of no cluster: its name cannot be one's. The key to the letter.
+    Malformed(Vec<u8>),
 }
 
 impl Layout {
@@ -70,14 +70,14 @@ impl Layout {
     pub fn parse(&self, key: &[u8]) -> Option<Key> {
         let below = key.strip_prefix(self.root.as_bytes())?;
         let Ok(below) = std::str::from_utf8(below) else {
-            let kinds = [&b":cluster:"[..], b":backend:", b":override:"];
+            let kinds = [&b":cluster:"[..], b":backend:", b":override:", b":status:"];
             let ours = kinds.iter().any(|kind| below.starts_with(kind));
-            return ours.then(|| Key::Malformed(String::from_utf8_lossy(key).into_owned()));
+            return ours.then(|| Key::Malformed(key.to_vec()));
         };
         let (kind, name) = below.strip_prefix(':')?.split_once(':')?;
         let named = |make: fn(String) -> Key| match is_cluster_name(name) {
             true => make(name.to_owned()),
-            false => Key::Malformed(format!("{}{below}", self.root)),
+            false => Key::Malformed(key.to_vec()),
         };
         match kind {
             "cluster" => Some(named(Key::Cluster)),
@@ -89,13 +89,21 @@ impl Layout {
                     let (cluster, id) = (cluster.to_owned(), id.to_owned());
                     Some(Key::Backend { cluster, id })
                 }
-                _ => Some(Key::Malformed(format!("{}{below}", self.root))),
+                _ => Some(Key::Malformed(key.to_vec())),
             },
             _ => None,
         }
     }
 
     /// The key itself.
+    pub fn bytes(&self, key: &Key) -> Vec<u8> {
+        match key {
+            Key::Malformed(key) => key.clone(),
+            _ => self.write(key).into_bytes(),
+        }
+    }
+
+    /// The key for people: bytes that are no text are escaped.
     pub fn write(&self, key: &Key) -> String {
         let root = &self.root;
         match key {
@@ -103,8 +111,16 @@ impl Layout {
             Key::Backend { cluster, id } => format!("{root}:backend:{cluster}:{id}"),
             Key::Override(name) => format!("{root}:override:{name}"),
             Key::Status(name) => format!("{root}:status:{name}"),
-            Key::Malformed(key) => key.clone(),
+            Key::Malformed(key) => text(key),
         }
+    }
+}
+
+/// Bytes for people: what is no UTF-8 is `b"…"` with its bytes escaped, which is nobody's name.
+pub fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("b\"{}\"", bytes.escape_ascii()),
     }
 }
 
@@ -146,7 +162,7 @@ mod tests {
         ] {
             assert_eq!(
                 layout.parse(odd.as_bytes()),
-                Some(Key::Malformed(odd.to_owned()))
+                Some(Key::Malformed(odd.as_bytes().to_vec()))
             );
         }
         for other in [
@@ -166,10 +182,14 @@ mod tests {
         ] {
             assert_eq!(layout.parse(other.as_bytes()), None, "{other}");
         }
-        assert!(matches!(
-            layout.parse(b"{pm}:cluster:\xff"),
-            Some(Key::Malformed(_))
-        ));
+        for kind in ["cluster", "backend", "override", "status"] {
+            let key = [format!("{{pm}}:{kind}:").as_bytes(), b"\xff"].concat();
+            let malformed = Key::Malformed(key.clone());
+            assert_eq!(layout.parse(&key), Some(malformed.clone()));
+            assert_eq!(layout.bytes(&malformed), key);
+            let told = layout.write(&malformed);
+            assert_eq!(told, format!(r#"b"{{pm}}:{kind}:\xff""#));
+        }
         assert_eq!(layout.parse(b"{pm}:events:\xff"), None);
     }
 }

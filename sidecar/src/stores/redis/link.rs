@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, PushInfo, RedisError, Value};
 
 use super::hints::Hints;
-use super::layout::{Key, Layout};
+use super::layout::{self, Key, Layout};
 use super::node;
 use crate::settings::{Node, RedisSettings, RedisUrl, Topology};
 pub use edits::Swap;
@@ -36,10 +36,21 @@ return redis.call('DEL', KEYS[1])";
 const REAP: &str = "if redis.call('HGET', KEYS[1], 'heartbeatAt') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
 
-/// Adds to the counters and answers what they are then.
-const COUNT: &str =
-    "for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return redis.call('HGETALL', KEYS[1])";
+/// Adds to the counters and answers what was no count and begins anew, and what all are then. An empty name
+/// stands for the whole key.
+const COUNT: &str = "local repaired = {}
+if redis.pcall('HLEN', KEYS[1]).err then
+  redis.call('DEL', KEYS[1])
+  repaired = {''}
+end
+for i = 1, #ARGV, 2 do
+  local count = redis.pcall('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
+  if type(count) == 'table' or count < 0 then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    repaired[#repaired + 1] = ARGV[i]
+  end
+end
+return {repaired, redis.call('HGETALL', KEYS[1])}";
 
 /// A hash as Redis answers it.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -168,13 +179,7 @@ impl Link {
         }
         // A node from which the registry moves away lists only what it still has.
         self.ping().await?;
-        // A status is ours: that it stands there is enough.
-        let (statuses, wanted): (Vec<Key>, Vec<Key>) = found
-            .into_iter()
-            .partition(|key| matches!(key, Key::Status(_)));
-        let mut read = self.read(wanted).await?;
-        read.extend(statuses.into_iter().map(|key| (key, Raw::WrongType)));
-        Ok(read)
+        self.read(found.into_iter().collect()).await
     }
 
     /// Reads what stands under these keys now.
@@ -186,10 +191,15 @@ impl Link {
             for key in chunk {
                 let verb = match key {
                     Key::Backend { .. } | Key::Override(_) => "HGETALL",
-                    Key::Cluster(_) | Key::Status(_) => "GET",
+                    Key::Status(_) => "HGET",
+                    Key::Cluster(_) => "GET",
                     Key::Malformed(_) => "EXISTS",
                 };
-                pipe.cmd(verb).arg(self.layout.write(key));
+                let ask = pipe.cmd(verb).arg(self.layout.bytes(key));
+                if matches!(key, Key::Status(_)) {
+                    // A status is ours: that it is one is enough.
+                    ask.arg("updatedAt");
+                }
             }
             let answers: Vec<Result<Value, RedisError>> = pipe.query_async(&mut self.redis).await?;
             for (key, answer) in chunk.iter().zip(answers) {
@@ -200,14 +210,16 @@ impl Link {
     }
 
     /// Writes what is to be said of clusters, as of `now` (ms of Redis time), while the lease is the
-    /// `holder`'s (empty: there are none), and removes what was said of those that are gone.
+    /// `holder`'s (empty: there are none), and removes what was said of those that are gone. The names of
+    /// those that could not be, and why.
     pub async fn write_statuses(
         &mut self,
         holder: &str,
         news: &[(String, Vec<(&'static str, String)>)],
         gone: &[String],
         now: u64,
-    ) -> Result<(), RedisError> {
+    ) -> Result<Vec<(String, RedisError)>, RedisError> {
+        let mut failed = Vec::new();
         for chunk in news.chunks(BATCH) {
             let mut pipe = Pipeline::new();
             for (name, fields) in chunk {
@@ -218,7 +230,8 @@ impl Link {
                     write.arg(field).arg(value);
                 }
             }
-            pipe.query_async::<()>(&mut self.redis).await?;
+            let names = chunk.iter().map(|(name, _)| name);
+            failed.extend(self.each(pipe, names).await?);
         }
         for chunk in gone.chunks(BATCH) {
             let mut pipe = Pipeline::new();
@@ -227,16 +240,35 @@ impl Link {
                 let delete = pipe.cmd("EVAL").arg(DELETE_STATUS).arg(2).arg(key);
                 delete.arg(self.layout.lease()).arg(holder);
             }
-            pipe.query_async::<()>(&mut self.redis).await?;
+            failed.extend(self.each(pipe, chunk.iter()).await?);
         }
-        Ok(())
+        Ok(failed)
+    }
+
+    /// Asks for each of these by itself; what failed.
+    async fn each<'a>(
+        &mut self,
+        mut pipe: Pipeline,
+        names: impl Iterator<Item = &'a String>,
+    ) -> Result<Vec<(String, RedisError)>, RedisError> {
+        pipe.ignore_errors();
+        let answers: Vec<Result<Value, RedisError>> = pipe.query_async(&mut self.redis).await?;
+        let failed = names.zip(answers);
+        let failed = failed.filter_map(|(name, answer)| Some((name.clone(), answer.err()?)));
+        Ok(failed.collect())
+    }
+
+    /// Fails where nothing can be written now. Changes nothing.
+    pub async fn ensure_writable(&mut self) -> Result<(), RedisError> {
+        let mut write = Cmd::new();
+        // Refused as every write is, but it makes no stream where there is none.
+        write.arg("XADD").arg(self.layout.nothing());
+        write.arg("NOMKSTREAM").arg("*").arg("a").arg("b");
+        write.query_async::<Value>(&mut self.redis).await.map(drop)
     }
 
     /// Adds to what all sidecars have counted; what it is then.
-    pub async fn count(
-        &mut self,
-        news: &[(&'static str, u64)],
-    ) -> Result<BTreeMap<String, u64>, RedisError> {
+    pub async fn count(&mut self, news: &[(&'static str, u64)]) -> Result<Counted, RedisError> {
         let mut count = Cmd::new();
         count
             .arg("EVAL")
@@ -246,7 +278,9 @@ impl Link {
         for (name, more) in news {
             count.arg(name).arg(more);
         }
-        count.query_async(&mut self.redis).await
+        let (repaired, all): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
+            count.query_async(&mut self.redis).await?;
+        Ok(counted(&self.layout.counters(), &repaired, &all))
     }
 
     /// Deletes backends that are still as silent as they were.
@@ -262,6 +296,46 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// What all sidecars have counted, and what stands there that is no count.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// By name.
+    pub totals: BTreeMap<String, u64>,
+    /// Where, and what is wrong.
+    pub odd: Vec<(String, String)>,
+}
+
+/// Names and values in turn → the counts; `repaired` are names of the key that were no counts until now.
+fn counted(key: &str, repaired: &[Vec<u8>], all: &[Vec<u8>]) -> Counted {
+    let mut found = Counted {
+        totals: BTreeMap::new(),
+        odd: Vec::new(),
+    };
+    for name in repaired {
+        let place = match name.is_empty() {
+            true => key.to_owned(),
+            false => format!("{key}[{}]", layout::text(name)),
+        };
+        found
+            .odd
+            .push((place, "was no count, and begins anew".to_owned()));
+    }
+    for pair in all.chunks_exact(2) {
+        let [name, value] = pair else { continue };
+        let texts = (std::str::from_utf8(name), std::str::from_utf8(value));
+        let count = texts.1.ok().and_then(|it| it.parse().ok());
+        match (texts.0, count) {
+            (Ok(name), Some(count)) => drop(found.totals.insert(name.to_owned(), count)),
+            _ => {
+                let place = format!("{key}[{}]", layout::text(name));
+                let why = format!("must be a count, not {:?}", layout::text(value));
+                found.odd.push((place, why));
+            }
+        }
+    }
+    found
 }
 
 /// What an answer says of a key; an error that is not about the key's type is the session's end.

@@ -70,14 +70,34 @@ pub async fn ensure_owner(
     ask::<u64>(redis, &exists).await.map(drop)
 }
 
-/// Whether the server answered and said no. A node that sends us elsewhere did not, nor did one that
-/// has become a replica: another one holds the registry now.
+/// What a server answers that will do what it was asked when its trouble is over: a replica, one without
+/// memory, disk or replicas, one that is busy, or starts, or has lost its cluster.
+const TROUBLES: [&str; 9] = [
+    "READONLY",
+    "OOM",
+    "NOREPLICAS",
+    "MISCONF",
+    "BUSY",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+];
+
+/// Whether the server answered and said no. A node that sends us elsewhere did not, nor did one in
+/// trouble, such as one that has become a replica: another one holds the registry now.
 pub fn is_refusal(error: &RedisError) -> bool {
     match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ReadOnly) => false,
-        ErrorKind::Server(_) | ErrorKind::Extension => error.redirect_node().is_none(),
+        ErrorKind::Server(_) | ErrorKind::Extension => {
+            error.redirect_node().is_none() && !is_trouble(error)
+        }
         _ => false,
     }
+}
+
+/// Whether the server answered that it cannot now.
+pub fn is_trouble(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| TROUBLES.contains(&code))
 }
 
 /// Asks what costs nothing to answer.
@@ -157,15 +177,26 @@ mod tests {
     fn a_refusal_is_told_from_a_server_that_is_the_registrys_no_more() {
         for (answer, refusal) in [
             ("NOPERM no", true),
-            ("OOM no", true),
             ("ERR no", true),
+            ("WRONGTYPE no", true),
+            ("OOM no", false),
+            ("NOREPLICAS no", false),
+            ("MISCONF no", false),
+            ("BUSY no", false),
+            ("LOADING no", false),
+            ("MASTERDOWN no", false),
+            ("CLUSTERDOWN no", false),
+            ("TRYAGAIN no", false),
             (
                 "READONLY You can't write against a read only replica.",
                 false,
             ),
             ("MOVED 3999 10.0.0.1:6381", false),
         ] {
-            assert_eq!(is_refusal(&answered(answer)), refusal, "{answer}");
+            let error = answered(answer);
+            assert_eq!(is_refusal(&error), refusal, "{answer}");
+            let moved = answer.starts_with("MOVED");
+            assert_eq!(is_trouble(&error), !refusal && !moved, "{answer}");
         }
     }
 

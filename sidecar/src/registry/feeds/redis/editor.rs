@@ -11,7 +11,7 @@ use crate::registry::edit::{ATTEMPTS_MAX, CompareAndSwap, Seen, Swapped};
 use crate::registry::edit::{Document, EditError};
 use crate::settings::RedisSettings;
 use crate::stores::redis::keeper::Keeper;
-use crate::stores::redis::link::{Link, Raw, Swap};
+use crate::stores::redis::link::{Fields, Link, Raw, Swap};
 use crate::stores::redis::node;
 
 /// The way to change the registry in Redis. Clones share one connection.
@@ -42,6 +42,7 @@ impl RedisEditor {
             let mut connection = self.connection().await?;
             let read = connection.overrides(cluster).await;
             let (raw, now) = self.done(connection, read)?;
+            let raw = readable(raw);
             let Edited { fields, entry } =
                 edit(&held(&raw), backend, act, now).ok_or(EditError::NothingToEnd)?;
             let text = |entry: Option<Override>| entry.map(|it| it.to_value().to_string());
@@ -69,9 +70,14 @@ impl RedisEditor {
 
     fn done<T>(&self, connection: Link, outcome: Result<T, RedisError>) -> Result<T, EditError> {
         let kept = self.0.keep(connection, outcome);
-        kept.map_err(|error| match node::is_refusal(&error) {
-            true => EditError::Refused(self.why(&error)),
-            false => self.unreachable(&error),
+        kept.map_err(|error| {
+            if node::is_trouble(&error) {
+                EditError::Unwritable(self.why(&error))
+            } else if node::is_refusal(&error) {
+                EditError::Refused(self.why(&error))
+            } else {
+                self.unreachable(&error)
+            }
         })
     }
 
@@ -124,6 +130,13 @@ fn document(cluster: &str, raw: Raw) -> Result<Option<Document>, EditError> {
             "the key of cluster {cluster} holds no string: delete it in Redis first"
         ))),
     }
+}
+
+/// Those whose field can be a backend's id.
+fn readable(raw: Fields) -> BTreeMap<String, Vec<u8>> {
+    let fields = raw.into_iter();
+    let named = fields.filter_map(|(id, text)| Some((String::from_utf8(id).ok()?, text)));
+    named.collect()
 }
 
 /// Those of them that can be read: one that is wrong by itself is nobody else's business.

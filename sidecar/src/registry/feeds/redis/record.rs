@@ -10,7 +10,7 @@ use crate::model::json;
 use crate::model::overrides::Override;
 use crate::registry::document as documents;
 use crate::registry::record::{Document, Entries, Record, Registered, Wanted, What};
-use crate::stores::redis::layout::{Key, Layout};
+use crate::stores::redis::layout::{self, Key, Layout};
 use crate::stores::redis::link::Raw;
 
 /// Longest document, bytes; the longest that the schema allows is far shorter.
@@ -20,7 +20,10 @@ const DOCUMENT_MAX: usize = 8 << 20;
 pub fn record(layout: &Layout, key: Key, raw: Raw) -> Record {
     let place = layout.write(&key);
     let what = match key {
-        Key::Status(cluster) => What::Status(cluster),
+        Key::Status(cluster) if matches!(raw, Raw::Text(_)) => What::Status(cluster),
+        Key::Status(_) if raw == Raw::WrongType => {
+            What::Malformed(error(&place, "must be a hash that a sidecar wrote"))
+        }
         _ if raw == Raw::Missing => What::Gone,
         Key::Cluster(name) => What::Document(Document {
             claim: Some(name.clone()),
@@ -43,6 +46,8 @@ pub fn record(layout: &Layout, key: Key, raw: Raw) -> Record {
             let read = overrides(&cluster, raw);
             What::Overrides { cluster, read }
         }
+        // It says nothing: it is written anew.
+        Key::Status(_) => What::Gone,
         Key::Malformed(_) => What::Malformed(error(&place, "is not the key of a cluster's record")),
     };
     // A key can stand only once: no two documents have one name.
@@ -58,9 +63,13 @@ fn overrides(cluster: &str, raw: Raw) -> Entries {
     let Raw::Hash(fields) = raw else {
         return Err(error(&format!("overrides.{cluster}"), "must be a hash"));
     };
-    let entry = |(id, text): (Vec<u8>, Vec<u8>)| {
-        let id = String::from_utf8_lossy(&id).into_owned();
-        let read = Override::parse(&format!("overrides.{cluster}[{id}]"), &text);
+    let entry = |(field, value): (Vec<u8>, Vec<u8>)| {
+        let id = layout::text(&field);
+        let place = format!("overrides.{cluster}[{id}]");
+        let read = match std::str::from_utf8(&field) {
+            Ok(_) => Override::parse(&place, &value),
+            Err(_) => Err(error(&place, "must be the id of a backend, which is UTF-8")),
+        };
         (id, read)
     };
     Ok(fields.into_iter().map(entry).collect())
@@ -112,7 +121,8 @@ pub fn registered(cluster: &str, id: &str, raw: &Raw) -> Result<BackendConfig, C
         if field == HEARTBEAT.as_bytes() {
             continue;
         }
-        let (field, value) = (utf8(field, &place)?, utf8(value, &place)?);
+        let at = || format!("{place}.{}", layout::text(field));
+        let (field, value) = (utf8(field, at)?, utf8(value, at)?);
         match field {
             "id" => return Err(error(&format!("{place}.id"), "stands in the key already")),
             _ => drop(map.insert(field.to_owned(), typed(field, value))),
@@ -138,8 +148,8 @@ fn typed(field: &str, text: &str) -> Value {
     typed.unwrap_or_else(|| text.into())
 }
 
-fn utf8<'a>(bytes: &'a [u8], place: &str) -> Result<&'a str, ConfigErrors> {
-    std::str::from_utf8(bytes).map_err(|_| error(place, "must be UTF-8"))
+fn utf8(bytes: &[u8], place: impl Fn() -> String) -> Result<&str, ConfigErrors> {
+    std::str::from_utf8(bytes).map_err(|_| error(&place(), "must be UTF-8"))
 }
 
 #[cfg(test)]

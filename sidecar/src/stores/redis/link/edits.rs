@@ -1,10 +1,8 @@
 //! What an editor asks over a connection: each one command or script, so nobody sees half of it.
 
-use std::collections::BTreeMap;
-
 use redis::{Cmd, RedisError};
 
-use super::{Link, Raw};
+use super::{Fields, Link, Raw};
 use crate::stores::redis::layout::Key;
 
 /// Writes only over what was read before; an empty text stands for no key at all.
@@ -59,10 +57,7 @@ impl Link {
     }
 
     /// The overrides of a cluster's backends, and the store's clock, ms.
-    pub async fn overrides(
-        &mut self,
-        cluster: &str,
-    ) -> Result<(BTreeMap<String, Vec<u8>>, u64), RedisError> {
+    pub async fn overrides(&mut self, cluster: &str) -> Result<(Fields, u64), RedisError> {
         let key = Key::Override(cluster.to_owned());
         let mut read = Cmd::new();
         read.arg("HGETALL").arg(self.layout.write(&key));
