@@ -56,12 +56,14 @@ pub fn detail(source: &SourceStatus, queue: QueueStatus, now: Instant) -> Value 
 pub fn registry(source: &SourceStatus, now: Instant) -> api::Store {
     let outside = source.reachability != Reachability::Memory;
     let synced = source.synced;
+    let took = u64::try_from(source.listing_took.as_millis()).unwrap_or(u64::MAX);
     api::Store {
         backend: backend(source.kind).to_owned(),
         status: connection(source.reachability).to_owned(),
         error: source.error.clone(),
         unwritable: source.writer.unwritable.clone(),
         listings: outside.then_some(source.listings),
+        listing_ms: outside.then_some(took),
         clock_ahead_ms: outside.then_some(source.clock_ahead_ms),
         last_read_ago: synced.map(|synced| duration::print(now.duration_since(synced))),
         held: source.held.map(Into::into),

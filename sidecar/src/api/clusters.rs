@@ -56,6 +56,9 @@ pub struct Store {
     /// How often all of it was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listings: Option<u64>,
+    /// How long the last of these readings took, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listing_ms: Option<u64>,
     /// How far its clock is ahead of the sidecar's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_ms: Option<i64>,

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::outcome::{Failure, Obstacle};
 use super::overrides::{Override, Overrides};
@@ -68,6 +69,11 @@ pub enum Event {
     },
     /// It can be reached again and has been read.
     RegistryRestored,
+    /// Reading all of it takes so long that changes wait for it; it did not before.
+    RegistrySlow {
+        /// How long the last reading took.
+        took: Duration,
+    },
     /// A reading lost so much that it waits for a second one.
     RegistryGuardHeld {
         /// What is served meanwhile.
@@ -211,7 +217,7 @@ pub const LINES: [&str; 22] = [
 
 impl Event {
     /// The names of all events that are values.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 17] = [
         "backend_unhealthy",
         "backend_healthy",
         "cluster_half_healthy",
@@ -219,6 +225,7 @@ impl Event {
         "config_refused",
         "registry_lost",
         "registry_restored",
+        "registry_slow",
         "registry_guard_held",
         "registry_guard_released",
         "override_set",
@@ -240,6 +247,7 @@ impl Event {
             Event::ConfigRefused { .. } => "config_refused",
             Event::RegistryLost { .. } => "registry_lost",
             Event::RegistryRestored => "registry_restored",
+            Event::RegistrySlow { .. } => "registry_slow",
             Event::RegistryGuardHeld { .. } => "registry_guard_held",
             Event::RegistryGuardReleased { .. } => "registry_guard_released",
             Event::OverrideSet { .. } => "override_set",

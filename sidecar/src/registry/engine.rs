@@ -18,6 +18,8 @@ use crate::model::size::Size;
 /// A store's clock that was set may have been right before or be right now. For so long, ms, it ends and
 /// begins no override that is known; then it is believed.
 const DOUBT_MS: u64 = 3_600_000;
+/// A full reading that takes longer is slow.
+const SLOW: Duration = Duration::from_secs(1);
 /// What differs by no more was not set, but read at another moment or set right by little, ms.
 const STEP_MIN_MS: u64 = 60_000;
 
@@ -42,6 +44,8 @@ pub struct Engine {
     /// What happened and is not told yet.
     news: Vec<Event>,
     faults: Faults,
+    /// The last full reading was slow.
+    slow: bool,
 }
 
 /// What became of each record, for who writes it back to the store.
@@ -75,6 +79,7 @@ impl Engine {
             believed_at: None,
             news: Vec::new(),
             faults: Faults::new(),
+            slow: false,
         }
     }
 
@@ -100,6 +105,15 @@ impl Engine {
             self.believed_at = Some(now.steady.saturating_add(DOUBT_MS));
             self.news.push(Event::ClockStepped { by_ms });
         }
+    }
+
+    /// A full reading took so long.
+    pub fn on_listing(&mut self, took: Duration) {
+        let slow = took > SLOW;
+        if slow && !self.slow {
+            self.news.push(Event::RegistrySlow { took });
+        }
+        self.slow = slow;
     }
 
     /// What happened beside the registry since this was asked last.

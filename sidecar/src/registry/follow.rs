@@ -42,6 +42,8 @@ pub struct Follower<F> {
     /// When everything was read last, and how often that was.
     listed: Instant,
     listings: u64,
+    /// How long that took.
+    took: Duration,
     /// The last wish to reload that was granted.
     reloaded: u64,
     /// When the store was heard last, ms of our clock; `None`: it was not lost since.
@@ -69,6 +71,7 @@ impl<F: Feed> Follower<F> {
             statuses: Arc::default(),
             listed: Instant::now(),
             listings: 0,
+            took: Duration::ZERO,
             reloaded: 0,
             heard: None,
             born: Instant::now(),
@@ -172,7 +175,10 @@ impl<F: Feed> Follower<F> {
     }
 
     async fn list(&mut self) -> Result<(), FeedError> {
+        let begun = Instant::now();
         let read = self.feed.list().await?;
+        self.took = begun.elapsed();
+        self.engine.on_listing(self.took);
         let now = self.now();
         self.engine.records.replace(read, now);
         self.statuses = Arc::new(self.engine.records.statuses().clone());
@@ -269,6 +275,7 @@ impl<F: Feed> Follower<F> {
             reachability: F::UP,
             kind: F::KIND,
             listings: self.listings,
+            listing_took: self.took,
             synced: Some(Instant::now()),
             held: self.engine.held(),
             reloaded: self.reloaded,

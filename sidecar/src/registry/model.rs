@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_filter::base::hash;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, ExchangeConfig, FilterConfig};
@@ -50,6 +51,8 @@ pub struct SourceStatus {
     pub kind: StoreKind,
     /// How often everything was read from the store.
     pub listings: u64,
+    /// How long the last of these readings took.
+    pub listing_took: Duration,
     /// When the store was read last, all of it or a change.
     pub synced: Option<Instant>,
     /// The loss that waits for its confirmation.

@@ -95,6 +95,10 @@ fn log(event: &Event) {
             );
         }
         Event::RegistryRestored => info!(event = name, "the store is back"),
+        Event::RegistrySlow { took } => {
+            let took_ms = took.as_millis();
+            warn!(event = name, took_ms, "reading all of the store takes long");
+        }
         Event::RegistryGuardHeld { served, found } => {
             let (from, to) = (served.backends, found.backends);
             warn!(

@@ -155,6 +155,7 @@ impl Metrics {
             | Event::ConfigRefused { .. }
             | Event::RegistryLost { .. }
             | Event::RegistryRestored
+            | Event::RegistrySlow { .. }
             | Event::RegistryGuardHeld { .. }
             | Event::RegistryGuardReleased { .. }
             | Event::OverrideSet { .. }

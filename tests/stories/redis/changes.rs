@@ -132,6 +132,33 @@ async fn a_backend_registers_itself_and_goes_with_its_heartbeat() -> Result<()> 
     only(&mut client, &["beating", "one"]).await
 }
 
+/// No notice tells of it: the next full reading is ten minutes away.
+#[tokio::test]
+async fn a_database_that_is_swapped_for_another_is_noticed() -> Result<()> {
+    let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
+    let rarely = ("POINTSMAN_RECONCILE_INTERVAL", "10m");
+    let story = Story::start(Redis::start().await?, &[&one], &[rarely]).await?;
+    let document = cluster("orders", &[&two], json!({})).to_string();
+    let elsewhere = "redis.call('SELECT', 1) return redis.call('SET', KEYS[1], ARGV[1])";
+    let write = [
+        "EVAL",
+        elsewhere,
+        "1",
+        "pointsman:cluster:orders",
+        &document,
+    ];
+    story.redis.ask(&write).await?;
+    let mut client = story.envoy.client();
+    for served in ["two", "one", "two"] {
+        story.status_field("orders", "backends", "1").await?;
+        let begun = Instant::now();
+        story.redis.ask(&["SWAPDB", "0", "1"]).await?;
+        served_by(&mut client, &[served]).await?;
+        println!("noticed after {:?}", begun.elapsed());
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_operators_word_beats_the_document() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);

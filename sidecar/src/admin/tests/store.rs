@@ -23,6 +23,7 @@ async fn a_store_that_is_away_is_503_and_ready() {
         reachability: Reachability::Down,
         kind: StoreKind::Redis,
         listings: 7,
+        listing_took: Duration::from_millis(12),
         synced: Some(Instant::now()),
         held: None,
         writer: WriterStatus {

@@ -36,6 +36,7 @@ pub fn findings(
     let store = status.registry.store.clock_ahead_ms;
     let store = store.map(SignedDuration::from_millis);
     found.extend(store.and_then(|ahead| clocks::finding("the store's", ahead)));
+    found.extend(slow(status));
     found.extend(shadowed(status, envoy));
     let revision = status.registry.revision.as_deref();
     let proxies = status.proxies.iter();
@@ -49,6 +50,19 @@ fn disconnected(envoy: &Envoy<'_>) -> Option<Finding> {
         what: format!("Envoy {} has no stream to its control plane", envoy.node()),
         why: "it serves what it knew last, and hears of no change",
         mend: "look at the cluster pointsman_sidecar of its bootstrap, and at the token",
+    })
+}
+
+/// Longest full reading of a store that holds nothing up, ms.
+const LISTING_MAX_MS: u64 = 1000;
+
+fn slow(status: &Status) -> Option<Finding> {
+    let took = status.registry.store.listing_ms;
+    took.filter(|took| *took > LISTING_MAX_MS).map(|took| Finding {
+        check: "slow-store",
+        what: format!("reading all of the registry's store takes {took} ms"),
+        why: "every change waits while it is read, each POINTSMAN_RECONCILE_INTERVAL and after an outage",
+        mend: "give the registry a Redis database of its own: all keys of the database are looked at",
     })
 }
 
@@ -122,6 +136,21 @@ mod tests {
         let proxy = Proxy::deserialize(proxy).expect("a proxy");
         let found = of_proxy(&proxy, Some("new"));
         found.iter().map(|finding| finding.check).collect()
+    }
+
+    #[test]
+    fn a_store_that_is_read_for_long_is_slow() {
+        let status = |took| {
+            let mut status = Status::default();
+            status.registry.store.listing_ms = took;
+            status
+        };
+        assert!(slow(&status(Some(1000))).is_none() && slow(&status(None)).is_none());
+        let found = slow(&status(Some(1001))).unwrap();
+        assert_eq!(
+            found.what,
+            "reading all of the registry's store takes 1001 ms"
+        );
     }
 
     #[test]

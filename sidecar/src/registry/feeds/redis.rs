@@ -37,6 +37,8 @@ pub struct RedisFeed {
     /// The store's clock in ms, and ours, at one moment.
     clock: (u64, Instant),
     ping: Interval,
+    /// Which database that is; no notice tells of one that is swapped for another.
+    identity: Option<Vec<u8>>,
     /// What was heard and is not read yet.
     heard: Heard,
 }
@@ -59,6 +61,7 @@ impl RedisFeed {
             tracked: false,
             clock: (0, Instant::now()),
             ping,
+            identity: None,
             heard: Heard::default(),
         };
         let mut follower = Follower::new(feed, engine, reconcile_interval);
@@ -122,10 +125,14 @@ impl Feed for RedisFeed {
         let tracked = self.track().await;
         tracked.map_err(|error| self.error(&error))?;
         let link = self.link()?;
-        let read = async { Ok((link.everything().await?, link.time().await?)) };
+        let read = async {
+            let identity = link.identity().await?;
+            Ok((identity, link.everything().await?, link.time().await?))
+        };
         let read: Result<_, RedisError> = read.await;
-        let (everything, now) = read.map_err(|error| self.error(&error))?;
+        let (identity, everything, now) = read.map_err(|error| self.error(&error))?;
         self.clock = (now, Instant::now());
+        self.identity = identity;
         let layout = &self.layout;
         let records = everything.into_iter();
         Ok(records
@@ -151,9 +158,16 @@ impl Feed for RedisFeed {
                 tokio::select! {
                     heard = hints.next() => self.heard = heard,
                     _ = self.ping.tick() => {
-                        let alive = async { link.ping().await?; link.time().await };
-                        let now = alive.await.map_err(|error| self.error(&error))?;
+                        let alive = async {
+                            link.ping().await?;
+                            Ok((link.time().await?, link.identity().await?))
+                        };
+                        let alive: Result<_, RedisError> = alive.await;
+                        let (now, identity) = alive.map_err(|error| self.error(&error))?;
                         self.clock = (now, Instant::now());
+                        if self.identity != identity {
+                            return Ok(News::Anything);
+                        }
                     }
                 }
                 continue;

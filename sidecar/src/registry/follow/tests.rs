@@ -476,3 +476,19 @@ async fn a_mass_reaping_is_a_loss_like_any_other() {
     pass(31_000).await;
     assert_eq!((backends(&scene), gone(&scene)), (4, 0));
 }
+
+/// Told when it begins to be so, not at every reading.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_read_for_long_is_told_of_once() {
+    for (took, told) in [(1_000, 0), (1_001, 1)] {
+        let scene = Scene::start(Duration::from_millis(took)).await;
+        for _ in 0..3 {
+            assert!(scene.tell.send(Ok(News::Anything)).is_ok());
+            pass(2_000).await;
+        }
+        assert_eq!(scene.listings(), 4);
+        assert_eq!(scene.count("registry_slow"), told, "{took} ms");
+        let status = scene.status.borrow().clone();
+        assert_eq!(status.listing_took, Duration::from_millis(took));
+    }
+}

@@ -14,7 +14,8 @@ use crate::stores::lease::{LeaseStore, Renewal, Sight};
 
 /// Takes what is nobody's, ours, or still what was seen of a silent holder. Key: the lease. Arguments:
 /// who, for how many s, the version that was seen. Answers nothing where it is ours now, else its version
-/// and for how many s it is held. What is no hash is nobody's.
+/// and for how many s it is held. What is no hash is nobody's. Its `since` tells it from every other lease, and
+/// so this database from every other.
 const TAKE: &str = "local holder = redis.pcall('HGET', KEYS[1], 'holder')
 if type(holder) == 'table' then
   redis.call('DEL', KEYS[1])
@@ -29,11 +30,15 @@ if holder and holder ~= ARGV[1] then
   end
 end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'renewals', renewals + 1, 'seconds', ARGV[2])
+if not redis.call('HGET', KEYS[1], 'since') then
+  local time = redis.call('TIME')
+  redis.call('HSET', KEYS[1], 'since', time[1] .. '.' .. time[2])
+end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return {}";
-/// Deletes what is ours.
+/// Takes our name off what is ours; its `since` stays.
 const RELEASE: &str = "if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])";
+return redis.call('HDEL', KEYS[1], 'holder')";
 
 /// Where the lease stands.
 pub struct RedisLease {

@@ -157,6 +157,18 @@ impl Link {
         Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
     }
 
+    /// What tells this database from another one that was put in its place: when its lease was made.
+    /// `None`: it has none.
+    pub async fn identity(&mut self) -> Result<Option<Vec<u8>>, RedisError> {
+        let mut since = Cmd::new();
+        since.arg("HGET").arg(self.layout.lease()).arg("since");
+        match since.query_async(&mut self.redis).await {
+            // A lease that is none says nothing, nor does a user without the right to it.
+            Err(error) if node::is_refusal(&error) => Ok(None),
+            answer => answer,
+        }
+    }
+
     /// Reads all there is.
     pub async fn everything(&mut self) -> Result<Vec<(Key, Raw)>, RedisError> {
         self.ensure_master().await?;

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use pointsman_filter::config::State;
 
@@ -52,7 +53,7 @@ fn series_of_a_cluster_come_at_zero_and_go_with_it() {
 }
 
 /// One of each, in the order of [`Event::NAMES`].
-fn every_event() -> [Event; 16] {
+fn every_event() -> [Event; 17] {
     let (cluster, backend): (Arc<str>, Arc<str>) = (Arc::from("orders"), Arc::from("a"));
     let address: SocketAddr = "10.0.0.1:80".parse().expect("an address");
     let (name, id) = ("orders".to_owned(), "a".to_owned());
@@ -88,6 +89,9 @@ fn every_event() -> [Event; 16] {
             reason: "refused".to_owned(),
         },
         Event::RegistryRestored,
+        Event::RegistrySlow {
+            took: Duration::from_secs(2),
+        },
         Event::RegistryGuardHeld {
             served: size,
             found: size,
