@@ -1,7 +1,11 @@
 //! Several sidecars on one Redis: one of them writes what became of each cluster, and says how its
 //! backends fare.
 
+use std::sync::Arc;
+
 use harness::{Behaviour, throughout};
+use hyper::Method;
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -80,4 +84,79 @@ async fn rg_16_one_sidecar_writes_how_the_backends_fare_and_another_takes_over()
         "the dead hold the lease"
     );
     other.stop().await
+}
+
+/// The lease is looked at where the status is written: who has lost it without knowing writes nothing.
+#[tokio::test]
+async fn rg_16_who_has_lost_the_lease_writes_and_deletes_nothing() -> Result<()> {
+    let one = Upstream::new("one")?;
+    // It will not look at the lease again in this story.
+    let settings = [
+        ("POINTSMAN_LEASE_DURATION", "10m"),
+        ("POINTSMAN_RECONCILE_INTERVAL", "1s"),
+    ];
+    let story = Story::start(Redis::start().await?, &[&one], &settings).await?;
+    let old = registry::cluster("old", &[&one], json!({}));
+    story.redis.put(&old).await?;
+    story.status_field("old", "backends", "1").await?;
+    story
+        .redis
+        .ask(&["HSET", LEASE, "holder", "another"])
+        .await?;
+    story.redis.ask(&["DEL", "pointsman:cluster:old"]).await?;
+    let late = registry::cluster("late", &[&one], json!({}));
+    story.redis.put(&late).await?;
+    story.backends("late", &["one"]).await?;
+    let listings = async || {
+        let status = story.sidecar.status().await?;
+        let listings = status["registry"]["store"]["listings"].as_u64();
+        listings.context("no listings")
+    };
+    let enough = listings().await? + 3;
+    let read = async || {
+        let listings = listings().await?;
+        ensure!(listings >= enough, "{listings} of {enough}");
+        Ok(())
+    };
+    let untouched = async || {
+        for (name, there) in [("late", 0), ("old", 1)] {
+            let key = format!("pointsman:status:{name}");
+            let exists = story.redis.ask(&["EXISTS", &key]).await?;
+            ensure!(exists == Reply::Number(there), "{name}: {exists:?}");
+        }
+        Ok(())
+    };
+    throughout(SOON, "three more readings", read, untouched).await?;
+    ensure!(holder(&story.redis).await? == "another", "it was taken");
+    Ok(())
+}
+
+/// Who writes over what another one has written meanwhile reads it first: nothing is lost.
+#[tokio::test]
+async fn of_operators_at_once_none_undoes_what_another_has_done() -> Result<()> {
+    const WRITERS: u16 = 12;
+    let one = Upstream::new("one")?;
+    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    let sidecar = Arc::new(story.sidecar);
+    let path = "/v1/clusters/orders/backends";
+    // A word for now and one for later stand in two fields that each writer reads and writes.
+    let mut words = JoinSet::new();
+    for backend in 0..WRITERS {
+        for (act, body) in [("cordon", json!({})), ("drain", json!({"startsIn": "1h"}))] {
+            let sidecar = Arc::clone(&sidecar);
+            let path = format!("{path}/b{backend}/{act}");
+            words.spawn(async move {
+                let said = sidecar.ask(Method::POST, &path, &[], &body).await?;
+                ensure!(said.status == 200, "{}", said.text());
+                Ok(())
+            });
+        }
+    }
+    while let Some(said) = words.join_next().await {
+        said??;
+    }
+    let key = "pointsman:override:orders";
+    let all = story.redis.ask(&["HLEN", key]).await?;
+    ensure!(all == Reply::Number(i64::from(2 * WRITERS)), "{all:?}");
+    Ok(())
 }
