@@ -199,12 +199,20 @@ impl Writer {
                     Err(error) if node::is_refusal(&error) => {}
                     writable => writable?,
                 }
-                self.count(&mut link).await?;
             }
+            // What one is refused the other may be granted.
+            let counted = match count {
+                true => self.count(&mut link).await,
+                false => Ok(()),
+            };
+            let counted = match counted {
+                Err(error) if !node::is_refusal(&error) => return Err(error),
+                counted => counted,
+            };
             if say {
                 self.say(&mut link, told).await?;
             }
-            Ok(())
+            counted
         };
         let written = written.await;
         self.keeper.keep(link, written)

@@ -39,7 +39,7 @@ return redis.call('DEL', KEYS[1])";
 /// Adds to the counters and answers what was no count and begins anew, and what all are then. An empty name
 /// stands for the whole key.
 const COUNT: &str = "local repaired = {}
-if redis.pcall('HLEN', KEYS[1]).err then
+if type(redis.pcall('HLEN', KEYS[1])) == 'table' then
   redis.call('DEL', KEYS[1])
   repaired = {''}
 end
