@@ -71,7 +71,7 @@ async fn a_bad_value_of_our_own_stops_nothing_at_the_start_or_later() -> Result<
         let document = registry::cluster(name, &[&one], json!({}));
         story.redis.put(&document).await?;
         story.status_field(name, "accepted", "true").await?;
-        story.status_field("orders", "accepted", "true").await?;
+        story.status_field("orders", "backends", "1").await?;
         let cordon = operate(&story.sidecar, &["cordon", "orders", "one"], "").await?;
         ensure!(cordon.code == 0, "{cordon:?}");
         let other = Sidecar::start_on_store(story.redis.settings()).await?;

@@ -50,7 +50,10 @@ local news = redis.call('XDEL', KEYS[2], ARGV[2])
 local state = redis.pcall('HGET', KEYS[1], 'state')
 if news == 0 or not state then return 0 end
 -- It holds no job: what it came to is all that is known of it.
-if type(state) == 'table' then redis.call('DEL', KEYS[1]) end
+if type(state) == 'table' then
+  if not string.find(state.err, 'WRONGTYPE') then return state end
+  redis.call('DEL', KEYS[1])
+end
 local time = redis.call('TIME')
 redis.call('HDEL', KEYS[1], 'documents')
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'error', ARGV[4],

@@ -18,6 +18,7 @@ use crate::stores::lease::{LeaseStore, Renewal, Sight};
 /// so this database from every other.
 const TAKE: &str = "local holder = redis.pcall('HGET', KEYS[1], 'holder')
 if type(holder) == 'table' then
+  if not string.find(holder.err, 'WRONGTYPE') then return holder end
   redis.call('DEL', KEYS[1])
   holder = false
 end

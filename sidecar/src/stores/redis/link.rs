@@ -39,12 +39,16 @@ return redis.call('DEL', KEYS[1])";
 /// Adds to the counters and answers what was no count and begins anew, and what all are then. An empty name
 /// stands for the whole key.
 const COUNT: &str = "local repaired = {}
-if type(redis.pcall('HLEN', KEYS[1])) == 'table' then
+local held = redis.pcall('HGET', KEYS[1], '')
+if type(held) == 'table' then
+  if not string.find(held.err, 'WRONGTYPE') then return held end
   redis.call('DEL', KEYS[1])
   repaired = {''}
 end
 for i = 1, #ARGV, 2 do
   local count = redis.pcall('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
+  if type(count) == 'table' and not string.find(count.err, 'integer')
+    and not string.find(count.err, 'overflow') then return count end
   if type(count) == 'table' or count < 0 then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
     repaired[#repaired + 1] = ARGV[i]

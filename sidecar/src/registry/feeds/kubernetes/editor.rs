@@ -196,6 +196,9 @@ impl CompareAndSwap for KubernetesEditor {
     async fn look(&self, cluster: &str) -> Result<Seen<Option<DynamicObject>>, EditError> {
         let found = self.find(cluster).await;
         let mark = found.map_err(|error| self.error(&error))?;
+        if let Some(found) = &mark {
+            refuse_deleting(found)?;
+        }
         let document = mark.as_ref().map(document);
         Ok(Seen { document, mark })
     }

@@ -20,10 +20,11 @@ const DOCUMENT_MAX: usize = 8 << 20;
 pub fn record(layout: &Layout, key: Key, raw: Raw) -> Record {
     let place = layout.write(&key);
     let what = match key {
-        Key::Status(cluster) if matches!(raw, Raw::Text(_)) => What::Status(cluster),
         Key::Status(_) if raw == Raw::WrongType => {
             What::Malformed(error(&place, "must be a hash that a sidecar wrote"))
         }
+        // Whatever it says: it was found.
+        Key::Status(cluster) => What::Status(cluster),
         _ if raw == Raw::Missing => What::Gone,
         Key::Cluster(name) => What::Document(Document {
             claim: Some(name.clone()),
@@ -46,8 +47,6 @@ pub fn record(layout: &Layout, key: Key, raw: Raw) -> Record {
             let read = overrides(&cluster, raw);
             What::Overrides { cluster, read }
         }
-        // It says nothing: it is written anew.
-        Key::Status(_) => What::Gone,
         Key::Malformed(_) => What::Malformed(error(&place, "is not the key of a cluster's record")),
     };
     // A key can stand only once: no two documents have one name.
