@@ -63,10 +63,7 @@ impl Sources {
         api::Clusters {
             revision: registry.as_ref().map(|it| hash::hex(it.revision)),
             clusters: self.cluster_list(registry.as_deref(), now),
-            rejected: rejected(
-                registry.as_deref(),
-                &self.source_status.borrow().writer.odd,
-            ),
+            rejected: rejected(registry.as_deref(), &self.source_status.borrow().writer.odd),
         }
     }
 
