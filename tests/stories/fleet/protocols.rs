@@ -160,7 +160,7 @@ async fn envoy_and_the_probes_trust_what_the_file_holds_and_change_together() ->
     wait_for_verdict(&scene.sidecar, "a", false).await?;
     wait_for_servers(&mut clients, &["b"]).await?;
     fs::remove_file(&file)?;
-    eventually(DEADLINE, "the loss to be told", async || {
+    eventually(SOON, "the loss to be told", async || {
         let status = scene.sidecar.status().await?;
         ensure!(status["clusters"][0]["caFileError"].is_string(), "{status}");
         Ok(())

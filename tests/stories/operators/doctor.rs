@@ -206,7 +206,7 @@ async fn a_doubled_node_and_a_sidecar_that_is_gone_are_named() -> Result<()> {
     let second = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
     finds(&sidecar, &first, &["doubled-node"]).await?;
     // By what their filters report too, each for itself.
-    eventually(DEADLINE, "two processes of one node", async || {
+    eventually(SOON, "two processes of one node", async || {
         let proxies = sidecar.get("/v1/proxies").await?.json()?;
         let proxy = &proxies["proxies"][0];
         let (processes, doubled) = (proxy["processes"].as_array(), &proxy["doubled"]);
