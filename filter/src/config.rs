@@ -10,6 +10,7 @@ mod container;
 mod documents;
 pub mod duration;
 mod health;
+mod passive;
 mod policy;
 mod reader;
 mod retry;
@@ -22,6 +23,7 @@ pub use container::{
 };
 pub use documents::{Container, Document, DocumentKey, ReadCluster};
 pub use health::{HealthCheck, HttpProbe, Probe, Tls};
+pub use passive::{Cooldown, Passive};
 pub use policy::{LoadBalancing, Metric, Policy, Refusal, SameSite, Sticky, WhenAllUnhealthy};
 pub use reader::{ConfigError, ConfigErrors};
 pub use retry::{Backoff, Retry, RetryOn};

@@ -5,6 +5,7 @@
 
 pub mod availability;
 pub mod backoff;
+pub mod cooldown;
 pub mod entries;
 pub mod event;
 pub mod evidence;

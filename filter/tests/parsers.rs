@@ -45,6 +45,7 @@ fn a_full_document() -> Value {
                 "healthyThreshold": 3, "unhealthyThreshold": 3},
             "retry": {"attempts": 3, "on": ["ConnectFailure", "Reset", 503], "perTryTimeout": "1s"},
             "backoff": {"base": "1s", "max": "63s", "maxTries": 6},
+            "passive": {"cooldown": {"statuses": [429], "base": "1s", "max": "20s", "honorRetryAfter": false}},
             "timeouts": {"connect": "250ms"},
             "tls": {"sni": "a", "caFile": "/ca.pem"},
             "refusal": {"body": "away", "contentType": "text/plain"},

@@ -22,7 +22,7 @@ use pointsman_filter::cluster::EndpointIndex;
 use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
 use pointsman_filter::fleet::regimes::tidy;
 use pointsman_filter::gates::availability::is_last;
-use pointsman_filter::gates::evidence::{Evidence, Met};
+use pointsman_filter::gates::evidence::{Evidence, Met, Status};
 use pointsman_filter::gates::standing::Standing;
 use pointsman_filter::gates::transition::GateChange;
 use pointsman_filter::gates::view::GatesView;
@@ -43,7 +43,7 @@ fn check_list(world: &World, built: &Built, plan: &Plan) -> Result<(), TestCaseE
     let open = |known: &&Known| match known.standing {
         Standing::Ready => true,
         Standing::Unhealthy => failing_open,
-        Standing::BackingOff => false,
+        Standing::BackingOff | Standing::CoolingDown => false,
     };
     for address in &listed {
         let known = known.get(address);
@@ -123,11 +123,13 @@ proptest! {
                 let expected = match (known.is_empty(), has(Standing::Unhealthy)) {
                     (true, _) => RefusalReason::NoBackends,
                     (_, true) => RefusalReason::AllUnhealthy,
-                    (_, false) => RefusalReason::AllBackingOff,
+                    _ if has(Standing::BackingOff) => RefusalReason::AllBackingOff,
+                    _ => RefusalReason::AllCoolingDown,
                 };
                 prop_assert_eq!(reason, expected);
                 prop_assert!(!has(Standing::Unhealthy) || !fails_open);
-                prop_assert_eq!(retry_after_ns.is_some(), has(Standing::BackingOff));
+                let waits = has(Standing::BackingOff) || has(Standing::CoolingDown);
+                prop_assert_eq!(retry_after_ns.is_some(), waits);
                 prop_assert_ne!(retry_after_ns, Some(0));
             }
         }
@@ -153,7 +155,7 @@ proptest! {
             let standing = view.standing(backend.endpoint, NOW);
             prop_assert_eq!(standing, world.standing(document));
             let waits = view.wait_ns(backend.endpoint, NOW) > 0;
-            prop_assert_eq!(waits, standing == Standing::BackingOff);
+            prop_assert_eq!(waits, standing >= Standing::CoolingDown);
         }
     }
 
@@ -163,14 +165,15 @@ proptest! {
         served in 0usize..12,
         attempts in 0usize..12,
         ending in select(vec![Ending::Answered, Ending::ConnectFailed, Ending::Unanswered, Ending::Abandoned]),
-        transport_only in any::<bool>(),
+        (transport_only, asked_ns) in any::<(bool, Option<Option<u64>>)>(),
         picked_at in a_time(),
     ) {
         let Built { cluster, mut gates, mut rng } = world.build();
         let decision = world.decide(&mut world.build());
         let Decision::Forward(plan) = decision else { return Ok(()) };
         let address = cluster.endpoints.get(served).map(|e| e.address.as_bytes().to_vec());
-        let answer = Answer { address, attempts, ending, connection_time_ns: None };
+        let status = asked_ns.map(|asked_ns| Status { code: 429, asked_ns });
+        let answer = Answer { address, attempts, ending, connection_time_ns: None, status };
         let outcome = judge(&cluster, &plan.list, transport_only, &answer);
         let evidence: Vec<Evidence> = outcome.evidence().collect();
         let endpoints: BTreeSet<EndpointIndex> = evidence.iter().map(|met| met.endpoint).collect();
@@ -179,7 +182,7 @@ proptest! {
         let change = GateChange { evidence, picked_at, now: NOW };
         change.apply(&cluster, &mut gates, &mut rng);
         let view = GatesView::new(&cluster, &gates);
-        for failed in change.evidence.iter().filter(|met| met.what != Met::Served) {
+        for failed in change.evidence.iter().filter(|met| !met.what.is_answer()) {
             let gated = view.standing(failed.endpoint, NOW) == Standing::BackingOff;
             let last = failed.what == Met::Unknown && is_last(&cluster, &gates, failed.endpoint, NOW);
             let mut held = cluster.keys_at(failed.endpoint).filter_map(|key| gates.of(key));
@@ -199,7 +202,7 @@ proptest! {
         let mut gates = Gates::default();
         let mut model: BTreeMap<u64, Gate> = BTreeMap::new();
         for (key, tries, unhealthy, at) in steps {
-            let held = Gate { key, tries, down: tries == 2, unhealthy, failed_at: at, until: at, unhealthy_since: at };
+            let held = Gate { key, tries, down: tries == 2, unhealthy, failed_at: at, until: at, unhealthy_since: at, ..Gate::open(key) };
             gates.update(key, |gate| *gate = held);
             model.insert(key, held);
             if tries == 0 {

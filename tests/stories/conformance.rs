@@ -29,6 +29,7 @@ fn steps() -> Vec<Vec<Value>> {
         "healthCheck": {"tcp": {}, "interval": "1h", "timeout": "1.5s", "unhealthyThreshold": 5},
         "retry": {"attempts": 2, "on": ["Reset", 503], "perTryTimeout": "2s"},
         "backoff": {"base": "500ms", "max": "30s"},
+        "passive": {"cooldown": {"statuses": [429, 529], "base": "2s", "max": "30s"}},
         "timeouts": {"connect": "250ms"},
         "whenAllUnhealthy": "Refuse",
         "refusal": {"body": "away"},

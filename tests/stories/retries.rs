@@ -2,4 +2,5 @@
 
 mod attempts;
 mod backoffs;
+mod cooldowns;
 pub(crate) mod failover;

@@ -278,3 +278,40 @@ fn a_client_that_goes_away() -> Result<()> {
     check(&gone, &[&PICK, &RETRIES], &[], &[&asked]);
     Ok(())
 }
+
+#[test]
+fn an_answer_that_cools_its_backend_down() -> Result<()> {
+    let limited = Request {
+        ending: Ending::Status("429"),
+        ..get()
+    };
+    let nothing_to_learn = calls(&mut vm(json!({}))?, &limited)?;
+    check(&nothing_to_learn, &[&PICK, &RETRIES], &[&ANSWERED], &[]);
+
+    let mut cooled = vm(json!({"passive": {"cooldown": {"base": "1h", "max": "1h"}}}))?;
+    let learnt = calls(&mut cooled, &limited)?;
+    let asked = [
+        "get_property response.flags",
+        "get_current_time_nanoseconds",
+        "get_header_map_value response retry-after-ms",
+        "get_header_map_value response retry-after",
+        "get_header_map_value response grpc-retry-pushback-ms",
+    ];
+    let cooldown = [
+        "get_current_time_nanoseconds",
+        "get_shared_data 2/g",
+        "set_shared_data 2/g",
+        "increment_metric pointsman_cooldowns_total;c=orders;r=status",
+        "log event=cooldown_started",
+        "increment_metric pointsman_events_total;c=orders;r=cooldown_started",
+    ];
+    check(
+        &learnt,
+        &[&PICK, &RETRIES],
+        &[&ANSWERED, &asked, &cooldown],
+        &[],
+    );
+    let others = calls(&mut cooled, &get())?;
+    check(&others, &[&PICK, &RETRIES], &[&ANSWERED], &[]);
+    ensure_two_are_left(&mut cooled)
+}

@@ -25,6 +25,8 @@ pub enum Verdict {
     Unhealthy(WallTime),
     /// It failed, and its window lasts so many nanoseconds more.
     BackingOff(u64),
+    /// It has too much to do, and is left alone for so many nanoseconds more.
+    CoolingDown(u64),
     /// The registry lets its streams finish, and no more.
     Draining,
     /// An operator keeps it out.
@@ -70,6 +72,9 @@ fn verdict(
         Some(Standing::BackingOff) => {
             Verdict::BackingOff(facts.gates.wait_ns(backend.endpoint, facts.now))
         }
+        Some(Standing::CoolingDown) => {
+            Verdict::CoolingDown(facts.gates.wait_ns(backend.endpoint, facts.now))
+        }
         Some(_) => Verdict::Unhealthy(facts.gates.unhealthy_since(backend.endpoint)),
         None if endpoint.weight == 0 => Verdict::WeightZero,
         None if endpoint.backup && reason != Some(PickReason::FailOpen) => Verdict::Backup,
@@ -97,8 +102,9 @@ mod tests {
 
     #[test]
     fn every_backend_has_its_verdict() {
-        let drawing =
-            Drawing::new("a b c d:w0 e:unhealthy f:cooling g:draining h:cordoned i:backup j@e");
+        let drawing = Drawing::new(
+            "a b c d:w0 e:unhealthy f:cooling g:draining h:cordoned i:backup j@e k:limited",
+        );
         let expected = [
             "a Chosen(Primary)",
             "b Listed(1)",
@@ -110,6 +116,7 @@ mod tests {
             "h Cordoned",
             "i Backup",
             "j Unhealthy(WallTime(999999000000000))",
+            "k CoolingDown(500000000)",
         ];
         let drawing = drawing.policy(Policy::RoundRobin).attempts(2);
         assert_eq!(explained(&drawing), expected);

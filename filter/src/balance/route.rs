@@ -103,6 +103,8 @@ pub enum RefusalReason {
     AllUnhealthy,
     /// Everybody is inside a back-off window (GT-6).
     AllBackingOff,
+    /// Everybody is inside a window, and all of these are cooldowns (RT-12).
+    AllCoolingDown,
 }
 
 impl RefusalReason {
@@ -112,6 +114,7 @@ impl RefusalReason {
             RefusalReason::NoBackends => "no_backends",
             RefusalReason::AllUnhealthy => "all_unhealthy",
             RefusalReason::AllBackingOff => "all_backing_off",
+            RefusalReason::AllCoolingDown => "all_cooling_down",
         }
     }
 }
@@ -125,7 +128,7 @@ pub enum Decision {
     Refuse {
         /// Why.
         reason: RefusalReason,
-        /// The soonest end of a back-off, from now, nanoseconds.
+        /// The soonest end of a back-off or a cooldown, from now, nanoseconds.
         retry_after_ns: Option<u64>,
     },
 }
@@ -297,21 +300,25 @@ fn refuse(facts: &Facts<'_>) -> Decision {
     let members = members.into_iter().flat_map(Pool::members);
     let mut anybody = false;
     let mut unhealthy = false;
+    let mut backing_off = false;
     let mut soonest: Option<u64> = None;
     for endpoint in members {
         anybody = true;
-        match facts.gates.standing(*endpoint, facts.now) {
-            Standing::BackingOff => {
+        let standing = facts.gates.standing(*endpoint, facts.now);
+        backing_off |= standing == Standing::BackingOff;
+        match standing {
+            Standing::BackingOff | Standing::CoolingDown => {
                 let left = facts.gates.wait_ns(*endpoint, facts.now);
                 soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
             }
             Standing::Unhealthy | Standing::Ready => unhealthy = true,
         }
     }
-    let reason = match (anybody, unhealthy) {
-        (false, _) => RefusalReason::NoBackends,
-        (true, true) => RefusalReason::AllUnhealthy,
-        (true, false) => RefusalReason::AllBackingOff,
+    let reason = match (anybody, unhealthy, backing_off) {
+        (false, _, _) => RefusalReason::NoBackends,
+        (true, true, _) => RefusalReason::AllUnhealthy,
+        (true, false, true) => RefusalReason::AllBackingOff,
+        (true, false, false) => RefusalReason::AllCoolingDown,
     };
     Decision::Refuse {
         reason,

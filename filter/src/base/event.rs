@@ -32,6 +32,8 @@ events! {
     BackendDown = "backend_down",
     /// The first answer after that.
     BackendUp = "backend_up",
+    /// A backend has too much to do; it is left alone for a while.
+    CooldownStarted = "cooldown_started",
     /// The last stream of a backend that takes no new ones has ended.
     BackendDrained = "backend_drained",
     /// No backend of a cluster is available any more.

@@ -7,7 +7,9 @@ use super::retry::RetryHeaders;
 use super::tier::{Rank, Tier};
 use crate::base::time::WallTime;
 use crate::base::{hash, keys};
-use crate::config::{Backoff, ClusterConfig, LoadBalancing, Refusal, Sticky, WhenAllUnhealthy};
+use crate::config::{
+    Backoff, ClusterConfig, Cooldown, LoadBalancing, Refusal, Sticky, WhenAllUnhealthy,
+};
 
 /// A cluster as one configuration describes it, with the state that outlives configurations.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Cluster {
     pub retry: RetryHeaders,
     /// How long failures gate.
     pub backoff: Backoff,
+    /// Which answers cool a backend down, and for how long.
+    pub cooldown: Option<Cooldown>,
     /// Fail open or refuse.
     pub when_all_unhealthy: WhenAllUnhealthy,
     /// The cookie, if the cluster is sticky.
@@ -72,6 +76,7 @@ impl Cluster {
             balancing: config.load_balancing,
             retry: RetryHeaders::new(&config.retry),
             backoff: config.backoff,
+            cooldown: config.passive.cooldown.clone(),
             when_all_unhealthy: config.when_all_unhealthy,
             sticky: config.sticky.clone(),
             refusal: config.refusal.clone(),

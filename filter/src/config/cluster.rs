@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::backend::BackendConfig;
 use super::health::{HealthCheck, Tls};
+use super::passive::Passive;
 use super::policy::{
     LoadBalancing, Refusal, Sticky, WHEN_ALL_UNHEALTHY, WhenAllUnhealthy, insert, name_of,
 };
@@ -33,6 +34,8 @@ pub struct ClusterConfig {
     pub retry: Retry,
     /// How long a failed backend is left alone.
     pub backoff: Backoff,
+    /// What backends' answers hold against them.
+    pub passive: Passive,
     /// Fail open or refuse.
     pub when_all_unhealthy: WhenAllUnhealthy,
     /// HTTP/2 upstream and for probes.
@@ -69,7 +72,11 @@ impl ClusterConfig {
     pub(super) fn schema(&self) -> u32 {
         let has_path = self.sticky.as_ref().is_some_and(Sticky::has_path);
         let has_timeouts = self.timeouts != Timeouts::default();
-        if has_path || has_timeouts { 2 } else { 1 }
+        match (has_path || has_timeouts, self.passive.cooldown.is_some()) {
+            (_, true) => 3,
+            (true, false) => 2,
+            (false, false) => 1,
+        }
     }
 
     /// What filters need of it. Who probes is the sidecar, and what probes send along may be secret:
@@ -88,6 +95,9 @@ impl ClusterConfig {
         }
         if self.backoff != Backoff::default() {
             insert(&mut map, "backoff", self.backoff.write());
+        }
+        if self.passive != Passive::default() {
+            insert(&mut map, "passive", self.passive.write());
         }
         if self.when_all_unhealthy != WhenAllUnhealthy::default() {
             let name = name_of(WHEN_ALL_UNHEALTHY, self.when_all_unhealthy);
@@ -133,6 +143,7 @@ impl ClusterConfig {
             health_check: part(&object, "healthCheck", report, HealthCheck::read),
             retry: part(&object, "retry", report, Retry::read).unwrap_or_default(),
             backoff: part(&object, "backoff", report, Backoff::read).unwrap_or_default(),
+            passive: part(&object, "passive", report, Passive::read).unwrap_or_default(),
             when_all_unhealthy,
             http2,
             tls: part(&object, "tls", report, Tls::read),
@@ -140,6 +151,8 @@ impl ClusterConfig {
             refusal: part(&object, "refusal", report, Refusal::read),
             backends: read_backends(&object, report),
         };
+        let passive = &cluster.passive;
+        passive.check(&cluster.retry, &object.at("passive"), report);
         name.map(|_| cluster)
     }
 }

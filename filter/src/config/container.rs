@@ -10,8 +10,8 @@ use super::reader::{Object, Path, Report};
 use super::{duration, policy, retry};
 use crate::base::hash;
 
-/// The number of this schema. A filter that meets a higher one passes unknown fields over. 2: `sticky.path`, `timeouts`.
-pub const SCHEMA: u32 = 2;
+/// The number of this schema. A filter that meets a higher one passes unknown fields over. 2: `sticky.path`, `timeouts`. 3: `passive`.
+pub const SCHEMA: u32 = 3;
 /// Most clusters in one container.
 pub const CLUSTERS_MAX: usize = 10_000;
 /// The header that carries the list, unless the configuration names another: the name of the

@@ -79,6 +79,36 @@ fn errors_carry_the_path() {
         "clusters.orders.backoff.max: must not be shorter than base",
     );
     refused(
+        r#""passive":{"cooldown":{"base":"5s","max":"1s"}}"#,
+        "clusters.orders.passive.cooldown.max: must not be shorter than base",
+    );
+    refused(
+        r#""passive":{"cooldown":{"statuses":[]}}"#,
+        "clusters.orders.passive.cooldown.statuses: must have at least one",
+    );
+    refused(
+        r#""passive":{"cooldown":{"statuses":[429,200]}}"#,
+        "clusters.orders.passive.cooldown.statuses[1]: must be a status from 400 to 599, not 200",
+    );
+    refused(
+        r#""passive":{"failures":["Reset"]}"#,
+        "clusters.orders.passive.failures: is not a known field",
+    );
+    for (on, status) in [
+        ("429", 429),
+        (r#""GatewayError""#, 503),
+        (r#""ServerError""#, 500),
+    ] {
+        let fields = format!(
+            r#""retry":{{"on":[{on}]}},"passive":{{"cooldown":{{"statuses":[{status}]}}}}"#
+        );
+        let why = format!(
+            "clusters.orders.passive.cooldown.statuses: must not have {status} while retry.on \
+             retries it: an answer that is retried is not seen yet"
+        );
+        refused(&fields, &why);
+    }
+    refused(
         r#""retry":{"perTryTimeout":"1s"}"#,
         "clusters.orders.retry.perTryTimeout: needs Reset or GatewayError in on: Envoy retries it \
          under no other",
@@ -230,19 +260,24 @@ fn containers() {
 
 #[test]
 fn a_newer_schema_is_read_leniently_and_its_news_are_counted() {
+    let parse = |rest: &str| parse(&format!(r#"{{"schema":{},{rest}}}"#, SCHEMA + 1));
     let read = parse(
-        r#"{"schema":3,"new":1,"clusters":[{"name":"a","newer":{},"backends":[
-        {"address":"10.0.0.1:1","newest":true}]}]}"#,
+        r#""new":1,"clusters":[{"name":"a","newer":{},"backends":[
+        {"address":"10.0.0.1:1","newest":true}]}]"#,
     )
     .unwrap();
     assert_eq!(
         (read.ignored_fields, read.clusters[0].backends.len()),
         (3, 1)
     );
-    assert!(parse(r#"{"schema":3,"clusters":[{"name":"a","backends":[{"weight":-1}]}]}"#).is_err());
+    assert!(parse(r#""clusters":[{"name":"a","backends":[{"weight":-1}]}]"#).is_err());
     // All that it retries on is known, and none of it is a timeout.
-    let retry = r#"{"schema":3,"clusters":[{"name":"a","retry":{"perTryTimeout":"1s"}}]}"#;
+    let retry = r#""clusters":[{"name":"a","retry":{"perTryTimeout":"1s"}}]"#;
     assert!(parse(retry).is_err());
+    // A newer module sees answers that are retried.
+    let both = r#""clusters":[{"name":"a","retry":{"on":[429]},"passive":{"cooldown":{}}}]"#;
+    let read = parse(both).unwrap();
+    assert!(read.clusters[0].passive.cooldown.is_some() && read.ignored_fields == 1);
 }
 
 #[test]
@@ -314,13 +349,16 @@ fn a_container_says_the_lowest_schema_that_has_its_fields() {
         (r#""timeouts":{}"#, 1),
         (r#""timeouts":{"connect":"1s"}"#, 1),
         (r#""timeouts":{"connect":"250ms"}"#, 2),
+        (r#""passive":{}"#, 1),
+        (r#""passive":{"cooldown":{}}"#, 3),
+        (r#""sticky":{"path":"/shop"},"passive":{"cooldown":{}}"#, 3),
     ] {
         let read = cluster(fields).unwrap();
         let sent = FilterConfig::new(vec![read], None).to_json();
         let written = format!(r#""schema":{schema}}}"#);
         assert!(sent.ends_with(&written), "{sent}");
-        let has_news = sent.contains("path") || sent.contains("timeouts");
-        assert_eq!(has_news, schema == 2, "{sent}");
+        let has_news = ["path", "timeouts", "passive"].map(|name| sent.contains(name));
+        assert_eq!(has_news.contains(&true), schema > 1, "{sent}");
     }
 }
 

@@ -22,6 +22,8 @@ pub struct GaugeValues {
     pub available: u32,
     /// Backends there are.
     pub total: u32,
+    /// Backends that are inside a cooldown.
+    pub cooling: u32,
     /// Requests are sent to the unhealthy.
     pub fail_open: bool,
     /// No backend is available.
@@ -30,11 +32,12 @@ pub struct GaugeValues {
 
 impl GaugeValues {
     /// What they are to say while these gates stand.
-    pub fn of(cluster: &Cluster, gates: &Gates) -> Self {
+    pub fn of(cluster: &Cluster, gates: &Gates, now: WallTime) -> Self {
         let (available, total) = availability::count_available(cluster, gates);
         GaugeValues {
             available,
             total,
+            cooling: availability::count_cooling(cluster, gates, now),
             fail_open: gates.fail_open,
             all_down: gates.all_down,
         }

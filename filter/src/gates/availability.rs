@@ -16,6 +16,14 @@ pub fn count_available(cluster: &Cluster, gates: &Gates) -> (u32, u32) {
     (number(available), number(cluster.backends.len()))
 }
 
+/// How many backends are inside a cooldown.
+pub fn count_cooling(cluster: &Cluster, gates: &Gates, now: WallTime) -> u32 {
+    let view = GatesView::new(cluster, gates);
+    let backends = cluster.backends.iter().filter(|_| !view.is_empty());
+    let cooling = backends.filter(|backend| view.cools(backend.endpoint, now));
+    u32::try_from(cooling.count()).unwrap_or(u32::MAX)
+}
+
 fn available<'a>(cluster: &'a Cluster, gates: &'a Gates) -> impl Iterator<Item = &'a Backend> {
     let view = GatesView::new(cluster, gates);
     let backends = cluster.backends.iter();

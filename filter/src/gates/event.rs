@@ -30,6 +30,19 @@ pub enum Event {
         /// The backend.
         backend: BackendIndex,
     },
+    /// An answer said that a backend has too much to do; it is left alone for a while (RT-12).
+    CooldownStarted {
+        /// The backend.
+        backend: BackendIndex,
+        /// The answer's status.
+        status: u16,
+        /// Such answers since its last success.
+        count: u8,
+        /// For how long.
+        window_ns: u64,
+        /// The answer itself asked for that time.
+        asked: bool,
+    },
     /// No backend is available any more (GT-10).
     AllDown {
         /// Backends there are.
@@ -56,10 +69,20 @@ impl Event {
             Event::BackoffClosed { .. } => EventName::BackoffClosed,
             Event::BackendDown { .. } => EventName::BackendDown,
             Event::BackendUp { .. } => EventName::BackendUp,
+            Event::CooldownStarted { .. } => EventName::CooldownStarted,
             Event::AllDown { .. } => EventName::AllDown,
             Event::Recovered { .. } => EventName::Recovered,
             Event::FailOpenEntered => EventName::FailOpenEntered,
             Event::FailOpenLeft => EventName::FailOpenLeft,
+        }
+    }
+
+    /// What a cooldown's length came from, in the counter of cooldowns; `None` for other events.
+    pub fn cooldown(&self) -> Option<&'static str> {
+        match self {
+            Event::CooldownStarted { asked: true, .. } => Some("retry_after"),
+            Event::CooldownStarted { asked: false, .. } => Some("status"),
+            _ => None,
         }
     }
 
@@ -96,6 +119,20 @@ impl Event {
             Event::BackoffClosed { backend }
             | Event::BackendDown { backend }
             | Event::BackendUp { backend } => of(backend),
+            Event::CooldownStarted {
+                backend,
+                status,
+                count,
+                window_ns,
+                ..
+            } => {
+                let wait_ms = window_ns.checked_div(1_000_000).unwrap_or(0);
+                let reason = self.cooldown().unwrap_or("");
+                format!(
+                    "{} status={status} cooldowns={count} wait_ms={wait_ms} reason={reason}",
+                    of(backend)
+                )
+            }
             Event::AllDown { total } => format!("{head} total={total}"),
             Event::Recovered { available, total } => {
                 format!("{head} available={available} total={total}")

@@ -18,8 +18,19 @@ pub enum Met {
     Connect,
     /// A failure of which nothing else is known: Envoy went on to the next entry of the list.
     Unknown,
-    /// An answer, with whatever status.
+    /// An answer, with whatever other status.
     Served,
+    /// An answer whose status cools the backend down.
+    Status(Status),
+}
+
+/// An answer that says that the backend has too much to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Its status.
+    pub code: u16,
+    /// For how long it asks to be left alone, nanoseconds; `None`: it does not, or nobody listens.
+    pub asked_ns: Option<u64>,
 }
 
 impl Met {
@@ -28,7 +39,12 @@ impl Met {
         match self {
             Met::Connect => Some("connect"),
             Met::Unknown => Some("unknown"),
-            Met::Served => None,
+            Met::Served | Met::Status(_) => None,
         }
+    }
+
+    /// Whether there was an answer.
+    pub fn is_answer(self) -> bool {
+        self.failure().is_none()
     }
 }

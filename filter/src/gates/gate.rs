@@ -3,12 +3,17 @@
 use super::standing::Standing;
 use crate::base::time::WallTime;
 
-/// Bytes of an entry that this module knows: key, tries, flags, the failure's time, the window's end,
-/// the time of the verdict.
-pub(super) const KNOWN: usize = 34;
-/// Bytes of an entry: what this module knows, and room for the end of a cooldown, its count, and
-/// more flags. Newer modules use the room or append; what they hold there is left alone.
-pub(super) const ENTRY: usize = 44;
+/// Bytes of an entry: key, tries, flags, the failure's time, the window's end, the time of the verdict,
+/// the cooldown's end, its count, room for more flags, the time of the answer that counted last.
+/// Newer modules use the room or append; what they hold there is left alone.
+pub(super) const ENTRY: usize = 52;
+/// Bytes of an entry that ends before that time: while no backend of the cluster cools down.
+pub(super) const ENTRY_MIN: usize = 44;
+/// Where the tries, the flags, the cooldown's end and the room stand.
+const TRIES: usize = 8;
+const FLAGS: usize = 9;
+const COOLDOWN: usize = 34;
+const ROOM: usize = 43;
 const UNHEALTHY: u8 = 1;
 const DOWN: u8 = 2;
 
@@ -29,6 +34,12 @@ pub struct Gate {
     pub until: WallTime,
     /// When the verdict was taken in, wall clock; 1970 while it is healthy.
     pub unhealthy_since: WallTime,
+    /// Answers that cooled it down since the last success.
+    pub cooldowns: u8,
+    /// When the last of them that counted came, wall clock.
+    pub cooled_at: WallTime,
+    /// When its cooldown ends, wall clock; 1970 while nothing is known of any.
+    pub cools_until: WallTime,
 }
 
 impl Gate {
@@ -42,24 +53,31 @@ impl Gate {
             failed_at: WallTime::default(),
             until: WallTime::default(),
             unhealthy_since: WallTime::default(),
+            cooldowns: 0,
+            cooled_at: WallTime::default(),
+            cools_until: WallTime::default(),
         }
     }
 
-    /// Takes a verdict in.
+    /// Takes a verdict in. One that has become good again has no cooldowns behind it (RT-14).
     pub fn judge(&mut self, unhealthy: bool, now: WallTime) {
         if unhealthy != self.unhealthy {
             self.unhealthy = unhealthy;
             self.unhealthy_since = if unhealthy { now } else { WallTime::default() };
+            self.cooldowns = if unhealthy { self.cooldowns } else { 0 };
         }
     }
 
-    /// Forgets the failures, and keeps the verdict.
+    /// Forgets the failures, and keeps the verdict and the cooldown.
     pub fn forgive(&mut self) {
-        *self = Gate {
-            unhealthy: self.unhealthy,
-            unhealthy_since: self.unhealthy_since,
-            ..Gate::open(self.key)
-        };
+        (self.tries, self.down) = (0, false);
+        (self.failed_at, self.until) = Default::default();
+    }
+
+    /// Forgets the cooldown.
+    pub fn warm_up(&mut self) {
+        self.cooldowns = 0;
+        (self.cooled_at, self.cools_until) = Default::default();
     }
 
     /// Whether the backend is inside its back-off window.
@@ -73,12 +91,33 @@ impl Gate {
         now.stepped_back_since(self.failed_at)
     }
 
+    /// Whether the backend is inside its cooldown.
+    pub fn cools(&self, now: WallTime) -> bool {
+        now < self.cools_until && !now.stepped_back_since(self.cooled_at)
+    }
+
+    /// How long its back-off and its cooldown still last, nanoseconds.
+    pub fn wait_ns(&self, now: WallTime) -> u64 {
+        let left = |inside: bool, end: WallTime| if inside { end.since(now) } else { 0 };
+        let cooldown = left(self.cools(now), self.cools_until);
+        left(self.backs_off(now), self.until).max(cooldown)
+    }
+
+    /// Whether something is counted against it that a success ends.
+    pub fn has_counts(&self) -> bool {
+        self.tries > 0 || self.cooldowns > 0
+    }
+
     /// The verdict on its backend.
     pub fn standing(&self, now: WallTime) -> Standing {
-        match (self.backs_off(now), self.unhealthy) {
-            (true, _) => Standing::BackingOff,
-            (false, true) => Standing::Unhealthy,
-            (false, false) => Standing::Ready,
+        if self.backs_off(now) {
+            Standing::BackingOff
+        } else if self.cools(now) {
+            Standing::CoolingDown
+        } else if self.unhealthy {
+            Standing::Unhealthy
+        } else {
+            Standing::Ready
         }
     }
 
@@ -92,7 +131,10 @@ impl Gate {
         let ([tries, flags], rest) = rest.split_first_chunk::<2>()?;
         let (failed_at, rest) = rest.split_first_chunk::<8>()?;
         let (until, rest) = rest.split_first_chunk::<8>()?;
-        let (since, _) = rest.split_first_chunk::<8>()?;
+        let (since, rest) = rest.split_first_chunk::<8>()?;
+        let (cools_until, rest) = rest.split_first_chunk::<8>()?;
+        let ([cooldowns, _], rest) = rest.split_first_chunk::<2>()?;
+        let cooled_at = rest.first_chunk().map_or(0, |at| u64::from_le_bytes(*at));
         Some(Gate {
             key: u64::from_le_bytes(*key),
             tries: *tries,
@@ -101,6 +143,9 @@ impl Gate {
             failed_at: WallTime::from_ns(u64::from_le_bytes(*failed_at)),
             until: WallTime::from_ns(u64::from_le_bytes(*until)),
             unhealthy_since: WallTime::from_ns(u64::from_le_bytes(*since)),
+            cooldowns: *cooldowns,
+            cooled_at: WallTime::from_ns(cooled_at),
+            cools_until: WallTime::from_ns(u64::from_le_bytes(*cools_until)),
         })
     }
 
@@ -114,6 +159,9 @@ impl Gate {
         let known = known.chain(self.failed_at.ns().to_le_bytes());
         let known = known.chain(self.until.ns().to_le_bytes());
         let known = known.chain(self.unhealthy_since.ns().to_le_bytes());
+        let known = known.chain(self.cools_until.ns().to_le_bytes());
+        let known = known.chain([self.cooldowns, byte(entry, ROOM)]);
+        let known = known.chain(self.cooled_at.ns().to_le_bytes());
         for (place, byte) in entry.iter_mut().zip(known) {
             *place = byte;
         }
@@ -122,13 +170,18 @@ impl Gate {
 
 /// Whether an entry holds nothing against its backend, as far as any module can tell.
 pub(super) fn holds_nothing(entry: &[u8]) -> bool {
-    let tries = entry.get(8).copied().unwrap_or(0);
-    let unknown = entry.get(KNOWN..).unwrap_or_default();
-    tries == 0 && flags(entry) == 0 && unknown.iter().all(|byte| *byte == 0)
+    let unknown = entry.get(ENTRY..).unwrap_or_default();
+    let cooldown = entry.get(COOLDOWN..=ROOM).unwrap_or_default();
+    let mut held = cooldown.iter().chain(unknown);
+    byte(entry, TRIES) == 0 && flags(entry) == 0 && held.all(|byte| *byte == 0)
 }
 
 fn flags(entry: &[u8]) -> u8 {
-    entry.get(9).copied().unwrap_or(0)
+    byte(entry, FLAGS)
+}
+
+fn byte(entry: &[u8], place: usize) -> u8 {
+    entry.get(place).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -170,9 +223,52 @@ mod tests {
     #[test]
     fn a_newer_modules_flags_stay_and_hold_the_entry() {
         let mut entry = vec![0; ENTRY];
-        entry[9] = 0x80 | UNHEALTHY;
+        entry[FLAGS] = 0x80 | UNHEALTHY;
         Gate::open(1).write(&mut entry);
-        assert_eq!(entry[9], 0x80);
+        assert_eq!(entry[FLAGS], 0x80);
         assert!(!holds_nothing(&entry));
+        (entry[FLAGS], entry[ROOM]) = (0, 1);
+        Gate::open(1).write(&mut entry);
+        assert!(!holds_nothing(&entry));
+        entry[ROOM] = 0;
+        assert!(holds_nothing(&entry));
+    }
+
+    #[test]
+    fn a_cooldown_is_held_for_as_long_as_its_count_or_its_end_matter() {
+        let at = WallTime::from_ns;
+        let mut gate = Gate::open(1);
+        (gate.cooldowns, gate.cooled_at, gate.cools_until) = (2, at(5), at(9));
+        let written = |gate: &Gate, size: usize| {
+            let mut entry = vec![0; size];
+            gate.write(&mut entry);
+            entry
+        };
+        assert_eq!(Gate::read(&written(&gate, ENTRY)), Some(gate));
+        let short = Gate {
+            cooled_at: at(0),
+            ..gate
+        };
+        assert_eq!(Gate::read(&written(&gate, ENTRY_MIN)), Some(short));
+        assert!(gate.cools(at(8)) && !gate.cools(at(9)));
+        gate.judge(true, at(6));
+        assert_eq!(gate.standing(at(8)), Standing::CoolingDown);
+        gate.judge(false, at(7));
+        assert_eq!((gate.cooldowns, gate.cools_until), (0, at(9)), "RT-14");
+        assert!(!holds_nothing(&written(&gate, ENTRY)));
+        gate.warm_up();
+        assert!(holds_nothing(&written(&gate, ENTRY)));
+    }
+
+    #[test]
+    fn a_cooldown_from_before_the_clock_stepped_back_holds_nobody() {
+        let (at, hour) = (WallTime::from_ns, 3_600_000_000_000);
+        let gate = Gate {
+            cooled_at: at(hour),
+            cools_until: at(hour + 1000),
+            ..Gate::open(1)
+        };
+        assert!(gate.cools(at(hour - 1)) && !gate.cools(at(hour / 2)));
+        assert_eq!(gate.wait_ns(at(hour)), 1000);
     }
 }

@@ -8,7 +8,7 @@
 //! appended to the head or to an entry is left alone.
 
 use super::entries::Entries;
-use super::gate::{ENTRY, Gate, holds_nothing};
+use super::gate::{ENTRY, ENTRY_MIN, Gate, holds_nothing};
 use crate::base::hash::KeySet;
 use crate::base::record::{self, Fields};
 use crate::base::time::WallTime;
@@ -40,7 +40,7 @@ impl<'a> Blob<'a> {
         let (mut fields, bytes): (Fields<'a>, &'a [u8]) = record::open(blob, VERSION)?;
         let (flags, size, count) = (fields.u8()?, fields.u16()?, fields.u16()?);
         let (size, count) = (usize::from(size), usize::from(count));
-        let fits = size >= ENTRY && bytes.len() == count.checked_mul(size)?;
+        let fits = size >= ENTRY_MIN && bytes.len() == count.checked_mul(size)?;
         (fits && count <= ENTRIES_MAX).then_some(Blob {
             flags,
             appended: fields.rest(),
@@ -83,7 +83,7 @@ impl Default for Gates {
             other_flags: 0,
             appended: Vec::new(),
             bytes: Vec::new(),
-            size: ENTRY,
+            size: ENTRY_MIN,
         }
     }
 }
@@ -142,6 +142,9 @@ impl Gates {
         };
         let mut gate = entries.of(key).unwrap_or(Gate::open(key));
         change(&mut gate);
+        if gate.cooled_at > WallTime::default() {
+            self.widen();
+        }
         match found {
             Ok(_) => self.put(place, &gate),
             Err(_) => self.insert(place, &gate),
@@ -193,11 +196,18 @@ impl Gates {
             if gate.is_of_the_future(now) {
                 (gate.failed_at, gate.until) = (now, now);
             }
+            if now.stepped_back_since(gate.cooled_at) {
+                (gate.cooled_at, gate.cools_until) = (now, now);
+            }
+            if gate.cooldowns == 0 && !gate.cools(now) {
+                gate.warm_up();
+            }
             let judged_long_ago = now.age_of(gate.unhealthy_since) > NEWS_NS;
             if settled && gate.unhealthy && judged_long_ago && !known(gate.key) {
                 gate.judge(false, now);
             }
-            let stale = !gate.unhealthy && gate.until.plus(STALE_NS) < now;
+            let over = gate.until.max(gate.cools_until);
+            let stale = !gate.unhealthy && over.plus(STALE_NS) < now;
             !stale || known(gate.key)
         });
     }
@@ -219,6 +229,20 @@ impl Gates {
             }
         }
         self.bytes = kept;
+    }
+
+    /// Gives every entry room for all that this module knows: without cooldowns nobody pays for that.
+    fn widen(&mut self) {
+        let room = ENTRY.saturating_sub(self.size);
+        if room == 0 {
+            return;
+        }
+        let mut wide = Vec::with_capacity(self.bytes.len().saturating_mul(2));
+        for entry in self.bytes.chunks_exact(self.size.max(1)) {
+            wide.extend_from_slice(entry);
+            wide.resize(wide.len().saturating_add(room), 0);
+        }
+        (self.bytes, self.size) = (wide, ENTRY);
     }
 
     fn put(&mut self, place: usize, gate: &Gate) {

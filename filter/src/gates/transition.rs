@@ -1,11 +1,11 @@
 //! What a stream's attempts change in the gates of its cluster.
 
 use super::availability::{all_down, is_last};
-use super::backoff;
 use super::event::Event;
-use super::evidence::{Evidence, Met};
+use super::evidence::{Evidence, Met, Status};
 use super::gate::Gate;
 use super::gates::Gates;
+use super::{backoff, cooldown};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::{BackendIndex, Cluster, EndpointIndex};
@@ -34,7 +34,15 @@ impl GateChange {
                 Met::Connect | Met::Unknown => {
                     self.fail(cluster, gates, *endpoint, rng, &mut events);
                 }
-                Met::Served => self.succeed(cluster, gates, *endpoint, &mut events),
+                Met::Served => {
+                    self.succeed(cluster, gates, *endpoint, &mut events);
+                    self.warm_up(cluster, gates, *endpoint);
+                }
+                // It answers, so nothing is wrong with the way to it.
+                Met::Status(status) => {
+                    self.succeed(cluster, gates, *endpoint, &mut events);
+                    self.cool(cluster, gates, *endpoint, *status, &mut events);
+                }
             }
         }
         all_down(cluster, gates, &mut events);
@@ -109,6 +117,67 @@ impl GateChange {
         });
         if down && !was_down {
             events.push(Event::BackendDown { backend });
+        }
+    }
+
+    /// A request that was picked after the cooldown was served: it is over and forgotten (RT-14).
+    fn warm_up(&self, cluster: &Cluster, gates: &mut Gates, endpoint: EndpointIndex) {
+        for key in cluster.keys_at(endpoint) {
+            let gate = gates.of(key).filter(|gate| {
+                let picked_after = gate.cools_until <= self.picked_at;
+                picked_after || self.now.stepped_back_since(gate.cooled_at)
+            });
+            if gate.is_some_and(|gate| gate.cools_until > WallTime::default()) {
+                gates.update(key, Gate::warm_up);
+            }
+        }
+    }
+
+    /// Leaves a backend alone that has too much to do. What was picked before the answer that counted
+    /// last came escalates nothing, and what it asks for may only lengthen the cooldown.
+    fn cool(
+        &self,
+        cluster: &Cluster,
+        gates: &mut Gates,
+        endpoint: EndpointIndex,
+        status: Status,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(config) = &cluster.cooldown else {
+            return;
+        };
+        // All ids at the address share the cooldown (LB-18).
+        let (mut count, mut cooled_at, mut cools_until) = (0, WallTime::default(), self.now);
+        for gate in cluster.keys_at(endpoint).filter_map(|key| gates.of(key)) {
+            count = gate.cooldowns.max(count);
+            if !self.now.stepped_back_since(gate.cooled_at) {
+                cooled_at = gate.cooled_at.max(cooled_at);
+                cools_until = gate.cools_until.max(cools_until);
+            }
+        }
+        if cooled_at < self.picked_at && cools_until <= self.now {
+            count = count.saturating_add(1);
+            let window_ns = cooldown::window_ns(config, count, status.asked_ns);
+            (cooled_at, cools_until) = (self.now, self.now.plus(window_ns));
+            events.push(Event::CooldownStarted {
+                backend: backend_at(cluster, endpoint),
+                status: status.code,
+                count,
+                window_ns,
+                asked: status.asked_ns.is_some(),
+            });
+        } else {
+            let Some(asked_ns) = status.asked_ns else {
+                return;
+            };
+            let asked = self.now.plus(cooldown::granted_ns(config, asked_ns));
+            cools_until = cools_until.max(asked);
+        }
+        for key in cluster.keys_at(endpoint) {
+            gates.update(key, |gate| {
+                gate.cooldowns = count;
+                (gate.cooled_at, gate.cools_until) = (cooled_at, cools_until);
+            });
         }
     }
 }

@@ -41,13 +41,9 @@ impl<'a> GatesView<'a> {
         self.fail_open
     }
 
-    /// The failures counted against an endpoint since its last success.
-    pub fn tries(&self, endpoint: EndpointIndex) -> u8 {
-        if self.is_empty() {
-            return 0;
-        }
-        let each = self.held_against(endpoint).map(|gate| gate.tries);
-        each.max().unwrap_or(0)
+    /// Whether something is counted against an endpoint that a success ends.
+    pub fn has_counts(&self, endpoint: EndpointIndex) -> bool {
+        !self.is_empty() && self.held_against(endpoint).any(|gate| gate.has_counts())
     }
 
     /// The verdict on an endpoint.
@@ -66,13 +62,15 @@ impl<'a> GatesView<'a> {
         each.max().unwrap_or(Standing::Ready)
     }
 
-    /// How long an endpoint's window still lasts, nanoseconds; 0 where it is in none.
+    /// How long an endpoint's windows still last, nanoseconds; 0 where it is in none.
     pub fn wait_ns(&self, endpoint: EndpointIndex, now: WallTime) -> u64 {
-        self.held_against(endpoint)
-            .filter(|gate| gate.backs_off(now))
-            .map(|gate| gate.until.since(now))
-            .max()
-            .unwrap_or(0)
+        let each = self.held_against(endpoint).map(|gate| gate.wait_ns(now));
+        each.max().unwrap_or(0)
+    }
+
+    /// Whether an endpoint is inside a cooldown.
+    pub fn cools(&self, endpoint: EndpointIndex, now: WallTime) -> bool {
+        self.held_against(endpoint).any(|gate| gate.cools(now))
     }
 
     /// Since when the verdict is against an endpoint: the earliest of its backends' verdicts; 1970

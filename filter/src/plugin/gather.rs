@@ -4,6 +4,8 @@ use super::host;
 use super::vm::Vm;
 use crate::cluster::snapshot::Snapshot;
 use crate::config::Metric;
+use crate::gates::cooldown;
+use crate::gates::evidence::Status;
 use crate::stream::attempts::{Answer, Ending};
 use crate::stream::{Arrival, Stream, cookie};
 
@@ -53,25 +55,38 @@ fn take_cookies(name: &str) -> Option<Vec<Vec<u8>>> {
 /// Envoy's own answers for a failed upstream are a 5xx, or to a gRPC client a 200 that ends with
 /// its headers; the flags tell them from the backend's.
 pub fn answer_at_response(stream: &Stream, end_of_stream: bool) -> Option<Answer> {
-    let (first, metric) = stream.awaits_response()?;
+    let awaited = stream.awaits_response()?;
     let address = host::property("upstream\0address");
-    let ending = match host::response_header(":status").as_deref() {
+    let code = host::response_header(":status");
+    let cooling = awaited
+        .cooldown
+        .and_then(|cooldown| Some((cooldown, cooldown.status(code.as_deref()?)?)));
+    let ending = match code.as_deref() {
+        _ if cooling.is_some() => ending_by_flags(),
         Some([b'5', ..]) => ending_by_flags(),
         Some(b"200") if end_of_stream => ending_by_flags(),
         _ => Ending::Answered,
     };
-    let is_first = address.as_deref() == Some(first.as_bytes());
+    let status = cooling.filter(|_| ending == Ending::Answered);
+    let status = status.map(|(cooldown, code)| Status {
+        code,
+        asked_ns: (cooldown.honor_retry_after)
+            .then(|| cooldown::asked_ns(host::response_header, host::now()))
+            .flatten(),
+    });
+    let is_first = address.as_deref() == Some(awaited.first.as_bytes());
     let attempts = if is_first && ending == Ending::Answered {
         1
     } else {
         count_attempts()
     };
-    let measures = metric == Metric::ConnectionTime && attempts == 1;
+    let measures = awaited.metric == Metric::ConnectionTime && attempts == 1;
     Some(Answer {
         address,
         attempts,
         ending,
         connection_time_ns: measures.then(connection_time_ns).flatten(),
+        status,
     })
 }
 
@@ -84,6 +99,7 @@ pub fn answer_at_end(stream: &Stream) -> Option<Answer> {
         attempts: count_attempts(),
         ending: Ending::Abandoned,
         connection_time_ns: None,
+        status: None,
     })
 }
 

@@ -47,7 +47,7 @@ pub fn record_gauges(vm: &Vm, snapshot: &Snapshot, settled: bool, now: WallTime)
             let tidy = |gates: &mut Gates| regimes::tidy(cluster, gates, settled, now);
             shared::change_gates(cluster, &vm.metrics, tidy);
         }
-        let values = GaugeValues::of(cluster, &gates);
+        let values = GaugeValues::of(cluster, &gates, now);
         if gauges.is_news(cluster, values) {
             write(vm, (cluster.key, &cluster.name), values);
         }
@@ -65,6 +65,7 @@ fn write(vm: &Vm, cluster: (u64, &str), values: GaugeValues) {
     let record = |gauge, value| vm.metrics.record(cluster, gauge, value);
     record(Gauge::Available, values.available.into());
     record(Gauge::Total, values.total.into());
+    record(Gauge::Cooling, values.cooling.into());
     record(Gauge::FailOpen, values.fail_open.into());
     record(Gauge::AllDown, values.all_down.into());
 }

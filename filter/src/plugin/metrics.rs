@@ -25,6 +25,8 @@ pub enum Counter {
     Exhausted,
     /// Changes of gates that are late: other workers outran them.
     Conflict,
+    /// Cooldowns, by what gave them their length (RT-18).
+    Cooldown(&'static str),
     /// Events, by name.
     Event(&'static str),
 }
@@ -47,6 +49,7 @@ impl Counter {
             Counter::Failure(reason) => ("pointsman_failed_attempts_total", reason),
             Counter::Exhausted => ("pointsman_retries_exhausted_total", ""),
             Counter::Conflict => ("pointsman_state_conflicts_total", ""),
+            Counter::Cooldown(reason) => ("pointsman_cooldowns_total", reason),
             Counter::Event(reason) => ("pointsman_events_total", reason),
         }
     }
@@ -59,6 +62,8 @@ pub enum Gauge {
     Available,
     /// Backends there are.
     Total,
+    /// Backends that are inside a cooldown.
+    Cooling,
     /// 1 while requests are sent to the unhealthy.
     FailOpen,
     /// 1 while no backend is available.
@@ -70,6 +75,7 @@ impl Gauge {
         match self {
             Gauge::Available => "pointsman_available_backends",
             Gauge::Total => "pointsman_total_backends",
+            Gauge::Cooling => "pointsman_cooling_backends",
             Gauge::FailOpen => "pointsman_fail_open",
             Gauge::AllDown => "pointsman_all_down",
         }
@@ -138,6 +144,9 @@ impl Metrics {
     /// Logs and counts what happened to a cluster.
     pub fn report(&self, cluster: &Cluster, events: &[Event]) {
         for event in events {
+            if let Some(reason) = event.cooldown() {
+                self.count(cluster, Counter::Cooldown(reason));
+            }
             let fields = event.line(cluster);
             let cluster = (cluster.key, &*cluster.name);
             self.happened(cluster, event.name(), event.level(), &fields);

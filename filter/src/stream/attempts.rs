@@ -5,7 +5,7 @@
 
 use crate::balance::list::{LIST_MAX, List};
 use crate::cluster::{Cluster, EndpointIndex};
-use crate::gates::evidence::{Evidence, Met};
+use crate::gates::evidence::{Evidence, Met, Status};
 
 /// What became of the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Answer {
     /// How long the stream waited for a new connection, nanoseconds; only asked where the cluster
     /// measures that.
     pub connection_time_ns: Option<u64>,
+    /// It says that the backend has too much to do; only asked where the cluster cools backends down.
+    pub status: Option<Status>,
 }
 
 /// What a stream's attempts prove.
@@ -60,7 +62,7 @@ impl Outcome {
     /// The endpoint that answered.
     pub fn served(&self) -> Option<EndpointIndex> {
         self.last
-            .filter(|last| last.what == Met::Served)
+            .filter(|last| last.what.is_answer())
             .map(|last| last.endpoint)
     }
 }
@@ -94,7 +96,7 @@ pub fn judge(cluster: &Cluster, list: &List, transport_only: bool, answer: &Answ
         }
     }
     let what = match answer.ending {
-        Ending::Answered => Some(Met::Served),
+        Ending::Answered => Some(answer.status.map_or(Met::Served, Met::Status)),
         Ending::ConnectFailed => Some(Met::Connect),
         Ending::Unanswered | Ending::Abandoned => None,
     };

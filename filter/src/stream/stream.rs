@@ -10,7 +10,8 @@ use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::load::Load;
 use crate::cluster::{Cluster, EndpointIndex};
-use crate::config::Metric;
+use crate::config::{Cooldown, Metric};
+use crate::gates::evidence::Met;
 use crate::gates::transition::GateChange;
 use crate::gates::view::GatesView;
 
@@ -105,6 +106,16 @@ impl Effects {
     }
 }
 
+/// What the questions about a response depend on.
+pub struct Awaited<'a> {
+    /// The first address of the list.
+    pub first: &'a str,
+    /// What the policy weighs.
+    pub metric: Metric,
+    /// Which statuses cool a backend down.
+    pub cooldown: Option<&'a Cooldown>,
+}
+
 /// One stream. It may outlive its configuration by hours.
 #[derive(Default)]
 pub struct Stream(Stage);
@@ -131,8 +142,8 @@ struct Picked {
     picked_at: WallTime,
     /// When all of the request was here: from then on only the backend's time counts.
     whole_at: Option<WallTime>,
-    /// Some entry had failures counted against it: its success is news.
-    had_failures: bool,
+    /// Some entry had something counted against it: its success is news.
+    had_counts: bool,
 }
 
 impl Stream {
@@ -175,15 +186,17 @@ impl Stream {
         }
     }
 
-    /// The first address of the list, and the metric, while a response is awaited: what to ask of
-    /// the host depends on both.
-    pub fn awaits_response(&self) -> Option<(&str, Metric)> {
+    /// What to ask of the host depends on, while a response is awaited.
+    pub fn awaits_response(&self) -> Option<Awaited<'_>> {
         let Stage::Picked(picked) = &self.0 else {
             return None;
         };
         let first = picked.list.first().and_then(|e| picked.cluster.endpoint(e));
-        let address = first.map_or("", |endpoint| &*endpoint.address);
-        Some((address, picked.cluster.balancing.metric))
+        Some(Awaited {
+            first: first.map_or("", |endpoint| &*endpoint.address),
+            metric: picked.cluster.balancing.metric,
+            cooldown: picked.cluster.cooldown.as_ref(),
+        })
     }
 
     /// The response begins. From here on the stream is charged to the endpoint that serves: it may
@@ -241,7 +254,7 @@ impl Stage {
             return Stage::Idle;
         };
         first.load.begin();
-        let failed = |e: &EndpointIndex| gates.tries(*e) > 0;
+        let has_counts = |e: &EndpointIndex| gates.has_counts(*e);
         Stage::Picked(Box::new(Picked {
             cluster: cluster.clone(),
             list: plan.list,
@@ -249,7 +262,7 @@ impl Stage {
             cookies: arrival.cookies.clone(),
             picked_at: arrival.now,
             whole_at: arrival.whole.then_some(arrival.now),
-            had_failures: plan.list.entries().iter().any(failed),
+            had_counts: plan.list.entries().iter().any(has_counts),
         }))
     }
 }
@@ -258,14 +271,14 @@ impl Picked {
     fn effects(&self, answer: &Answer) -> Effects {
         let cluster = &self.cluster;
         let outcome = judge(cluster, &self.list, cluster.retry.transport_only, answer);
-        let failed = outcome.evidence().any(|met| met.what.failure().is_some());
+        let is_news = outcome.evidence().any(|met| met.what != Met::Served);
         let served = outcome.served().is_some();
         Effects {
             cluster: cluster.clone(),
             outcome,
             set_cookie: None,
             picked_at: self.picked_at,
-            changes_gates: failed || (self.had_failures && served),
+            changes_gates: is_news || (self.had_counts && served),
             measurement: None,
         }
     }
@@ -281,7 +294,8 @@ impl Picked {
     /// time that the client took to send its body is not the endpoint's: no client steers picks.
     fn measurement(&self, load: &Rc<Load>, answer: &Answer) -> Option<Measurement> {
         let metric = self.cluster.balancing.metric;
-        if !metric.is_time() || answer.attempts != 1 {
+        // A refusal is quick, whatever the backend's work takes.
+        if !metric.is_time() || answer.attempts != 1 || answer.status.is_some() {
             return None;
         }
         let time = match metric {

@@ -5,7 +5,7 @@
 //! so a backend keeps it when the drawing around it changes. Marks of a backend:
 //! `wN` weight · `backup` · `draining` · `cordoned` · `unhealthy` · `cooling`, `coolingN` inside a
 //! window that ends in half a second, in N seconds · `waited` failed once, window over · `down` all
-//! tries failed, window over · `busyN` N streams in flight · `says=X` sticky id.
+//! tries failed, window over · `limited` inside a cooldown that ends in half a second · `busyN` N streams in flight · `says=X` sticky id.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,9 +18,11 @@ use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::load::{Load, Loads};
 use crate::cluster::{Cluster, EndpointIndex};
-use crate::config::{BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy};
+use crate::config::{
+    BackendConfig, ClusterConfig, Cooldown, Metric, Policy, State, WhenAllUnhealthy,
+};
 use crate::gates::event::Event;
-use crate::gates::evidence::{Evidence, Met};
+use crate::gates::evidence::{Evidence, Met, Status};
 use crate::gates::transition::GateChange;
 use crate::gates::view::GatesView;
 use crate::gates::{Gate, Gates};
@@ -127,6 +129,10 @@ impl Drawing {
             }),
             "cooling" => self.gates.update(key, window(1, SECOND / 2)),
             "waited" => self.gates.update(key, window(1, 0)),
+            "limited" => self.gates.update(key, |gate| {
+                (gate.cooldowns, gate.cooled_at) = (1, failed_at);
+                gate.cools_until = now.plus(SECOND / 2);
+            }),
             "down" => self.gates.update(key, |gate| {
                 window(6, 0)(gate);
                 gate.down = true;
@@ -295,9 +301,30 @@ impl Drawing {
         self.learn("", Some(id), self.now)
     }
 
+    /// Answers of 429 cool backends down.
+    pub fn cooldown(self, cooldown: Cooldown) -> Self {
+        self.edit(|config| config.passive.cooldown = Some(cooldown))
+    }
+
+    /// A backend answers 429 now to a request that was picked then, and asks to be left alone.
+    pub fn limit(&mut self, id: &str, asked_ns: Option<u64>, picked_at: WallTime) -> String {
+        let what = Met::Status(Status {
+            code: 429,
+            asked_ns,
+        });
+        let endpoint = self.endpoint(id);
+        let change = GateChange {
+            evidence: vec![Evidence { endpoint, what }],
+            picked_at,
+            now: self.now,
+        };
+        names(&change.apply(&self.cluster, &mut self.gates, &mut self.rng))
+    }
+
     /// The clock goes to the end of a backend's window.
     pub fn wait_for(&mut self, id: &str) {
-        self.now = self.gates.of(self.key(id)).unwrap().until;
+        let gate = self.gates.of(self.key(id)).unwrap();
+        self.now = gate.until.max(gate.cools_until);
     }
 }
 
@@ -350,7 +377,7 @@ fn backend_of(word: &str) -> BackendConfig {
             "backup" => backend.backup = true,
             "draining" => backend.state = State::Draining,
             "cordoned" => backend.state = State::Cordoned,
-            "unhealthy" | "waited" | "down" => {}
+            "unhealthy" | "waited" | "down" | "limited" => {}
             _ if mark.starts_with("cooling") || mark.starts_with("busy") => {}
             _ => {
                 let weight = mark.strip_prefix('w').and_then(|n| n.parse().ok());

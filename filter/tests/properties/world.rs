@@ -8,7 +8,7 @@ use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::cluster::load::Loads;
 use pointsman_filter::config::{
-    BackendConfig, ClusterConfig, Metric, Policy, State, WhenAllUnhealthy,
+    BackendConfig, ClusterConfig, Cooldown, Metric, Policy, State, WhenAllUnhealthy,
 };
 use pointsman_filter::gates::standing::Standing;
 use pointsman_filter::gates::view::GatesView;
@@ -92,10 +92,12 @@ impl World {
         let held: Vec<&Gate> = all
             .filter(|b| b.address == backend.address)
             .filter_map(|b| self.gates.iter().rev().find(|gate| gate.key == b.key()))
-            .filter(|gate| gate.tries > 0 || gate.unhealthy)
+            .filter(|gate| gate.has_counts() || gate.unhealthy || gate.cools(NOW))
             .collect();
         if held.iter().any(|gate| gate.backs_off(NOW)) {
             Standing::BackingOff
+        } else if held.iter().any(|gate| gate.cools(NOW)) {
+            Standing::CoolingDown
         } else if held.iter().any(|gate| gate.unhealthy) {
             Standing::Unhealthy
         } else {
@@ -196,7 +198,7 @@ prop_compose! {
         attempts in 1u32..=10,
         refuse in prop::bool::weighted(0.3),
         sticky in any::<bool>(),
-        max_tries in 1u32..=16,
+        (max_tries, cools) in (1u32..=16, any::<bool>()),
     ) -> ClusterConfig {
         let mut config = empty(sticky);
         for (place, backend) in backends.iter_mut().enumerate() {
@@ -205,6 +207,7 @@ prop_compose! {
         config.backends = backends;
         (config.load_balancing.policy, config.load_balancing.metric) = (policy, metric);
         (config.retry.attempts, config.backoff.max_tries) = (attempts, max_tries);
+        config.passive.cooldown = cools.then(Cooldown::default);
         if refuse {
             config.when_all_unhealthy = WhenAllUnhealthy::Refuse;
         }
@@ -229,10 +232,20 @@ prop_compose! {
         place in 0..backends + 2,
         tries in prop_oneof![Just(0u8), 1u8..8, any::<u8>()],
         unhealthy in any::<bool>(),
-        failed_at in a_time(),
-        until in a_time(),
+        (failed_at, until) in (a_time(), a_time()),
+        cooldowns in prop_oneof![3 => Just(0u8), 1 => any::<u8>()],
+        (cooled_at, cools_until) in (a_time(), a_time()),
     ) -> (usize, Gate) {
-        (place, Gate { key: 0, tries, down: tries > 7, unhealthy, failed_at, until, unhealthy_since: failed_at })
+        let (down, unhealthy_since) = (tries > 7, failed_at);
+        let (cooled_at, cools_until) = match cooldowns {
+            0 => Default::default(),
+            _ => (cooled_at, cools_until),
+        };
+        let gate = Gate {
+            key: 0, tries, down, unhealthy, failed_at, until, unhealthy_since,
+            cooldowns, cooled_at, cools_until,
+        };
+        (place, gate)
     }
 }
 

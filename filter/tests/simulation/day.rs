@@ -44,6 +44,8 @@ enum Manner {
     Answers,
     Refuses,
     Resets,
+    /// Answers that it has too much to do.
+    Limits,
 }
 
 /// A request under way: the filter's stream, and what Envoy will say of it.
@@ -87,6 +89,7 @@ impl Day {
         let metric = [Metric::Requests, Metric::Latency][rng.below(2) as usize];
         let mut document = json!({"name": "orders", "backends": []});
         document["retry"] = json!({"attempts": 1 + rng.below(4)});
+        document["passive"] = json!({"cooldown": {"base": "1s", "max": "20s"}});
         if rng.below(3) == 0 {
             document["whenAllUnhealthy"] = "Refuse".into();
         }

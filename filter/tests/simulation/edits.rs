@@ -18,9 +18,10 @@ const BURST: u32 = 20;
 impl Day {
     pub(super) fn change_manners(&mut self) {
         let host = self.rng.below(HOSTS);
-        let manner = match self.rng.below(5) {
+        let manner = match self.rng.below(6) {
             0 | 1 => Manner::Answers,
             2 => Manner::Resets,
+            3 => Manner::Limits,
             _ => Manner::Refuses,
         };
         // Some days everything goes at once.
@@ -62,6 +63,7 @@ impl Day {
             events
         });
         self.ledger.unhealthy = judged;
+        self.ledger.forgotten.clear();
         self.ledger.told(&cluster, &events);
     }
 
@@ -165,6 +167,11 @@ impl Day {
         let settled = workers.all(|worker| Rc::ptr_eq(&worker.config, config));
         let events = self.update(0, true, |gates, _| tidy(&cluster, gates, settled, now));
         self.ledger.told(&cluster, &events);
+        let gates = Gates::decode(&self.shared.0);
+        self.ledger.forgot(
+            |key| gates.of(key).is_some_and(|gate| gate.unhealthy),
+            &cluster,
+        );
     }
 }
 

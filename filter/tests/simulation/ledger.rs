@@ -7,7 +7,7 @@ use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::{BackendIndex, Cluster, EndpointIndex};
 use pointsman_filter::config::{State, WhenAllUnhealthy};
 use pointsman_filter::gates::event::Event;
-use pointsman_filter::gates::evidence::{Evidence, Met};
+use pointsman_filter::gates::evidence::{Evidence, Met, Status};
 use pointsman_filter::gates::transition::GateChange;
 use pointsman_filter::stream::{Effects, Step};
 
@@ -24,7 +24,11 @@ struct Window {
 #[derive(Debug, Default)]
 pub struct Ledger {
     windows: BTreeMap<u64, Window>,
+    /// When the cooldowns end, as events and what answers asked for told it.
+    cooldowns: BTreeMap<u64, WallTime>,
     pub unhealthy: BTreeSet<u64>,
+    /// Those among them whose verdict was forgotten: no worker runs a configuration with them.
+    pub forgotten: BTreeSet<u64>,
     down: BTreeMap<String, bool>,
     fails_open: bool,
     all_down: bool,
@@ -42,10 +46,22 @@ impl Ledger {
         windows.into_iter().any(|window| now < window.until)
     }
 
+    fn cools(&self, cluster: &Cluster, endpoint: EndpointIndex, now: WallTime) -> bool {
+        let mut ends = cluster
+            .keys_at(endpoint)
+            .filter_map(|key| self.cooldowns.get(&key));
+        ends.any(|end| now < *end)
+    }
+
+    /// In a back-off or in a cooldown.
+    fn is_left_alone(&self, cluster: &Cluster, endpoint: EndpointIndex, now: WallTime) -> bool {
+        self.backs_off(cluster, endpoint, now) || self.cools(cluster, endpoint, now)
+    }
+
     fn is_unhealthy(&self, cluster: &Cluster, endpoint: EndpointIndex) -> bool {
         cluster
             .keys_at(endpoint)
-            .any(|key| self.unhealthy.contains(&key))
+            .any(|key| self.unhealthy.contains(&key) && !self.forgotten.contains(&key))
     }
 
     /// Invariants 2 and 3 of one decision.
@@ -59,7 +75,7 @@ impl Ledger {
             here.any(|(document, _)| document.state == State::Normal)
         };
         let ready = |e: EndpointIndex| {
-            takes(e) && !self.backs_off(cluster, e, now) && !self.is_unhealthy(cluster, e)
+            takes(e) && !self.is_left_alone(cluster, e, now) && !self.is_unhealthy(cluster, e)
         };
         let endpoints = || (0..cluster.endpoints.len()).map(EndpointIndex::of);
         let plan = match step {
@@ -71,7 +87,7 @@ impl Ledger {
             Step::Refuse { .. } => {
                 assert!(!endpoints().any(ready), "refused though somebody is ready");
                 let fails_open = cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen;
-                let able = |e: EndpointIndex| takes(e) && !self.backs_off(cluster, e, now);
+                let able = |e: EndpointIndex| takes(e) && !self.is_left_alone(cluster, e, now);
                 assert!(
                     !fails_open || !endpoints().any(able),
                     "invariant 3: requests still flow"
@@ -86,6 +102,10 @@ impl Ledger {
             assert!(
                 !self.backs_off(cluster, *endpoint, now),
                 "invariant 2: in back-off"
+            );
+            assert!(
+                !self.cools(cluster, *endpoint, now),
+                "invariant 2: in a cooldown"
             );
             let sick = self.is_unhealthy(cluster, *endpoint);
             assert_eq!(
@@ -122,9 +142,18 @@ impl Ledger {
                     self.windows
                         .extend(cluster.keys_at(endpoint).map(|key| (key, window)));
                 }
+                Event::CooldownStarted {
+                    backend, window_ns, ..
+                } => {
+                    let endpoint = cluster.backend(backend).unwrap().endpoint;
+                    assert!((1..=20).contains(&(window_ns / 1_000_000_000)), "RT-13");
+                    let end = change.now.plus(window_ns);
+                    self.cooldowns
+                        .extend(cluster.keys_at(endpoint).map(|key| (key, end)));
+                }
                 Event::BackoffClosed { backend } => {
                     let endpoint = cluster.backend(backend).unwrap().endpoint;
-                    let served = |met: &&Evidence| met.what == Met::Served;
+                    let served = |met: &&Evidence| met.what.is_answer();
                     let served = change.evidence.iter().find(served);
                     assert_eq!(served.map(|met| met.endpoint), Some(endpoint));
                     for key in cluster.keys_at(endpoint) {
@@ -142,8 +171,27 @@ impl Ledger {
         }
         for met in &change.evidence {
             self.has_counted(cluster, change, *met);
+            self.has_cooled(cluster, change, *met);
         }
         self.told(cluster, events);
+    }
+
+    /// What an answer asks for it gets, whenever its request was picked, within bounds.
+    fn has_cooled(&mut self, cluster: &Cluster, change: &GateChange, met: Evidence) {
+        let Met::Status(Status {
+            asked_ns: Some(asked_ns),
+            ..
+        }) = met.what
+        else {
+            return;
+        };
+        let asked = change
+            .now
+            .plus(asked_ns.clamp(1_000_000_000, 20_000_000_000));
+        let keys = || cluster.keys_at(met.endpoint);
+        let ends = keys().filter_map(|key| self.cooldowns.get(&key));
+        let end = ends.copied().fold(asked, WallTime::max);
+        self.cooldowns.extend(keys().map(|key| (key, end)));
     }
 
     /// Every failure has opened a window, fell into one, or is older than the last. One of unknown
@@ -153,13 +201,13 @@ impl Ledger {
         let mut windows = windows.filter_map(|key| self.windows.get(&key));
         let serves = |e: &EndpointIndex| {
             let normal = cluster.endpoints[e.place()].normal;
-            normal && *e != met.endpoint && !self.backs_off(cluster, *e, change.now)
+            normal && *e != met.endpoint && !self.is_left_alone(cluster, *e, change.now)
         };
         let sick = |e| self.is_unhealthy(cluster, e);
         let endpoints = (0..cluster.endpoints.len()).map(EndpointIndex::of);
         let mut others = endpoints.filter(serves);
         assert!(
-            met.what == Met::Served
+            met.what.is_answer()
                 || self.backs_off(cluster, met.endpoint, change.now)
                 || windows.any(|window| window.failed_at >= change.picked_at)
                 || met.what == Met::Unknown && !others.any(|e| sick(met.endpoint) || !sick(e)),
@@ -200,7 +248,9 @@ impl Ledger {
                         "RT-5: up twice"
                     );
                 }
-                Event::BackoffOpened { .. } | Event::BackoffClosed { .. } => {}
+                Event::BackoffOpened { .. }
+                | Event::BackoffClosed { .. }
+                | Event::CooldownStarted { .. } => {}
             }
             assert!(
                 !event.line(cluster).contains('?'),
@@ -216,6 +266,15 @@ impl Ledger {
         // of those it knows.
         let shared = day::SHARED.contains(&&*address);
         self.down.insert(address, down).filter(|_| !shared)
+    }
+
+    /// Somebody has tidied up: a verdict that is `held` no more was on a backend that is gone.
+    pub fn forgot(&mut self, held: impl Fn(u64) -> bool, cluster: &Cluster) {
+        let unhealthy = self.unhealthy.iter().copied();
+        self.forgotten = unhealthy.filter(|key| !held(*key)).collect();
+        for key in &self.forgotten {
+            assert!(cluster.backend_by_key(*key).is_none(), "a verdict was lost");
+        }
     }
 
     /// After an edit an address may have been away, with its gates.

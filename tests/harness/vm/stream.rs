@@ -14,6 +14,8 @@ const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
 pub enum Ending {
     /// The entry at this place answers with 200; those before it could not be connected to.
     Served(u64),
+    /// The first entry answers with this status.
+    Status(&'static str),
     /// No entry up to this place could be connected to: Envoy answers 503.
     ConnectFailed(u64),
     /// The client leaves while the first entry is asked.
@@ -135,6 +137,7 @@ pub fn list(host: &Host) -> Vec<String> {
 fn answer(host: &mut Host, ending: Ending) -> Result<()> {
     let (place, status) = match ending {
         Ending::Served(place) => (place, "200"),
+        Ending::Status(status) => (0, status),
         Ending::ConnectFailed(place) => (place, "503"),
         Ending::Gone => return Ok(()),
     };

@@ -107,8 +107,8 @@ async fn ad_3_8_a_file_that_is_no_registry_or_gone_changes_nothing_but_the_statu
         ("empty", "", "must be an object"),
         (
             "a newer schema",
-            "{schema: 3, clusters: []}",
-            "schema: is required and must be 1 to 2",
+            "{schema: 4, clusters: []}",
+            "schema: is required and must be 1 to 3",
         ),
     ] {
         scene.registry.write_text(text)?;

@@ -89,6 +89,7 @@ fn gates(now_ns: u64, chance: &mut Chance) -> Vec<u8> {
     for _ in 0..chance.below(12) {
         let (key, failed_at, until) = (key(chance), time(now_ns, chance), time(now_ns, chance));
         let (tries, unhealthy) = (chance.draw() as u8, chance.in_1000(500));
+        let (cooled_at, cools_until) = (time(now_ns, chance), time(now_ns, chance));
         gates.update(key, |gate| {
             *gate = Gate {
                 key,
@@ -98,6 +99,9 @@ fn gates(now_ns: u64, chance: &mut Chance) -> Vec<u8> {
                 failed_at,
                 until,
                 unhealthy_since: failed_at,
+                cooldowns: chance.draw() as u8,
+                cooled_at,
+                cools_until,
             }
         });
     }

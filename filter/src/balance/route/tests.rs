@@ -264,6 +264,23 @@ fn rg_21_every_request_is_decided_anew() {
 }
 
 #[test]
+fn rt_12_cooldowns_keep_out_like_back_offs_and_no_regime_lifts_them() {
+    check("a:limited b c", "b c by Primary");
+    check("a:limited b:backup", "b by Backup alone");
+    check("a:limited b:unhealthy", "b by FailOpen alone");
+    check("a:limited,unhealthy b:unhealthy", "b by FailOpen alone");
+    check("a:limited", "refuse AllCoolingDown");
+    check("a:limited b:cooling", "refuse AllBackingOff");
+    check_cookie("a:limited b", "a", "b by Primary alone lost");
+    let soonest = |text: &str| match drawn(text).route() {
+        Decision::Refuse { retry_after_ns, .. } => retry_after_ns,
+        Decision::Forward(_) => None,
+    };
+    assert_eq!(soonest("a:limited b:cooling9"), Some(SECOND / 2));
+    assert_eq!(soonest("a:limited,cooling9"), Some(9 * SECOND));
+}
+
+#[test]
 fn any_ready_ends_fail_open() {
     let ready = |text: &str| {
         let drawing = drawn(text);

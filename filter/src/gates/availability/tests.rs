@@ -43,3 +43,11 @@ fn gt_10_all_down_and_recovered_once_per_edge() {
     }
     assert_eq!(names(&events), "recovered");
 }
+
+#[test]
+fn cooling_backends_are_counted_while_their_cooldown_lasts() {
+    let drawing = Drawing::new("a:limited b:cooling c d@a");
+    let counted = |now| count_cooling(&drawing.cluster, &drawing.gates, now);
+    assert_eq!(counted(drawing.now), 2, "both ids of the address");
+    assert_eq!(counted(drawing.now.plus(SECOND / 2)), 0);
+}

@@ -65,7 +65,7 @@ fn corrupt_blobs_count_as_empty() {
 #[test]
 fn entries_out_of_order_are_dropped_by_whoever_tidies() {
     let mut blob = two().encode();
-    let first = blob.len() - 2 * ENTRY;
+    let first = blob.len() - 2 * ENTRY_MIN;
     blob[first] = 99;
     let mut gates = Gates::decode(&blob);
     gates.prune(at(0), true, |_| true);
@@ -73,6 +73,21 @@ fn entries_out_of_order_are_dropped_by_whoever_tidies() {
     let mut gates = two();
     gates.prune(at(0), true, |_| true);
     assert_eq!(gates, two());
+}
+
+#[test]
+fn entries_have_room_for_cooldowns_once_there_is_one() {
+    let mut gates = two();
+    assert_eq!(gates.size, ENTRY_MIN);
+    gates.update(5, |gate| {
+        (gate.cooldowns, gate.cooled_at, gate.cools_until) = (1, at(7), at(9));
+    });
+    assert_eq!(gates.size, ENTRY);
+    let read = Gates::decode(&gates.encode());
+    assert_eq!(read, gates);
+    assert_eq!(read.of(5).map(|gate| gate.cooled_at), Some(at(7)));
+    let others = |gates: &Gates| [3, 9].map(|key| gates.of(key));
+    assert_eq!(others(&read), others(&two()));
 }
 
 /// What a module writes that knows two more bytes of each entry and one more of the head.

@@ -7,6 +7,8 @@ use crate::testing::drawing::{Drawing, NOW, SECOND};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+mod cooldowns;
+
 #[test]
 fn rt_10_an_answer_is_an_answer_whatever_its_status() {
     let mut drawing = Drawing::new("a b");

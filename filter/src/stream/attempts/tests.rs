@@ -41,6 +41,7 @@ fn judged_in(drawing: &Drawing, list: &List, said: &str, transport_only: bool) -
         attempts: words[1].parse().unwrap(),
         ending,
         connection_time_ns: None,
+        status: None,
     };
     let outcome = judge(&drawing.cluster, list, transport_only, &answer);
     let evidence = outcome.evidence();

@@ -1,7 +1,9 @@
 //! Rules of a stream's life: what is charged, what is news, what is measured.
 
 use super::*;
+use crate::config::Cooldown;
 use crate::gates::Gates;
+use crate::gates::evidence::Status;
 use crate::stream::attempts::Ending;
 use crate::testing::drawing::{Drawing, NOW, SECOND, names};
 #[cfg(target_arch = "wasm32")]
@@ -22,6 +24,7 @@ fn answer(drawing: &Drawing, id: &str, attempts: usize, ending: Ending) -> Answe
         attempts,
         ending,
         connection_time_ns: None,
+        status: None,
     }
 }
 
@@ -187,6 +190,35 @@ fn lb_7_time_counts_from_the_whole_request_and_for_a_first_attempt_alone() {
     assert_eq!(measured(Metric::Requests, Some(0), first), 0);
     let second = |drawing: &Drawing| served(drawing, "b", 2);
     assert_eq!(measured(Metric::Latency, Some(0), second), 0);
+}
+
+#[test]
+fn rt_12_a_cooling_answer_is_news_once_and_its_time_counts_for_nothing() {
+    let status = Status {
+        code: 429,
+        asked_ns: None,
+    };
+    let cooling = |drawing: &Drawing| Answer {
+        status: Some(status),
+        ..served(drawing, "a", 1)
+    };
+    let mut drawing = three().cooldown(Cooldown::default());
+    let (mut stream, _) = arrived(&mut drawing);
+    let effects = stream.respond(&cooling(&drawing)).unwrap();
+    assert_eq!(effects.outcome.served(), Some(drawing.endpoint("a")));
+    let change = effects.gate_change(NOW).expect("news");
+    let events = change.apply(&drawing.cluster, &mut drawing.gates, &mut drawing.rng);
+    assert_eq!(names(&events), "cooldown_started");
+    assert_eq!(measured(Metric::Latency, Some(0), cooling), 0);
+    // Once its cooldown is over, the success of a list that it stands in is news.
+    drawing.wait_for("a");
+    let (mut stream, _) = arrived(&mut drawing);
+    let good = served(&drawing, "a", 3);
+    let change = stream.respond(&good).unwrap().gate_change(drawing.now);
+    change
+        .expect("news")
+        .apply(&drawing.cluster, &mut drawing.gates, &mut drawing.rng);
+    assert!(!drawing.view().has_counts(drawing.endpoint("a")));
 }
 
 #[test]

@@ -42,18 +42,18 @@ fn a_document_that_is_none_says_why() {
         (
             "r.json",
             "[]",
-            "r.json: must be an object with schema: 1 to 2 and clusters",
+            "r.json: must be an object with schema: 1 to 3 and clusters",
         ),
         ("r.yaml", "", "r.yaml: must be"),
         (
             "r.json",
             r#"{"clusters":[]}"#,
-            "r.json: schema: is required and must be 1 to 2",
+            "r.json: schema: is required and must be 1 to 3",
         ),
         (
             "r.json",
-            r#"{"schema":3,"clusters":[]}"#,
-            "schema: is required and must be 1 to 2",
+            r#"{"schema":4,"clusters":[]}"#,
+            "schema: is required and must be 1 to 3",
         ),
         (
             "r.json",
