@@ -37,7 +37,7 @@ const DECISION: [(&str, u32, u32, u64); 11] = [
 ];
 /// Instructions while 5,000 of 10,000 backends are unhealthy: attempts, the decision, and the response
 /// after every one of them failed to connect, in the mean.
-const GATED: [(u32, u64, u64); 2] = [(1, 21_249, 82_912), (4, 43_756, 232_245)];
+const GATED: [(u32, u64, u64); 2] = [(1, 21_262, 76_518), (4, 43_756, 199_485)];
 /// Instructions to take a configuration over in clusters of 100 backends: backends, the first, and the
 /// next, in which one cluster has changed.
 const CONFIGURATION: [(u32, u64, u64); 2] = [

@@ -9,11 +9,17 @@ use crate::base::time::WallTime;
 pub(super) const ENTRY: usize = 52;
 /// Bytes of an entry that ends before that time: while no backend of the cluster cools down.
 pub(super) const ENTRY_MIN: usize = 44;
-/// Where the tries, the flags, the cooldown's end and the room stand.
+/// Where the fields stand.
 const TRIES: usize = 8;
 const FLAGS: usize = 9;
+const FAILED_AT: usize = 10;
+const UNTIL: usize = 18;
+const SINCE: usize = 26;
 const COOLDOWN: usize = 34;
+const COUNT: usize = 42;
+/// The room.
 const ROOM: usize = 43;
+const COOLED_AT: usize = 44;
 const UNHEALTHY: u8 = 1;
 const DOWN: u8 = 2;
 
@@ -151,19 +157,20 @@ impl Gate {
 
     /// Puts it into its entry; what newer modules hold there stays.
     pub(super) fn write(&self, entry: &mut [u8]) {
-        let flags = (flags(entry) & !(UNHEALTHY | DOWN))
+        let flags = (byte(entry, FLAGS) & !(UNHEALTHY | DOWN))
             | if self.unhealthy { UNHEALTHY } else { 0 }
             | if self.down { DOWN } else { 0 };
-        let known = self.key.to_le_bytes().into_iter();
-        let known = known.chain([self.tries, flags]);
-        let known = known.chain(self.failed_at.ns().to_le_bytes());
-        let known = known.chain(self.until.ns().to_le_bytes());
-        let known = known.chain(self.unhealthy_since.ns().to_le_bytes());
-        let known = known.chain(self.cools_until.ns().to_le_bytes());
-        let known = known.chain([self.cooldowns, byte(entry, ROOM)]);
-        let known = known.chain(self.cooled_at.ns().to_le_bytes());
-        for (place, byte) in entry.iter_mut().zip(known) {
-            *place = byte;
+        set(entry, 0, &self.key.to_le_bytes());
+        set(entry, TRIES, &[self.tries, flags]);
+        set(entry, COUNT, &[self.cooldowns]);
+        for (place, time) in [
+            (FAILED_AT, self.failed_at),
+            (UNTIL, self.until),
+            (SINCE, self.unhealthy_since),
+            (COOLDOWN, self.cools_until),
+            (COOLED_AT, self.cooled_at),
+        ] {
+            set(entry, place, &time.ns().to_le_bytes());
         }
     }
 }
@@ -173,11 +180,14 @@ pub(super) fn holds_nothing(entry: &[u8]) -> bool {
     let unknown = entry.get(ENTRY..).unwrap_or_default();
     let cooldown = entry.get(COOLDOWN..=ROOM).unwrap_or_default();
     let mut held = cooldown.iter().chain(unknown);
-    byte(entry, TRIES) == 0 && flags(entry) == 0 && held.all(|byte| *byte == 0)
+    byte(entry, TRIES) == 0 && byte(entry, FLAGS) == 0 && held.all(|byte| *byte == 0)
 }
 
-fn flags(entry: &[u8]) -> u8 {
-    byte(entry, FLAGS)
+/// Puts bytes at a place of an entry that has room for them.
+fn set(entry: &mut [u8], place: usize, bytes: &[u8]) {
+    if let Some(field) = entry.get_mut(place..place.saturating_add(bytes.len())) {
+        field.copy_from_slice(bytes);
+    }
 }
 
 fn byte(entry: &[u8], place: usize) -> u8 {
