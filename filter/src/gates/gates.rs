@@ -149,6 +149,7 @@ impl Gates {
             Ok(_) => self.put(place, &gate),
             Err(_) => self.insert(place, &gate),
         }
+        self.narrow();
     }
 
     /// Takes verdicts in: those in `unhealthy` are, those for whom `healthy` is true are not.
@@ -229,6 +230,7 @@ impl Gates {
             }
         }
         self.bytes = kept;
+        self.narrow();
     }
 
     /// Gives every entry room for all that this module knows: without cooldowns nobody pays for that.
@@ -243,6 +245,13 @@ impl Gates {
             wide.resize(wide.len().saturating_add(room), 0);
         }
         (self.bytes, self.size) = (wide, ENTRY);
+    }
+
+    /// Where there is no entry any more, the next one begins small.
+    fn narrow(&mut self) {
+        if self.bytes.is_empty() {
+            self.size = ENTRY_MIN;
+        }
     }
 
     fn put(&mut self, place: usize, gate: &Gate) {
