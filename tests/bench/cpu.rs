@@ -76,7 +76,12 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Comparison> {
         rate: None,
         disturbed: Disturbed::default(),
     };
-    for start in 0..profile.starts {
+    let starts = if run.cases.is_empty() {
+        0
+    } else {
+        profile.starts
+    };
+    for start in 0..starts {
         println!("  start {} of {}", start + 1, profile.starts);
         run.start(start).await?;
     }

@@ -147,8 +147,18 @@ async fn run(cores: Cores) -> Result<ExitCode> {
     sections.take("cpu", Ok(comparison.cases));
     sections.failed.append(&mut comparison.failed);
     sections.take("vm", counts::memory());
-    if profile.only.is_empty() {
-        the_rest(&profile, cores, &mut sections, &mut skipped).await;
+    if profile.has("core") {
+        measure_core(&profile, &mut sections, &mut skipped);
+    }
+    if profile.has("delivery") {
+        measure_delivery(&profile, cores, &mut sections, &mut skipped).await;
+    }
+    if profile.has("failover") {
+        println!("Failover");
+        let failover = failover::run(&profile).await;
+        let failover =
+            failover.map(|figure| Map::from_iter([("killOneOfThree".to_owned(), figure)]));
+        sections.take("failover", failover);
     }
     let bytes = counts::module_bytes()?;
     let wasm = json!({"bytes": bytes});
@@ -161,20 +171,22 @@ async fn run(cores: Cores) -> Result<ExitCode> {
     close(sections, skipped, &profile)
 }
 
-/// Everything but the comparison.
-async fn the_rest(
-    profile: &Profile,
-    cores: Cores,
-    sections: &mut Sections,
-    skipped: &mut Vec<Value>,
-) {
+fn measure_core(profile: &Profile, sections: &mut Sections, skipped: &mut Vec<Value>) {
     println!("The core, natively");
     let valgrind = env::var_os("VALGRIND").map(PathBuf::from);
     if valgrind.is_none() {
         skipped.push(json!({"case": "core.instructions", "reason": "VALGRIND is not set"}));
     }
     sections.take("core", core::run(profile, valgrind.as_deref()));
+}
 
+/// Edits, verdicts and changes in stores on their way to the workers, and what Envoy keeps of them.
+async fn measure_delivery(
+    profile: &Profile,
+    cores: Cores,
+    sections: &mut Sections,
+    skipped: &mut Vec<Value>,
+) {
     println!("Delivery");
     // Nothing is compared here, and news passes many processes: a core each is closer to what users
     // have than one for all.
@@ -198,11 +210,6 @@ async fn the_rest(
     let memory = memory::run(profile, cores).await;
     sections.add_memory(&mut delivery, memory);
     sections.take("delivery", delivery);
-
-    println!("Failover");
-    let failover = failover::run(profile).await;
-    let failover = failover.map(|figure| Map::from_iter([("killOneOfThree".to_owned(), figure)]));
-    sections.take("failover", failover);
 }
 
 /// Judges, writes and prints.

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Profile {
     /// Only the cases that say most.
     pub quick: bool,
-    /// Names of the cases that are compared; none: all of them, and everything else too.
+    /// Names of the cases that are compared, and of the other sections; none: everything.
     pub only: Vec<String>,
     /// How often the compared processes are started anew.
     pub starts: usize,
@@ -36,7 +36,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// `QUICK`, set to anything, means quick; `CASES=noop,lua` compares those alone.
+    /// `QUICK`, set to anything, means quick; `CASES=noop,lua` compares those alone, and
+    /// `CASES=delivery` measures that section alone.
     pub fn from_environment() -> Self {
         let cases = env::var("CASES").unwrap_or_default();
         let cases = cases.split(',').filter(|case| !case.is_empty());
@@ -73,6 +74,11 @@ impl Profile {
                 core_sample: Duration::from_millis(100),
             },
         }
+    }
+
+    /// Whether the section `core`, `delivery` or `failover` is measured.
+    pub fn has(&self, section: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|it| it == section)
     }
 
     /// As in the report.
