@@ -14,6 +14,7 @@ mod addresses;
 #[path = "parsers/fields.rs"]
 mod fields;
 
+use pointsman_filter::base::hash::{BackendKey, LoadKey};
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::load::LoadReport;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, FilterConfig};
@@ -256,7 +257,8 @@ proptest! {
         let request = Request { node, process, workers, revisions, rejected, have };
         prop_assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
         let clusters = clusters.into_iter().map(|(name, unhealthy, healthy)| {
-            ClusterVerdicts { name, unhealthy, healthy }
+            let keys = |keys: Vec<u64>| keys.into_iter().map(BackendKey).collect();
+            ClusterVerdicts { name, unhealthy: keys(unhealthy), healthy: keys(healthy) }
         });
         let answer = Answer { version: have, full, clusters: clusters.collect() };
         prop_assert_eq!(Answer::parse(answer.to_json().as_bytes()), Ok(answer));
@@ -273,7 +275,7 @@ proptest! {
         let (at, now) = (WallTime::from_ns(at), WallTime::from_ns(now));
         let picked_at = WallTime::from_ns(picked_at);
         let loads = loads.into_iter().map(|(key, in_flight, estimate_ns)| {
-            LoadReport { key, in_flight, estimate_ns }
+            LoadReport { key: LoadKey(key), in_flight, estimate_ns }
         });
         let loads = loads.collect();
         let heartbeat =

@@ -18,6 +18,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_filter::balance::route::{Decision, PickReason, Plan, RefusalReason};
+use pointsman_filter::base::hash::BackendKey;
 use pointsman_filter::cluster::EndpointIndex;
 use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
 use pointsman_filter::fleet::regimes::tidy;
@@ -200,14 +201,15 @@ proptest! {
         steps in prop::collection::vec((0u64..9, 0u8..3, any::<bool>(), a_time()), 0..60),
     ) {
         let mut gates = Gates::default();
-        let mut model: BTreeMap<u64, Gate> = BTreeMap::new();
+        let mut model: BTreeMap<BackendKey, Gate> = BTreeMap::new();
         for (key, tries, unhealthy, at) in steps {
+            let (key, next) = (BackendKey(key), BackendKey(key + 1));
             let held = Gate { key, tries, down: tries == 2, unhealthy, failed_at: at, until: at, unhealthy_since: at, ..Gate::open(key) };
             gates.update(key, |gate| *gate = held);
             model.insert(key, held);
             if tries == 0 {
-                gates.judge(&[key + 1], |healthy| healthy == key, NOW);
-                model.entry(key + 1).or_insert(Gate::open(key + 1)).judge(true, NOW);
+                gates.judge(&[next], |healthy| healthy == key, NOW);
+                model.entry(next).or_insert(Gate::open(next)).judge(true, NOW);
                 model.entry(key).or_insert(Gate::open(key)).judge(false, NOW);
             }
             model.retain(|_, gate| gate.tries > 0 || gate.unhealthy);

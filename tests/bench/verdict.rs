@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use pointsman_filter::base::hash;
+use pointsman_filter::base::hash::{self, BackendKey};
 use pointsman_filter::fleet::exchange::{
     Answer, CONTENT_TYPE, ClusterVerdicts, Request as Poll, Version,
 };
@@ -98,7 +98,7 @@ impl Exchange {
     fn start() -> Result<Self> {
         let port = Port::reserve()?;
         let listener = port.listen()?;
-        let newest = Arc::new(watch::Sender::new(verdict(1, 0, true)));
+        let newest = Arc::new(watch::Sender::new(verdict(1, BackendKey(0), true)));
         let mut acceptor = JoinSet::new();
         let answers = Arc::clone(&newest);
         acceptor.spawn(async move {
@@ -122,14 +122,14 @@ impl Exchange {
         })
     }
 
-    fn push(&mut self, key: u64, healthy: bool) {
+    fn push(&mut self, key: BackendKey, healthy: bool) {
         self.counter += 1;
         self.newest
             .send_replace(verdict(self.counter, key, healthy));
     }
 }
 
-fn verdict(counter: u64, key: u64, healthy: bool) -> Answer {
+fn verdict(counter: u64, key: BackendKey, healthy: bool) -> Answer {
     Answer {
         version: Version {
             epoch: 1,

@@ -91,7 +91,7 @@ fn a_request_beside_many_gates_takes_as_many_instructions_as_recorded() -> Resul
 fn condemn_half(vm: &mut Vm, backends: u32) -> Result<()> {
     vm.tick(ROOT)?;
     let post = vm.host().posts.pop().context("no post on the tick")?;
-    let key = |i| hash::hex(hash::backend_key(&format!("{CLUSTER}-{i}"), &address(i)));
+    let key = |i| hash::hex(hash::backend_key(&format!("{CLUSTER}-{i}"), &address(i)).0);
     let unhealthy: Vec<String> = (0..backends).step_by(2).map(key).collect();
     let answer = json!({
         "version": {"epoch": "0000000000000001", "counter": 1, "revision": "0000000000000000"},

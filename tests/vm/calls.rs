@@ -189,7 +189,7 @@ fn a_request_of_a_checked_cluster() -> Result<()> {
     let mut vm = vm(json!({}))?;
     vm.tick(ROOT)?;
     let post = vm.host().posts.pop().context("no post on the tick")?;
-    let key = pointsman_filter::base::hash::backend_key("b1", "10.0.0.1:80");
+    let key = pointsman_filter::base::hash::backend_key("b1", "10.0.0.1:80").0;
     let answer = json!({
         "version": {"epoch": "0000000000000001", "counter": 1, "revision": "0000000000000000"},
         "full": true,

@@ -8,31 +8,78 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::marker::PhantomData;
 
 use xxhash_rust::xxh64::xxh64;
 
 /// Seed of every hash that another process may see; changing it is a change of format.
 const SEED: u64 = 0x706f_696e_7473_6d6e;
 
+/// A key that says what it names.
+pub trait Key: Copy {
+    /// The key with this hash.
+    fn of(hash: u64) -> Self;
+    /// Its hash.
+    fn hash(self) -> u64;
+}
+
+/// Of what has a set and no kind of its own: a revision.
+impl Key for u64 {
+    fn of(hash: u64) -> Self {
+        hash
+    }
+
+    fn hash(self) -> u64 {
+        self
+    }
+}
+
+macro_rules! keys {
+    ($($(#[$doc:meta])* $name:ident),+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+        pub struct $name(pub u64);
+
+        impl Key for $name {
+            fn of(hash: u64) -> Self {
+                $name(hash)
+            }
+
+            fn hash(self) -> u64 {
+                self.0
+            }
+        }
+    )+};
+}
+
+keys! {
+    /// Names a cluster; see [`cluster_key`].
+    ClusterKey,
+    /// Names a backend of a cluster, in gates and verdicts; see [`backend_key`].
+    BackendKey,
+    /// Names an address of a cluster, in heartbeats; see [`load_key`].
+    LoadKey
+}
+
 /// The 64-bit hash of a cluster's name.
-pub fn cluster_key(name: &[u8]) -> u64 {
-    xxh64(name, SEED)
+pub fn cluster_key(name: &[u8]) -> ClusterKey {
+    ClusterKey(xxh64(name, SEED))
 }
 
 /// The 64-bit hash of a backend's identity: the pair of its id and its address, so that a new
 /// address under an old id is a new backend.
-pub fn backend_key(id: &str, address: &str) -> u64 {
+pub fn backend_key(id: &str, address: &str) -> BackendKey {
     // Addresses hold no NUL, so the pair cannot be split in two ways.
     let mut pair = Vec::with_capacity(id.len().saturating_add(address.len()).saturating_add(1));
     pair.extend_from_slice(address.as_bytes());
     pair.push(0);
     pair.extend_from_slice(id.as_bytes());
-    xxh64(&pair, SEED)
+    BackendKey(xxh64(&pair, SEED))
 }
 
 /// The key under which workers tell each other the load of an address in a cluster.
-pub fn load_key(cluster_key: u64, address: &str) -> u64 {
-    below(cluster_key, address)
+pub fn load_key(cluster: ClusterKey, address: &str) -> LoadKey {
+    LoadKey(below(cluster.0, address))
 }
 
 /// The hash of a name that means something only below another one.
@@ -89,28 +136,29 @@ pub fn sort(pairs: &mut [(u64, u32)]) {
     pairs.sort_unstable();
 }
 
-/// A set of keys that is made once.
+/// A set of keys of one kind that is made once.
 #[derive(Debug, Default)]
-pub struct KeySet(Vec<(u64, u32)>);
+pub struct KeySet<K>(Vec<(u64, u32)>, PhantomData<K>);
 
-impl KeySet {
+impl<K: Key> KeySet<K> {
     /// Whether a key is in it.
-    pub fn contains(&self, key: u64) -> bool {
+    pub fn contains(&self, key: K) -> bool {
+        let key = key.hash();
         self.0.binary_search_by_key(&key, |(key, _)| *key).is_ok()
     }
 
     /// The keys in order, each once.
-    pub fn iter(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(|(key, _)| *key)
+    pub fn iter(&self) -> impl Iterator<Item = K> {
+        self.0.iter().map(|(key, _)| K::of(*key))
     }
 }
 
-impl FromIterator<u64> for KeySet {
-    fn from_iter<I: IntoIterator<Item = u64>>(keys: I) -> Self {
-        let mut pairs: Vec<(u64, u32)> = keys.into_iter().map(|key| (key, 0)).collect();
+impl<K: Key> FromIterator<K> for KeySet<K> {
+    fn from_iter<I: IntoIterator<Item = K>>(keys: I) -> Self {
+        let mut pairs: Vec<(u64, u32)> = keys.into_iter().map(|key| (key.hash(), 0)).collect();
         sort(&mut pairs);
         pairs.dedup();
-        KeySet(pairs)
+        KeySet(pairs, PhantomData)
     }
 }
 
@@ -147,10 +195,10 @@ mod tests {
 
     #[test]
     fn a_set_has_each_key_once_in_order() {
-        let set: KeySet = [3, 1, u64::MAX, 3].into_iter().collect();
-        assert_eq!(set.iter().collect::<Vec<u64>>(), [1, 3, u64::MAX]);
-        assert!(set.contains(3) && !set.contains(2));
-        assert!(!KeySet::default().contains(0));
+        let set: KeySet<LoadKey> = [3, 1, u64::MAX, 3].map(LoadKey).into_iter().collect();
+        assert!(set.iter().eq([1, 3, u64::MAX].map(LoadKey)));
+        assert!(set.contains(LoadKey(3)) && !set.contains(LoadKey(2)));
+        assert!(!KeySet::default().contains(LoadKey(0)));
     }
 
     #[test]

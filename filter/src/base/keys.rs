@@ -4,7 +4,7 @@
 //! Filters of several versions read each other's records (see [`super::record`]): the number in front
 //! changes only where one could not make sense of the other's at all.
 
-use super::hash::hex;
+use super::hash::{ClusterKey, hex};
 
 /// The identity that was given last.
 pub const IDENTITY: &str = "2/v/0000000000000000";
@@ -16,8 +16,8 @@ pub const VERDICTS: &str = "2/x/0000000000000000";
 pub const REJECTED: &str = "2/c/0000000000000000";
 
 /// The gates of a cluster, by its key.
-pub fn gates(cluster_key: u64) -> String {
-    format!("2/g/{}", hex(cluster_key))
+pub fn gates(cluster: ClusterKey) -> String {
+    format!("2/g/{}", hex(cluster.0))
 }
 
 /// A worker's heartbeat, by its slot.

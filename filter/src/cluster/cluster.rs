@@ -5,8 +5,9 @@ use super::endpoint::{Backend, BackendIndex, Endpoint, EndpointIndex, lay_out};
 use super::load::Loads;
 use super::retry::RetryHeaders;
 use super::tier::{Rank, Tier};
+use crate::base::hash::{self, BackendKey, ClusterKey};
+use crate::base::keys;
 use crate::base::time::WallTime;
-use crate::base::{hash, keys};
 use crate::config::{
     Backoff, ClusterConfig, Cooldown, LoadBalancing, Refusal, Sticky, WhenAllUnhealthy,
 };
@@ -17,7 +18,7 @@ pub struct Cluster {
     /// Its name.
     pub name: Box<str>,
     /// [`hash::cluster_key`] of the name.
-    pub key: u64,
+    pub key: ClusterKey,
     /// Where its gates stand in shared data.
     pub gates_key: Box<str>,
     /// Policy and metric.
@@ -53,7 +54,7 @@ impl Cluster {
     pub fn compile(config: &ClusterConfig, loads: &mut Loads, now: WallTime, seed: u32) -> Self {
         let key = hash::cluster_key(config.name.as_bytes());
         let (backends, endpoints) = lay_out(config, loads, key, now);
-        let mut by_key: Vec<(u64, u32)> = (0..).zip(&backends).map(|(i, b)| (b.key, i)).collect();
+        let mut by_key: Vec<(u64, u32)> = (0..).zip(&backends).map(|(i, b)| (b.key.0, i)).collect();
         hash::sort(&mut by_key);
         let sticky_key = |backend: &Backend| hash::text_key(backend.sticky_value.as_bytes());
         let mut by_sticky_value: Vec<(u64, u32)> = match config.sticky {
@@ -108,10 +109,10 @@ impl Cluster {
     }
 
     /// The backend with an identity, with its index.
-    pub fn backend_by_key(&self, key: u64) -> Option<&Backend> {
+    pub fn backend_by_key(&self, key: BackendKey) -> Option<&Backend> {
         let place = self
             .by_key
-            .binary_search_by_key(&key, |(key, _)| *key)
+            .binary_search_by_key(&key.0, |(key, _)| *key)
             .ok()?;
         self.by_key
             .get(place)
@@ -133,7 +134,7 @@ impl Cluster {
     }
 
     /// The identities of all backends at an endpoint, in the registry's order.
-    pub fn keys_at(&self, endpoint: EndpointIndex) -> impl Iterator<Item = u64> {
+    pub fn keys_at(&self, endpoint: EndpointIndex) -> impl Iterator<Item = BackendKey> {
         let first = self.endpoint(endpoint).and_then(|e| self.backend(e.first));
         std::iter::successors(first, |backend| self.backend(backend.next)).map(|b| b.key)
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::load::{Load, Loads};
-use crate::base::hash::{self, KeyMap};
+use crate::base::hash::{self, BackendKey, ClusterKey, KeyMap};
 use crate::base::time::WallTime;
 use crate::config::{ClusterConfig, State};
 
@@ -51,7 +51,7 @@ pub struct Backend {
     /// Its id, for logs.
     pub id: Box<str>,
     /// [`hash::backend_key`].
-    pub key: u64,
+    pub key: BackendKey,
     /// The endpoint it stands for.
     pub endpoint: EndpointIndex,
     /// Whether it takes new requests, as far as the registry is concerned.
@@ -96,7 +96,7 @@ pub struct Endpoint {
 pub(super) fn lay_out(
     config: &ClusterConfig,
     loads: &mut Loads,
-    key: u64,
+    key: ClusterKey,
     now: WallTime,
 ) -> (Vec<Backend>, Vec<Endpoint>) {
     let mut endpoints: Vec<Endpoint> = Vec::new();
@@ -106,7 +106,7 @@ pub(super) fn lay_out(
         let index = BackendIndex::of(backends.len());
         let address = backend.address.to_string();
         let load_key = hash::load_key(key, &address);
-        let endpoint = *places.entry(load_key).or_insert_with(|| {
+        let endpoint = *places.entry(load_key.0).or_insert_with(|| {
             endpoints.push(Endpoint {
                 load: loads.of(load_key, now),
                 address: address.as_str().into(),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::ewma::PeakEwma;
-use crate::base::hash::KeyMap;
+use crate::base::hash::{KeyMap, LoadKey};
 use crate::base::time::WallTime;
 use crate::config::Metric;
 
@@ -19,7 +19,7 @@ const FORGOTTEN_NS: f64 = 10_000.0;
 #[derive(Debug)]
 pub struct Load {
     /// Names it among workers; see [`crate::base::hash::load_key`].
-    pub key: u64,
+    pub key: LoadKey,
     in_flight: Cell<u32>,
     elsewhere: Cell<u32>,
     time: Cell<PeakEwma>,
@@ -30,7 +30,7 @@ pub struct Load {
 }
 
 impl Load {
-    fn new(key: u64, now: WallTime) -> Self {
+    fn new(key: LoadKey, now: WallTime) -> Self {
         Load {
             key,
             in_flight: Cell::new(0),
@@ -127,7 +127,7 @@ impl Load {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadReport {
     /// [`Load::key`].
-    pub key: u64,
+    pub key: LoadKey,
     /// Its streams in flight.
     pub in_flight: u32,
     /// Its estimate of the time; 0 where nothing was measured.
@@ -140,9 +140,9 @@ pub struct Loads(KeyMap<Rc<Load>>);
 
 impl Loads {
     /// The load of a key, see [`crate::base::hash::load_key`]: the one there is, or a new one.
-    pub fn of(&mut self, key: u64, now: WallTime) -> Rc<Load> {
+    pub fn of(&mut self, key: LoadKey, now: WallTime) -> Rc<Load> {
         self.0
-            .entry(key)
+            .entry(key.0)
             .or_insert_with(|| Rc::new(Load::new(key, now)))
             .clone()
     }
@@ -161,7 +161,7 @@ impl Loads {
     pub fn merge(&self, reports: impl Iterator<Item = LoadReport>, now: WallTime) {
         self.iter().for_each(Load::forget_others);
         for report in reports {
-            if let Some(load) = self.0.get(&report.key) {
+            if let Some(load) = self.0.get(&report.key.0) {
                 load.add_other(&report, now);
             }
         }
@@ -182,7 +182,7 @@ mod tests {
 
     fn report(key: u64, in_flight: u32, estimate_ns: u64) -> LoadReport {
         LoadReport {
-            key,
+            key: LoadKey(key),
             in_flight,
             estimate_ns,
         }
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn lb_7_where_nothing_can_be_measured_the_streams_decide() {
         let mut loads = Loads::default();
-        let (old, new) = (loads.of(1, at(0)), loads.of(2, at(60)));
+        let (old, new) = (loads.of(LoadKey(1), at(0)), loads.of(LoadKey(2), at(60)));
         let cost = |load: &Load, seconds| load.cost(Metric::Latency, at(seconds));
         assert!(cost(&old, 61) < cost(&new, 61), "unknown");
         assert_eq!(cost(&old, 70), cost(&new, 70));
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn rg_20_counts_never_go_below_zero() {
         let mut loads = Loads::default();
-        let load = loads.of(1, at(0));
+        let load = loads.of(LoadKey(1), at(0));
         load.end();
         assert_eq!(load.in_flight(), 0);
         load.begin();
@@ -217,12 +217,12 @@ mod tests {
     #[test]
     fn rg_17_a_load_outlives_configurations_but_not_its_last_user() {
         let mut loads = Loads::default();
-        let load = loads.of(1, at(0));
+        let load = loads.of(LoadKey(1), at(0));
         load.begin();
         loads.prune();
-        assert_eq!(loads.of(1, at(0)).in_flight(), 1);
+        assert_eq!(loads.of(LoadKey(1), at(0)).in_flight(), 1);
         assert_eq!(
-            loads.of(2, at(0)).in_flight(),
+            loads.of(LoadKey(2), at(0)).in_flight(),
             0,
             "another cluster's load is another"
         );
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn others_reports_add_up_and_are_replaced() {
         let mut loads = Loads::default();
-        let load = loads.of(1, at(0));
+        let load = loads.of(LoadKey(1), at(0));
         load.begin();
         let others = [report(1, 2, 0), report(1, 3, 7 * SECOND), report(99, 9, 9)];
         loads.merge(others.into_iter(), at(0));

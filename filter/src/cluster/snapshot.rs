@@ -111,7 +111,7 @@ impl Snapshot {
             ignored_fields: config.ignored_fields,
             places: clusters
                 .iter()
-                .map(|cluster| cluster.key)
+                .map(|cluster| cluster.key.0)
                 .zip(0..)
                 .collect(),
             by_document: documents.zip(0..).collect(),
@@ -130,7 +130,7 @@ impl Snapshot {
 
     /// The cluster of a name, as Envoy spells it; `None`: not ours, Envoy balances.
     pub fn cluster(&self, name: &[u8]) -> Option<&Rc<Cluster>> {
-        let place = self.places.get(&hash::cluster_key(name))?;
+        let place = self.places.get(&hash::cluster_key(name).0)?;
         self.clusters
             .get(usize::try_from(*place).ok()?)
             .filter(|cluster| cluster.name.as_bytes() == name)

@@ -1,5 +1,6 @@
 //! Rules of compiling: endpoints, lifecycle RG-17 to RG-21, sticky values.
 
+use crate::base::hash::BackendKey;
 use crate::base::random::SplitMix64;
 use crate::cluster::{BackendIndex, EndpointIndex};
 use crate::config::{Policy, State};
@@ -169,7 +170,7 @@ fn lookups_find_what_is_there_and_nothing_else() {
     for backend in &cluster.backends {
         assert_eq!(cluster.backend_by_key(backend.key).unwrap().id, backend.id);
     }
-    assert!(cluster.backend_by_key(1).is_none());
+    assert!(cluster.backend_by_key(BackendKey(1)).is_none());
     let named = |value: &[u8]| -> String {
         cluster
             .backends_by_sticky_value(value)

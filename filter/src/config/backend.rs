@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::policy::is_cookie_value;
 use super::reader::{Object, Path, Report, kind};
-use crate::base::hash;
+use crate::base::hash::{self, BackendKey};
 
 /// Longest id of a backend, bytes.
 pub const ID_MAX: usize = 253;
@@ -65,7 +65,7 @@ pub struct BackendConfig {
 
 impl BackendConfig {
     /// The hash of its identity; see [`hash::backend_key`].
-    pub fn key(&self) -> u64 {
+    pub fn key(&self) -> BackendKey {
         hash::backend_key(&self.id, &self.address.to_string())
     }
 

@@ -119,7 +119,7 @@ impl Container {
     /// Clusters go by their names' keys everywhere: two alike could not be told apart.
     fn take_name(&mut self, name: &str) {
         let key = hash::cluster_key(name.as_bytes());
-        if self.names.insert(key, 0).is_some() {
+        if self.names.insert(key.0, 0).is_some() {
             let place = format!("clusters.{name}");
             let why = "must be unique, but the name stands above";
             self.report.error(&Path::Root(&place), why);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::heartbeat::Heartbeat;
-use crate::base::hash::KeySet;
+use crate::base::hash::{KeySet, LoadKey};
 use crate::base::time::WallTime;
 use crate::cluster::load::Load;
 use crate::cluster::snapshot::Snapshot;
@@ -41,7 +41,7 @@ impl Drain {
         let endpoints = after
             .not_shared_with(before)
             .flat_map(|cluster| &cluster.endpoints);
-        let staying: KeySet = endpoints
+        let staying: KeySet<LoadKey> = endpoints
             .filter(|endpoint| endpoint.normal)
             .map(|endpoint| endpoint.load.key)
             .collect();
@@ -69,7 +69,7 @@ impl Drain {
     }
 
     /// The keys of their loads.
-    pub fn keys(&self) -> KeySet {
+    pub fn keys(&self) -> KeySet<LoadKey> {
         self.leaving.iter().map(|left| left.load.key).collect()
     }
 
@@ -93,7 +93,7 @@ impl Drain {
             return Vec::new();
         }
         let busy = workers().filter(|worker| !worker.is_live(now));
-        let held: KeySet = busy
+        let held: KeySet<LoadKey> = busy
             .flat_map(|worker| &worker.loads)
             .filter(|load| load.in_flight > 0)
             .map(|load| load.key)

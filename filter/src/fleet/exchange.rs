@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use crate::base::hash;
+use crate::base::hash::{self, BackendKey};
 
 /// Where filters post.
 pub const PATH: &str = "/v1/exchange";
@@ -66,9 +66,9 @@ pub struct ClusterVerdicts {
     /// The cluster's name.
     pub name: String,
     /// These are unhealthy.
-    pub unhealthy: Vec<u64>,
+    pub unhealthy: Vec<BackendKey>,
     /// These became healthy; empty in a full set, where absence says so.
-    pub healthy: Vec<u64>,
+    pub healthy: Vec<BackendKey>,
 }
 
 /// What the sidecar answers.
@@ -103,7 +103,10 @@ impl Request {
             map.insert("process".to_owned(), hash::hex(process).into());
         }
         map.insert("workers".to_owned(), self.workers.into());
-        map.insert("revisions".to_owned(), hex_list(&self.revisions));
+        map.insert(
+            "revisions".to_owned(),
+            hex_list(self.revisions.iter().copied()),
+        );
         map.insert("have".to_owned(), self.have.write());
         if let Some(rejected) = &self.rejected {
             let revision = hash::hex(rejected.revision);
@@ -148,8 +151,9 @@ impl Answer {
             .clusters
             .iter()
             .map(|cluster| {
-                let (bad, good) = (hex_list(&cluster.unhealthy), hex_list(&cluster.healthy));
-                json!({"name": cluster.name, "unhealthy": bad, "healthy": good})
+                let list = |keys: &[BackendKey]| hex_list(keys.iter().map(|key| key.0));
+                let (unhealthy, healthy) = (list(&cluster.unhealthy), list(&cluster.healthy));
+                json!({"name": cluster.name, "unhealthy": unhealthy, "healthy": healthy})
             })
             .collect();
         json!({"version": self.version.write(), "full": self.full, "clusters": clusters})
@@ -169,8 +173,8 @@ impl Answer {
         for item in items {
             clusters.push(ClusterVerdicts {
                 name: text_of(item.get("name"), "clusters[].name")?,
-                unhealthy: keys_of(item.get("unhealthy"), "clusters[].unhealthy")?,
-                healthy: keys_of(item.get("healthy"), "clusters[].healthy")?,
+                unhealthy: backends_of(item, "unhealthy")?,
+                healthy: backends_of(item, "healthy")?,
             });
         }
         Ok(Answer {
@@ -207,15 +211,18 @@ fn read_json(json: &[u8]) -> Result<Value, MessageError> {
     serde_json::from_slice(json).map_err(|error| MessageError(format!("must be JSON: {error}")))
 }
 
-fn hex_list(keys: &[u64]) -> Value {
-    keys.iter()
-        .map(|key| Value::from(hash::hex(*key)))
-        .collect()
+fn hex_list(keys: impl Iterator<Item = u64>) -> Value {
+    keys.map(|key| Value::from(hash::hex(key))).collect()
 }
 
 fn key_of(value: Option<&Value>, path: &str) -> Result<u64, MessageError> {
     let key = value.and_then(Value::as_str).and_then(hash::parse_hex);
     key.ok_or_else(|| MessageError(format!("{path}: must be 16 hex digits")))
+}
+
+fn backends_of(cluster: &Value, name: &str) -> Result<Vec<BackendKey>, MessageError> {
+    let keys = keys_of(cluster.get(name), &format!("clusters[].{name}"))?;
+    Ok(keys.into_iter().map(BackendKey).collect())
 }
 
 fn keys_of(value: Option<&Value>, path: &str) -> Result<Vec<u64>, MessageError> {
@@ -266,8 +273,8 @@ mod tests {
         assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
         let cluster = ClusterVerdicts {
             name: "orders".to_owned(),
-            unhealthy: vec![5],
-            healthy: vec![6],
+            unhealthy: vec![BackendKey(5)],
+            healthy: vec![BackendKey(6)],
         };
         let answer = Answer {
             version: version(),

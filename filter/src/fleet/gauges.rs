@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::base::hash::KeyMap;
+use crate::base::hash::{ClusterKey, KeyMap};
 use crate::base::time::WallTime;
 use crate::cluster::Cluster;
 use crate::cluster::snapshot::Snapshot;
@@ -85,7 +85,7 @@ impl Gauges {
         for cluster in before.clusters() {
             if after.cluster(cluster.name.as_bytes()).is_none() && self.set.len() < NOTED_MAX {
                 let entry = || (cluster.name.clone(), None);
-                self.set.entry(cluster.key).or_insert_with(entry);
+                self.set.entry(cluster.key.0).or_insert_with(entry);
             }
         }
     }
@@ -93,7 +93,7 @@ impl Gauges {
     /// Notes what the gauges of a cluster are to say; whether they have to be set for that.
     pub fn is_news(&mut self, cluster: &Cluster, values: GaugeValues) -> bool {
         let entry = || (cluster.name.clone(), None);
-        let (_, last) = self.set.entry(cluster.key).or_insert_with(entry);
+        let (_, last) = self.set.entry(cluster.key.0).or_insert_with(entry);
         last.replace(values) != Some(values)
     }
 
@@ -102,7 +102,7 @@ impl Gauges {
         &mut self,
         snapshot: &Snapshot,
         now: WallTime,
-        mut zero: impl FnMut(u64, &str),
+        mut zero: impl FnMut(ClusterKey, &str),
     ) {
         let gone = &mut self.gone;
         self.set.retain(|key, (name, _)| {
@@ -110,7 +110,7 @@ impl Gauges {
             if stays {
                 gone.remove(key);
             } else {
-                zero(*key, name);
+                zero(ClusterKey(*key), name);
                 if gone.len() < NOTED_MAX {
                     gone.insert(*key, now);
                 }
@@ -121,10 +121,10 @@ impl Gauges {
 
     /// Takes out the keys of clusters that have been gone for so long that nothing need be known of
     /// them any more.
-    pub fn take_forgotten(&mut self, now: WallTime) -> Vec<u64> {
+    pub fn take_forgotten(&mut self, now: WallTime) -> Vec<ClusterKey> {
         let is_over = |since: &WallTime| now.age_of(*since) >= KEPT_NS;
         let over = self.gone.iter().filter(|(_, since)| is_over(since));
-        let over: Vec<u64> = over.map(|(key, _)| *key).collect();
+        let over: Vec<ClusterKey> = over.map(|(key, _)| ClusterKey(*key)).collect();
         self.gone.retain(|_, since| !is_over(since));
         over
     }

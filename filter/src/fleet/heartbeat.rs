@@ -2,6 +2,7 @@
 //! finds the endpoints.
 
 use super::lease::is_idle;
+use crate::base::hash::LoadKey;
 use crate::base::record::{self, Fields};
 use crate::base::time::WallTime;
 use crate::cluster::load::LoadReport;
@@ -52,7 +53,7 @@ impl Heartbeat {
         let loads = self.loads.len().min(LOADS_MAX);
         let mut record = record::create(VERSION, &fields, loads.saturating_mul(LOAD.into()));
         for load in self.loads.iter().take(loads) {
-            record.extend_from_slice(&load.key.to_le_bytes());
+            record.extend_from_slice(&load.key.0.to_le_bytes());
             record.extend_from_slice(&load.in_flight.to_le_bytes());
             record.extend_from_slice(&load.estimate_ns.to_le_bytes());
         }
@@ -109,7 +110,7 @@ pub fn all_run(heartbeats: &[Heartbeat], revision: u64, now: WallTime) -> bool {
 fn read_load(entry: &[u8]) -> Option<LoadReport> {
     let mut fields = Fields::of(entry);
     Some(LoadReport {
-        key: fields.u64()?,
+        key: LoadKey(fields.u64()?),
         in_flight: fields.u32()?,
         estimate_ns: fields.u64()?,
     })
@@ -124,7 +125,7 @@ mod tests {
 
     fn heartbeat() -> Heartbeat {
         let load = |key| LoadReport {
-            key,
+            key: LoadKey(key),
             in_flight: 5,
             estimate_ns: 6,
         };

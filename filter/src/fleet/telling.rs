@@ -1,13 +1,13 @@
 //! Which loads a worker tells the others of, where a heartbeat has no room for all.
 
-use crate::base::hash::KeySet;
+use crate::base::hash::{KeySet, LoadKey};
 use crate::cluster::load::LoadReport;
 
 /// Whose turn it is.
 #[derive(Debug, Default)]
 pub struct Turns {
     /// The last that was told.
-    told: u64,
+    told: LoadKey,
 }
 
 impl Turns {
@@ -16,7 +16,7 @@ impl Turns {
     pub fn choose(
         &mut self,
         mut loads: Vec<LoadReport>,
-        leaving: impl FnOnce() -> KeySet,
+        leaving: impl FnOnce() -> KeySet<LoadKey>,
         room: usize,
     ) -> (Vec<LoadReport>, bool) {
         if loads.len() <= room {
@@ -27,7 +27,7 @@ impl Turns {
         loads.sort_unstable_by_key(|load| (!leaves(load), load.key <= self.told, load.key));
         let holds_leaving = !loads.get(room).is_some_and(leaves);
         loads.truncate(room);
-        self.told = loads.last().map_or(0, |load| load.key);
+        self.told = loads.last().map_or(LoadKey(0), |load| load.key);
         (loads, holds_leaving)
     }
 }
@@ -42,14 +42,15 @@ mod tests {
     fn told(leaving: &[u64], heartbeats: usize) -> Vec<(Vec<u64>, bool)> {
         let mut turns = Turns::default();
         let load = |key| LoadReport {
-            key,
+            key: LoadKey(key),
             in_flight: 1,
             estimate_ns: 0,
         };
         let mut heartbeat = || {
             let loads = [5, 2, 7, 1, 6, 3, 4].map(load).to_vec();
-            let (told, holds) = turns.choose(loads, || leaving.iter().copied().collect(), 3);
-            (told.iter().map(|load| load.key).collect(), holds)
+            let (told, holds) =
+                turns.choose(loads, || leaving.iter().copied().map(LoadKey).collect(), 3);
+            (told.iter().map(|load| load.key.0).collect(), holds)
         };
         (0..heartbeats).map(|_| heartbeat()).collect()
     }

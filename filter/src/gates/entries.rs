@@ -1,6 +1,7 @@
 //! The entries of a blob of gates, read where they stand: sorted by key, all of one size.
 
 use super::gate::{ENTRY, Gate};
+use crate::base::hash::BackendKey;
 
 /// Entries that nobody has decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +39,13 @@ impl<'a> Entries<'a> {
     }
 
     /// The gate of a backend, if anything is held against it.
-    pub fn of(&self, key: u64) -> Option<Gate> {
+    pub fn of(&self, key: BackendKey) -> Option<Gate> {
         let place = self.find(key).ok()?;
         self.at(place).and_then(Gate::read)
     }
 
     /// Where a key stands, or where it would.
-    pub(super) fn find(&self, key: u64) -> Result<usize, usize> {
+    pub(super) fn find(&self, key: BackendKey) -> Result<usize, usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -62,9 +63,9 @@ impl<'a> Entries<'a> {
         self.iter().is_sorted_by(|a, b| a.key < b.key)
     }
 
-    fn key_at(&self, place: usize) -> Option<u64> {
+    fn key_at(&self, place: usize) -> Option<BackendKey> {
         let key = self.at(place)?.first_chunk::<8>()?;
-        Some(u64::from_le_bytes(*key))
+        Some(BackendKey(u64::from_le_bytes(*key)))
     }
 
     pub(super) fn at(&self, place: usize) -> Option<&'a [u8]> {

@@ -1,6 +1,7 @@
 //! What is held against one backend, and how that stands in a blob of gates.
 
 use super::standing::Standing;
+use crate::base::hash::BackendKey;
 use crate::base::time::WallTime;
 
 /// Bytes of an entry: key, tries, flags, the failure's time, the window's end, the time of the verdict,
@@ -27,7 +28,7 @@ const DOWN: u8 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gate {
     /// [`crate::base::hash::backend_key`].
-    pub key: u64,
+    pub key: BackendKey,
     /// Failures counted since the last success.
     pub tries: u8,
     /// They were as many as count, which was told (RT-5); until its next success.
@@ -50,7 +51,7 @@ pub struct Gate {
 
 impl Gate {
     /// A gate that holds nothing against the backend yet.
-    pub fn open(key: u64) -> Self {
+    pub fn open(key: BackendKey) -> Self {
         Gate {
             key,
             tries: 0,
@@ -142,7 +143,7 @@ impl Gate {
         let ([cooldowns, _], rest) = rest.split_first_chunk::<2>()?;
         let cooled_at = rest.first_chunk().map_or(0, |at| u64::from_le_bytes(*at));
         Some(Gate {
-            key: u64::from_le_bytes(*key),
+            key: BackendKey(u64::from_le_bytes(*key)),
             tries: *tries,
             down: flags & DOWN != 0,
             unhealthy: flags & UNHEALTHY != 0,
@@ -160,7 +161,7 @@ impl Gate {
         let flags = (byte(entry, FLAGS) & !(UNHEALTHY | DOWN))
             | if self.unhealthy { UNHEALTHY } else { 0 }
             | if self.down { DOWN } else { 0 };
-        set(entry, 0, &self.key.to_le_bytes());
+        set(entry, 0, &self.key.0.to_le_bytes());
         set(entry, TRIES, &[self.tries, flags]);
         set(entry, COUNT, &[self.cooldowns]);
         for (place, time) in [
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn forgiven_failures_leave_the_verdict_and_its_time() {
-        let mut gate = Gate::open(1);
+        let mut gate = Gate::open(BackendKey(1));
         gate.judge(true, WallTime::from_ns(7));
         let judged = gate;
         (gate.tries, gate.until) = (3, WallTime::from_ns(9));
@@ -216,7 +217,7 @@ mod tests {
         let gate = Gate {
             failed_at: at(hour),
             until: at(hour + 1000),
-            ..Gate::open(1)
+            ..Gate::open(BackendKey(1))
         };
         assert!(gate.backs_off(at(hour)) && gate.backs_off(at(hour + 999)));
         assert!(!gate.backs_off(at(hour + 1000)));
@@ -234,11 +235,11 @@ mod tests {
     fn a_newer_modules_flags_stay_and_hold_the_entry() {
         let mut entry = vec![0; ENTRY];
         entry[FLAGS] = 0x80 | UNHEALTHY;
-        Gate::open(1).write(&mut entry);
+        Gate::open(BackendKey(1)).write(&mut entry);
         assert_eq!(entry[FLAGS], 0x80);
         assert!(!holds_nothing(&entry));
         (entry[FLAGS], entry[ROOM]) = (0, 1);
-        Gate::open(1).write(&mut entry);
+        Gate::open(BackendKey(1)).write(&mut entry);
         assert!(!holds_nothing(&entry));
         entry[ROOM] = 0;
         assert!(holds_nothing(&entry));
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn a_cooldown_is_held_for_as_long_as_its_count_or_its_end_matter() {
         let at = WallTime::from_ns;
-        let mut gate = Gate::open(1);
+        let mut gate = Gate::open(BackendKey(1));
         (gate.cooldowns, gate.cooled_at, gate.cools_until) = (2, at(5), at(9));
         let written = |gate: &Gate, size: usize| {
             let mut entry = vec![0; size];
@@ -276,7 +277,7 @@ mod tests {
         let gate = Gate {
             cooled_at: at(hour),
             cools_until: at(hour + 1000),
-            ..Gate::open(1)
+            ..Gate::open(BackendKey(1))
         };
         assert!(gate.cools(at(hour - 1)) && !gate.cools(at(hour / 2)));
         assert_eq!(gate.wait_ns(at(hour)), 1000);

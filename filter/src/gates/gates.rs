@@ -9,7 +9,7 @@
 
 use super::entries::Entries;
 use super::gate::{ENTRY, ENTRY_MIN, Gate, holds_nothing};
-use crate::base::hash::KeySet;
+use crate::base::hash::{BackendKey, KeySet};
 use crate::base::record::{self, Fields};
 use crate::base::time::WallTime;
 
@@ -128,12 +128,12 @@ impl Gates {
     }
 
     /// The gate of a backend, if anything is held against it.
-    pub fn of(&self, key: u64) -> Option<Gate> {
+    pub fn of(&self, key: BackendKey) -> Option<Gate> {
         self.entries().of(key)
     }
 
     /// Changes the gate of a backend; one that holds nothing afterwards is dropped.
-    pub fn update(&mut self, key: u64, change: impl FnOnce(&mut Gate)) {
+    pub fn update(&mut self, key: BackendKey, change: impl FnOnce(&mut Gate)) {
         let entries = self.entries();
         let found = entries.find(key);
         let place = match found {
@@ -153,8 +153,13 @@ impl Gates {
     }
 
     /// Takes verdicts in: those in `unhealthy` are, those for whom `healthy` is true are not.
-    pub fn judge(&mut self, unhealthy: &[u64], healthy: impl Fn(u64) -> bool, now: WallTime) {
-        let unhealthy: KeySet = unhealthy.iter().copied().collect();
+    pub fn judge(
+        &mut self,
+        unhealthy: &[BackendKey],
+        healthy: impl Fn(BackendKey) -> bool,
+        now: WallTime,
+    ) {
+        let unhealthy: KeySet<BackendKey> = unhealthy.iter().copied().collect();
         self.revise(|gate| {
             let stays = gate.unhealthy && !healthy(gate.key);
             gate.judge(unhealthy.contains(gate.key) || stays, now);
@@ -175,7 +180,7 @@ impl Gates {
         let mut strangers = strangers.take(room).peekable();
         let mut merged = Vec::with_capacity(self.bytes.len());
         for entry in self.bytes.chunks_exact(self.size.max(1)) {
-            let key = Gate::read(entry).map_or(u64::MAX, |gate| gate.key);
+            let key = Gate::read(entry).map_or(BackendKey(u64::MAX), |gate| gate.key);
             while let Some(gate) = strangers.next_if(|stranger| stranger.key < key) {
                 append(&mut merged, self.size, &gate);
             }
@@ -189,7 +194,7 @@ impl Gates {
     /// that `known` denies: back-offs once their window is long over, and verdicts that are no news
     /// while all workers are `settled`. Entries out of order are dropped altogether: nobody would find
     /// them.
-    pub fn prune(&mut self, now: WallTime, settled: bool, known: impl Fn(u64) -> bool) {
+    pub fn prune(&mut self, now: WallTime, settled: bool, known: impl Fn(BackendKey) -> bool) {
         if !self.entries().are_in_order() {
             *self = Gates::default();
         }

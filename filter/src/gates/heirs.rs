@@ -2,13 +2,13 @@
 
 use super::gate::Gate;
 use super::gates::Gates;
-use crate::base::hash::{self, KeyMap};
+use crate::base::hash::{self, BackendKey, KeyMap};
 use crate::cluster::{Cluster, EndpointIndex};
 
 /// Gives each id that is new in a cluster the gate of one that stood at its address `before` and is
 /// gone. The old gates stay: other workers may still run the configuration before.
 pub fn inherit(before: &Cluster, after: &Cluster, gates: &mut Gates) {
-    let is_new = |key: u64| before.backend_by_key(key).is_none();
+    let is_new = |key: BackendKey| before.backend_by_key(key).is_none();
     let is_gone = |gate: &Gate| !is_new(gate.key) && after.backend_by_key(gate.key).is_none();
     let gone: Vec<Gate> = gates.entries().iter().filter(is_gone).collect();
     if gone.is_empty() {
@@ -16,15 +16,15 @@ pub fn inherit(before: &Cluster, after: &Cluster, gates: &mut Gates) {
     }
     // The same load means the same address in the same cluster.
     let endpoints = after.endpoints.iter().enumerate();
-    let endpoints = endpoints.map(|(place, it)| (it.load.key, EndpointIndex::of(place)));
+    let endpoints = endpoints.map(|(place, it)| (it.load.key.0, EndpointIndex::of(place)));
     let endpoints: KeyMap<EndpointIndex> = endpoints.collect();
     let mut heirs: Vec<(u64, u32)> = Vec::new();
     for (place, gate) in (0..).zip(&gone) {
         let backend = before.backend_by_key(gate.key);
         let endpoint = backend.and_then(|backend| before.endpoint(backend.endpoint));
-        if let Some(endpoint) = endpoint.and_then(|before| endpoints.get(&before.load.key)) {
+        if let Some(endpoint) = endpoint.and_then(|before| endpoints.get(&before.load.key.0)) {
             let new = after.keys_at(*endpoint).filter(|key| is_new(*key));
-            heirs.extend(new.map(|key| (key, place)));
+            heirs.extend(new.map(|key| (key.0, place)));
         }
     }
     hash::sort(&mut heirs);
@@ -33,7 +33,10 @@ pub fn inherit(before: &Cluster, after: &Cluster, gates: &mut Gates) {
         let gate = usize::try_from(place)
             .ok()
             .and_then(|place| gone.get(place));
-        gate.map(|gate| Gate { key, ..*gate })
+        gate.map(|gate| Gate {
+            key: BackendKey(key),
+            ..*gate
+        })
     }));
 }
 

@@ -1,6 +1,7 @@
 //! Changes of gates that other workers outran: they hold for their own worker at once, and go into
 //! shared data with its next change or tick.
 
+use crate::base::hash::ClusterKey;
 use std::rc::Rc;
 
 use super::event::Event;
@@ -50,8 +51,8 @@ impl LateChanges {
     }
 
     /// A cluster's blob of gates as this worker has to see it.
-    pub fn on_top_of(&self, blob: Vec<u8>, cluster_key: u64) -> Vec<u8> {
-        let mut late = self.0.iter().filter(|late| late.cluster.key == cluster_key);
+    pub fn on_top_of(&self, blob: Vec<u8>, cluster: ClusterKey) -> Vec<u8> {
+        let mut late = self.0.iter().filter(|late| late.cluster.key == cluster);
         let Some(first) = late.next() else {
             return blob;
         };
@@ -96,7 +97,10 @@ mod tests {
         assert_eq!(late.on_top_of(b"any".to_vec(), key), b"any");
         late.keep(failed(&drawing, "a", NOW));
         late.keep(failed(&drawing, "b", NOW.plus(SECOND)));
-        assert!(late.on_top_of(Vec::new(), key + 1).is_empty(), "another's");
+        assert!(
+            late.on_top_of(Vec::new(), ClusterKey(key.0 + 1)).is_empty(),
+            "another's"
+        );
         let blob = late.on_top_of(Vec::new(), key);
         let gates = Gates::decode(&blob);
         for (id, at) in [("a", NOW), ("b", NOW.plus(SECOND))] {

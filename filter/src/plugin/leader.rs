@@ -7,7 +7,7 @@ use super::metrics::Gauge;
 use super::vm::Vm;
 use super::{host, shared};
 use crate::base::event::EventName;
-use crate::base::hash;
+use crate::base::hash::{self, ClusterKey};
 use crate::base::keys;
 use crate::base::time::WallTime;
 use crate::cluster::snapshot::Snapshot;
@@ -61,7 +61,7 @@ pub fn record_gauges(vm: &Vm, snapshot: &Snapshot, settled: bool, now: WallTime)
     }
 }
 
-fn write(vm: &Vm, cluster: (u64, &str), values: GaugeValues) {
+fn write(vm: &Vm, cluster: (ClusterKey, &str), values: GaugeValues) {
     let record = |gauge, value| vm.metrics.record(cluster, gauge, value);
     record(Gauge::Available, values.available.into());
     record(Gauge::Total, values.total.into());

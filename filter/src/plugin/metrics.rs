@@ -8,7 +8,7 @@ use proxy_wasm::types::MetricType;
 use super::host;
 use crate::balance::route::RefusalReason;
 use crate::base::event::EventName;
-use crate::base::hash::{self, KeyMap};
+use crate::base::hash::{self, ClusterKey, KeyMap};
 use crate::cluster::Cluster;
 use crate::gates::event::Event;
 
@@ -133,7 +133,7 @@ impl Metrics {
         self.count_of((cluster.key, &cluster.name), counter);
     }
 
-    fn count_of(&self, cluster: (u64, &str), counter: Counter) {
+    fn count_of(&self, cluster: (ClusterKey, &str), counter: Counter) {
         let (name, reason) = counter.parts();
         let define = || host::define_metric(MetricType::Counter, &counter.name(cluster.1));
         if let Some(id) = self.id_of(key(cluster.0, name, reason), define) {
@@ -154,7 +154,13 @@ impl Metrics {
     }
 
     /// Logs and counts an event of a cluster, by its key and name: the cluster may be gone.
-    pub fn happened(&self, cluster: (u64, &str), event: EventName, level: Level, fields: &str) {
+    pub fn happened(
+        &self,
+        cluster: (ClusterKey, &str),
+        event: EventName,
+        level: Level,
+        fields: &str,
+    ) {
         log::log!(level, "event={} {fields}", event.name());
         self.count_of(cluster, Counter::Event(event.name()));
     }
@@ -164,13 +170,13 @@ impl Metrics {
         log::log!(level, "event={} {fields}", event.name());
         let (name, reason) = Counter::Event(event.name()).parts();
         let define = || host::define_metric(MetricType::Counter, &format!("{name};r={reason}"));
-        if let Some(id) = self.id_of(key(0, name, reason), define) {
+        if let Some(id) = self.id_of(key(ClusterKey::default(), name, reason), define) {
             host::add_metric(id, 1);
         }
     }
 
     /// Sets a gauge of a cluster, by its key and name: the cluster may be gone.
-    pub fn record(&self, cluster: (u64, &str), gauge: Gauge, value: u64) {
+    pub fn record(&self, cluster: (ClusterKey, &str), gauge: Gauge, value: u64) {
         let define =
             || host::define_metric(MetricType::Gauge, &tagged(gauge.name(), cluster.1, ""));
         if let Some(id) = self.id_of(key(cluster.0, gauge.name(), ""), define) {
@@ -194,7 +200,9 @@ impl Metrics {
 
     fn id_of_whole(&self, figure: Whole) -> Option<u32> {
         let (kind, name) = figure.metric();
-        self.id_of(key(0, name, ""), || host::define_metric(kind, name))
+        self.id_of(key(ClusterKey::default(), name, ""), || {
+            host::define_metric(kind, name)
+        })
     }
 
     fn id_of(&self, key: u64, define: impl FnOnce() -> Option<u32>) -> Option<u32> {
@@ -208,6 +216,7 @@ impl Metrics {
     }
 }
 
-fn key(cluster: u64, name: &str, reason: &str) -> u64 {
-    hash::below(hash::below(cluster, name), reason)
+/// Of the whole filter: with the key of no cluster.
+fn key(cluster: ClusterKey, name: &str, reason: &str) -> u64 {
+    hash::below(hash::below(cluster.0, name), reason)
 }

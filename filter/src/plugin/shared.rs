@@ -2,6 +2,7 @@
 
 use super::host;
 use super::metrics::{Counter, Metrics};
+use crate::base::hash::ClusterKey;
 use crate::base::keys;
 use crate::cluster::Cluster;
 use crate::fleet::identity::Identity;
@@ -44,8 +45,8 @@ pub fn change_gates(
 
 /// Changes the gates of a cluster that this configuration does not know (yet): what that means for
 /// the cluster cannot be said here, so there are no events.
-pub fn change_gates_unknown(cluster_key: u64, change: impl Fn(&mut Gates)) -> bool {
-    compare_and_swap(&keys::gates(cluster_key), &mut |blob| {
+pub fn change_gates_unknown(cluster: ClusterKey, change: impl Fn(&mut Gates)) -> bool {
+    compare_and_swap(&keys::gates(cluster), &mut |blob| {
         let mut gates = Gates::decode(blob);
         change(&mut gates);
         gates.encode()

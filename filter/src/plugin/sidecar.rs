@@ -10,7 +10,7 @@ use super::metrics::Whole;
 use super::vm::Vm;
 use super::{host, leader, shared};
 use crate::base::event::EventName;
-use crate::base::hash::{self, KeySet};
+use crate::base::hash::{self, BackendKey, ClusterKey, KeySet};
 use crate::base::keys;
 use crate::base::time::WallTime;
 use crate::cluster::Cluster;
@@ -45,7 +45,7 @@ impl SidecarLink {
             .filter(|heartbeat| !heartbeat.is_left_behind(revision));
         let live = workers.clone().filter(|worker| worker.is_live(now));
         self.workers = u32::try_from(live.count()).unwrap_or(u32::MAX);
-        let revisions: KeySet = workers.map(|worker| worker.revision).collect();
+        let revisions: KeySet<u64> = workers.map(|worker| worker.revision).collect();
         self.revisions = revisions.iter().collect();
         self.revisions.truncate(REVISIONS_MAX);
     }
@@ -175,7 +175,7 @@ fn take_in(vm: &Vm, snapshot: &Snapshot, answer: &Answer, asked: Version, now: W
     }
     if answer.full {
         let names = answer.clusters.iter().map(|verdicts| &verdicts.name);
-        let named: KeySet = names
+        let named: KeySet<ClusterKey> = names
             .map(|name| hash::cluster_key(name.as_bytes()))
             .collect();
         for cluster in snapshot
@@ -219,11 +219,11 @@ fn apply(
         unhealthy,
         healthy,
     } = verdicts;
-    let named: KeySet = if full { unhealthy } else { healthy }
+    let named: KeySet<BackendKey> = if full { unhealthy } else { healthy }
         .iter()
         .copied()
         .collect();
-    let is_healthy = |key: u64| named.contains(key) != full;
+    let is_healthy = |key: BackendKey| named.contains(key) != full;
     match snapshot.cluster(name.as_bytes()) {
         Some(cluster) => judge(vm, cluster, now, unhealthy, is_healthy),
         None => {
@@ -237,8 +237,8 @@ fn judge(
     vm: &Vm,
     cluster: &Cluster,
     now: WallTime,
-    unhealthy: &[u64],
-    is_healthy: impl Fn(u64) -> bool,
+    unhealthy: &[BackendKey],
+    is_healthy: impl Fn(BackendKey) -> bool,
 ) -> bool {
     shared::change_gates(cluster, &vm.metrics, |gates: &mut Gates| {
         let mut events = Vec::new();

@@ -1,6 +1,7 @@
 //! The acceptance list of the balancer that the routing core's rules come from, test by test
 //! (SEMANTICS 1.9), in this core's terms.
 
+use crate::base::hash::BackendKey;
 use crate::config::{ClusterConfig, FilterConfig};
 use crate::fleet::regimes::tidy;
 use crate::gates::availability::{count_available, fails_open};
@@ -163,7 +164,9 @@ fn empty_stays_available() {
 fn unknown_cluster_is_no_op() {
     // Verdicts on backends that this configuration does not name neither gate nor count.
     let mut drawing = Drawing::new("a");
-    drawing.gates.judge(&[1, 2, 3], |_| false, drawing.now);
+    drawing
+        .gates
+        .judge(&[1, 2, 3].map(BackendKey), |_| false, drawing.now);
     assert_eq!(drawing.words(), "a by Primary alone");
     assert_eq!(tidied(&mut drawing), "");
     assert_eq!(count_available(&drawing.cluster, &drawing.gates), (1, 1));

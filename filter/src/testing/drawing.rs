@@ -14,6 +14,7 @@ use std::rc::Rc;
 use serde_json::json;
 
 use crate::balance::route::{Decision, Facts, route};
+use crate::base::hash::BackendKey;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::load::{Load, Loads};
@@ -164,7 +165,7 @@ impl Drawing {
         &self.cluster.endpoint(self.endpoint(id)).unwrap().load
     }
 
-    pub fn key(&self, id: &str) -> u64 {
+    pub fn key(&self, id: &str) -> BackendKey {
         self.cluster
             .backends
             .iter()

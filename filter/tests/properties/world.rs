@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pointsman_filter::balance::route::{Decision, Facts, route};
+use pointsman_filter::base::hash::BackendKey;
 use pointsman_filter::base::random::SplitMix64;
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::Cluster;
@@ -242,7 +243,7 @@ prop_compose! {
             _ => (cooled_at, cools_until),
         };
         let gate = Gate {
-            key: 0, tries, down, unhealthy, failed_at, until, unhealthy_since,
+            key: BackendKey(0), tries, down, unhealthy, failed_at, until, unhealthy_since,
             cooldowns, cooled_at, cools_until,
         };
         (place, gate)
@@ -264,7 +265,7 @@ pub fn a_world() -> impl Strategy<Value = World> {
                 // Places past the end are strangers to this configuration.
                 let keyed = gates.into_iter().map(|(place, gate)| {
                     let backend = config.backends.get(place);
-                    let key = backend.map_or(place as u64, BackendConfig::key);
+                    let key = backend.map_or(BackendKey(place as u64), BackendConfig::key);
                     Gate { key, ..gate }
                 });
                 World {

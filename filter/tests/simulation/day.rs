@@ -7,7 +7,7 @@ mod envoy;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use pointsman_filter::base::hash;
+use pointsman_filter::base::hash::{self, BackendKey};
 use pointsman_filter::base::random::SplitMix64;
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::load::{Load, LoadReport, Loads};
@@ -139,7 +139,7 @@ impl Day {
     }
 
     fn note(&mut self, what: &str) {
-        self.digest = hash::load_key(self.digest, what);
+        self.digest = hash::below(self.digest, what);
     }
 
     /// Something happens; what must be true is checked.
@@ -375,7 +375,7 @@ impl Day {
             gates.all_down,
             total > 0 && available == 0 || total == 0 && gates.all_down
         );
-        let known = |key: u64| cluster.backend_by_key(key).is_some();
+        let known = |key: BackendKey| cluster.backend_by_key(key).is_some();
         assert!(
             gates.entries().iter().all(|gate| known(gate.key)),
             "invariant 7: strangers are forgotten"

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use pointsman_filter::base::hash::BackendKey;
 use pointsman_filter::cluster::Cluster;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, State};
 use pointsman_filter::fleet::regimes::tidy;
@@ -48,8 +49,8 @@ impl Day {
     }
 
     /// The sidecar tells all verdicts.
-    fn tell_verdicts(&mut self, judged: BTreeSet<u64>) {
-        let unhealthy: Vec<u64> = judged.iter().copied().collect();
+    fn tell_verdicts(&mut self, judged: BTreeSet<BackendKey>) {
+        let unhealthy: Vec<BackendKey> = judged.iter().copied().collect();
         let cluster = self.workers[0].cluster.clone();
         let now = self.now;
         let events = self.update(0, true, |gates, _| {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_filter::balance::route::PickReason;
+use pointsman_filter::base::hash::BackendKey;
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::{BackendIndex, Cluster, EndpointIndex};
 use pointsman_filter::config::{State, WhenAllUnhealthy};
@@ -23,12 +24,12 @@ struct Window {
 /// The books.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    windows: BTreeMap<u64, Window>,
+    windows: BTreeMap<BackendKey, Window>,
     /// When the cooldowns end, as events and what answers asked for told it.
-    cooldowns: BTreeMap<u64, WallTime>,
-    pub unhealthy: BTreeSet<u64>,
+    cooldowns: BTreeMap<BackendKey, WallTime>,
+    pub unhealthy: BTreeSet<BackendKey>,
     /// Those among them whose verdict was forgotten: no worker runs a configuration with them.
-    pub forgotten: BTreeSet<u64>,
+    pub forgotten: BTreeSet<BackendKey>,
     down: BTreeMap<String, bool>,
     fails_open: bool,
     all_down: bool,
@@ -269,7 +270,7 @@ impl Ledger {
     }
 
     /// Somebody has tidied up: a verdict that is `held` no more was on a backend that is gone.
-    pub fn forgot(&mut self, held: impl Fn(u64) -> bool, cluster: &Cluster) {
+    pub fn forgot(&mut self, held: impl Fn(BackendKey) -> bool, cluster: &Cluster) {
         let unhealthy = self.unhealthy.iter().copied();
         self.forgotten = unhealthy.filter(|key| !held(*key)).collect();
         for key in &self.forgotten {

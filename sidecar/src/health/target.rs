@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_filter::base::hash::BackendKey;
 use pointsman_filter::config::{BackendConfig, ClusterConfig, HealthCheck, Probe, State, Tls};
 
 use super::thresholds::Thresholds;
@@ -48,7 +49,7 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     pub id: Arc<str>,
-    pub key: u64,
+    pub key: BackendKey,
     pub normal: bool,
 }
 

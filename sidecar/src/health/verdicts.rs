@@ -6,19 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use pointsman_filter::base::hash::BackendKey;
 use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Version};
 
 /// Most changes remembered; a filter that is further behind gets the full set.
 const HISTORY_MAX: usize = 4096;
 
 /// Per cluster, the keys of the unhealthy backends; clusters without any do not stand in it.
-pub type Unhealthy = BTreeMap<Arc<str>, Arc<BTreeSet<u64>>>;
+pub type Unhealthy = BTreeMap<Arc<str>, Arc<BTreeSet<BackendKey>>>;
 
 #[derive(Debug, Clone)]
 struct Change {
     counter: u64,
     cluster: Arc<str>,
-    key: u64,
+    key: BackendKey,
     unhealthy: bool,
 }
 
@@ -59,7 +60,7 @@ impl Verdicts {
     }
 
     /// Sets the verdict on one backend.
-    pub fn set(&mut self, cluster: &Arc<str>, key: u64, unhealthy: bool) {
+    pub fn set(&mut self, cluster: &Arc<str>, key: BackendKey, unhealthy: bool) {
         let keys = self.unhealthy.entry(Arc::clone(cluster)).or_default();
         let keys = Arc::make_mut(keys);
         let changed = if unhealthy {
@@ -92,14 +93,14 @@ impl Verdicts {
         &mut self,
         revision: u64,
         mut unhealthy: Unhealthy,
-        has: impl Fn(&str) -> BTreeSet<u64>,
+        has: impl Fn(&str) -> BTreeSet<BackendKey>,
     ) {
         let mut left = Unhealthy::new();
         for (cluster, keys) in &self.unhealthy {
             let (has, before) = (has(cluster), self.left.get(cluster));
-            let was_here = |key: &&u64| before.is_none_or(|left| !left.contains(key));
+            let was_here = |key: &&BackendKey| before.is_none_or(|left| !left.contains(key));
             let gone = keys.difference(&has).filter(was_here).copied();
-            let gone: BTreeSet<u64> = gone.collect();
+            let gone: BTreeSet<BackendKey> = gone.collect();
             if !gone.is_empty() {
                 let keys = unhealthy.entry(Arc::clone(cluster)).or_default();
                 Arc::make_mut(keys).extend(&gone);
@@ -131,7 +132,7 @@ impl Verdicts {
     }
 
     fn full(&self) -> Vec<ClusterVerdicts> {
-        let cluster = |(name, keys): (&Arc<str>, &Arc<BTreeSet<u64>>)| ClusterVerdicts {
+        let cluster = |(name, keys): (&Arc<str>, &Arc<BTreeSet<BackendKey>>)| ClusterVerdicts {
             name: name.to_string(),
             unhealthy: keys.iter().copied().collect(),
             healthy: Vec::new(),
@@ -148,14 +149,14 @@ impl Verdicts {
         if !same_line || have.counter > now.counter || have.counter.saturating_add(1) < oldest {
             return None;
         }
-        let mut changed: BTreeMap<&str, BTreeMap<u64, bool>> = BTreeMap::new();
+        let mut changed: BTreeMap<&str, BTreeMap<BackendKey, bool>> = BTreeMap::new();
         for change in &self.history {
             if change.counter > have.counter {
                 let keys = changed.entry(&change.cluster).or_default();
                 keys.insert(change.key, change.unhealthy);
             }
         }
-        let cluster = |(name, keys): (&str, BTreeMap<u64, bool>)| {
+        let cluster = |(name, keys): (&str, BTreeMap<BackendKey, bool>)| {
             let (bad, good): (Vec<_>, Vec<_>) = keys.into_iter().partition(|(_, bad)| *bad);
             ClusterVerdicts {
                 name: name.to_owned(),

@@ -1,5 +1,6 @@
 //! Configurations and the sidecar's answers: good ones, and garbage.
 
+use pointsman_filter::base::hash::BackendKey;
 use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Request, Version};
 use serde_json::{Value, json};
 
@@ -144,6 +145,6 @@ fn verdicts(chance: &mut Chance) -> ClusterVerdicts {
         unhealthy: (0..chance.below(6))
             .map(|_| super::records::key(chance))
             .collect(),
-        healthy: vec![super::records::key(chance), any],
+        healthy: vec![super::records::key(chance), BackendKey(any)],
     }
 }

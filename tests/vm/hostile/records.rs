@@ -1,6 +1,6 @@
 //! What others leave in shared data: records of extreme numbers, foreign ones, broken ones.
 
-use pointsman_filter::base::hash::{backend_key, cluster_key};
+use pointsman_filter::base::hash::{BackendKey, LoadKey, backend_key, cluster_key};
 use pointsman_filter::base::keys;
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::load::LoadReport;
@@ -27,9 +27,9 @@ pub fn place(chance: &mut Chance) -> String {
 }
 
 /// A backend's key: of one that configurations have, or any.
-pub fn key(chance: &mut Chance) -> u64 {
+pub fn key(chance: &mut Chance) -> BackendKey {
     if chance.in_1000(300) {
-        return chance.extreme();
+        return BackendKey(chance.extreme());
     }
     let (id, host) = (chance.below(6), 1 + chance.below(6));
     backend_key(&format!("{id}"), &format!("10.0.0.{host}:80"))
@@ -128,7 +128,7 @@ fn heartbeat(now_ns: u64, chance: &mut Chance) -> Vec<u8> {
 
 fn load(chance: &mut Chance) -> LoadReport {
     LoadReport {
-        key: key(chance),
+        key: LoadKey(key(chance).0),
         in_flight: chance.extreme() as u32,
         estimate_ns: chance.extreme(),
     }

@@ -164,7 +164,7 @@ impl Health {
             address,
             members,
             thresholds: Thresholds::pristine(),
-            draw: hash::backend_key(name, &address.to_string()) ^ self.seed,
+            draw: hash::backend_key(name, &address.to_string()).0 ^ self.seed,
             started: None,
             obstructed: false,
             seen: Seen::default(),

@@ -3,6 +3,7 @@ mod fair;
 
 use std::collections::BTreeSet;
 
+use pointsman_filter::base::hash::BackendKey;
 use serde_json::{Value, json};
 
 use super::super::fixture::{backend, config, orders, seconds};
@@ -101,7 +102,7 @@ impl Stage {
     }
 
     /// The keys that a filter without any verdict is told.
-    fn told_unhealthy(&self) -> Vec<u64> {
+    fn told_unhealthy(&self) -> Vec<BackendKey> {
         let full = self.health.verdicts().answer(Default::default());
         let clusters = full.expect("a full set").clusters.into_iter();
         clusters.flat_map(|cluster| cluster.unhealthy).collect()

@@ -44,30 +44,30 @@ fn a_filter_that_follows_gets_only_what_changed() {
     let (mut table, mut client) = (table(), Client::default());
     assert_eq!(client.poll(&table), Some(true), "it had nothing");
     assert_eq!(client.poll(&table), None, "nothing is news");
-    table.set(&name("a"), 1, true);
-    table.set(&name("a"), 2, true);
+    table.set(&name("a"), BackendKey(1), true);
+    table.set(&name("a"), BackendKey(2), true);
     assert_eq!(client.poll(&table), Some(false));
-    table.set(&name("a"), 1, false);
+    table.set(&name("a"), BackendKey(1), false);
     let answer = table.answer(client.have).expect("news");
-    assert_eq!(answer.clusters[0].healthy, [1]);
+    assert_eq!(answer.clusters[0].healthy, [BackendKey(1)]);
     assert!(answer.clusters[0].unhealthy.is_empty());
 }
 
 #[test]
 fn a_set_that_changes_nothing_is_no_news() {
     let (mut table, mut client) = (table(), Client::default());
-    table.set(&name("a"), 1, true);
+    table.set(&name("a"), BackendKey(1), true);
     client.poll(&table);
-    table.set(&name("a"), 1, true);
-    table.set(&name("b"), 1, false);
+    table.set(&name("a"), BackendKey(1), true);
+    table.set(&name("b"), BackendKey(1), false);
     assert_eq!(client.poll(&table), None);
 }
 
 #[test]
 fn every_mismatch_of_versions_is_answered_in_full() {
     let mut table = table();
-    table.set(&name("a"), 1, true);
-    table.set(&name("a"), 2, true);
+    table.set(&name("a"), BackendKey(1), true);
+    table.set(&name("a"), BackendKey(2), true);
     let now = table.version();
     let counter = now.counter - 1;
     assert!(
@@ -109,8 +109,8 @@ fn a_filter_that_is_far_behind_gets_the_full_set_and_the_history_stays_bounded()
     let (mut table, mut client) = (table(), Client::default());
     client.poll(&table);
     for _ in 0..HISTORY_MAX {
-        table.set(&name("a"), 1, true);
-        table.set(&name("a"), 1, false);
+        table.set(&name("a"), BackendKey(1), true);
+        table.set(&name("a"), BackendKey(1), false);
     }
     assert_eq!(table.history.len(), HISTORY_MAX);
     assert_eq!(client.poll(&table), Some(true));
@@ -163,13 +163,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Flip { cluster, key, unhealthy } => {
-                    table.set(&name(&format!("c{cluster}")), key, unhealthy);
+                    table.set(&name(&format!("c{cluster}")), BackendKey(key), unhealthy);
                 }
                 Step::Replace { revision, keys } => {
-                    let keys: BTreeSet<u64> = keys.into_iter().collect();
+                    let keys: BTreeSet<BackendKey> = keys.into_iter().map(BackendKey).collect();
                     let mut unhealthy = Unhealthy::from([(name("c0"), Arc::new(keys))]);
                     unhealthy.retain(|_, keys| !keys.is_empty());
-                    table.replace(revision, unhealthy, |_| BTreeSet::from([0, 1]));
+                    table.replace(revision, unhealthy, |_| BTreeSet::from([0, 1].map(BackendKey)));
                 }
                 Step::Restart { epoch } => {
                     epochs += epoch;
