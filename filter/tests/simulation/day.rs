@@ -1,5 +1,4 @@
-//! One day of an Envoy: workers that share gates, backends that come and go, streams that live for
-//! hours. Its seed alone decides it.
+//! One day of an Envoy, as its seed decides it: workers share gates, backends come and go, streams live on.
 
 mod edits;
 mod envoy;
