@@ -71,7 +71,8 @@ fn write(vm: &Vm, cluster: (ClusterKey, &str), values: GaugeValues) {
 }
 
 /// Says which draining endpoints have seen their last stream end: their servers may be stopped
-/// (RG-19).
+/// (RG-19). Once, or again where the lease went over from a VM that had no time for seconds just after it
+/// said so: twice is better than never.
 pub fn report_drained(vm: &Vm, drained: &[Draining]) {
     for left in drained {
         let (name, backend, address) = (&left.cluster, &left.backend, &left.address);

@@ -50,13 +50,14 @@ fn remove(registry: &mut Registry, id: &str) -> Result<()> {
     })
 }
 
+/// Those said to be free. Who takes the lease of a VM that had no time for seconds may say so again.
 fn drained(scene: &Scene) -> Vec<String> {
     let events = scene.envoy.events().into_iter();
     let of = |event: &harness::envoy::Event| event.name() == "backend_drained";
-    events
-        .filter(of)
-        .map(|event| event.field("backend").to_owned())
-        .collect()
+    let ids = events.filter(of);
+    let mut ids: Vec<String> = ids.map(|event| event.field("backend").to_owned()).collect();
+    ids.dedup();
+    ids
 }
 
 /// Waits until `a`, and nobody else, is said to be free.
