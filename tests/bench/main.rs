@@ -207,8 +207,10 @@ async fn measure_delivery(
             }
         }
     }
-    let memory = memory::run(profile, cores).await;
-    sections.add_memory(&mut delivery, memory);
+    if profile.has("memory") {
+        let memory = memory::run(profile, cores).await;
+        sections.add_memory(&mut delivery, memory);
+    }
     sections.take("delivery", delivery);
 }
 

@@ -76,7 +76,8 @@ impl Profile {
         }
     }
 
-    /// Whether the section `core`, `delivery` or `failover` is measured.
+    /// Whether the section `core`, `delivery` or `failover` is measured, and with the delivery what Envoy
+    /// keeps of it, `memory`.
     pub fn has(&self, section: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|it| it == section)
     }

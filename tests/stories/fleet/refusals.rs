@@ -284,7 +284,8 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
     scene.sidecar.kill();
     scene.sidecar.restart().await?;
     scene.wait_for_the_workers().await?;
-    ensure!(scene.sidecar.events("config_refused").len() == 1);
+    let told = scene.sidecar.events("config_refused");
+    ensure!(told.len() == 1, "{told:?}");
     Ok(())
 }
 
