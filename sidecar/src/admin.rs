@@ -210,8 +210,8 @@ fn metrics_text(metrics: &Metrics) -> Response {
 
 async fn status_json(State(admin): State<Arc<Admin>>) -> Response {
     let status = Json(admin.sources.status(Instant::now()));
-    // Hyper writes the last date again until the clock has passed it: set back by two hours, the clock
-    // would look right for as long, and `doctor` compares it.
+    // Hyper repeats its last date until the clock has passed it: once the clock is set back by an hour, that
+    // date is wrong for an hour, and `doctor` would compare it with Envoy's.
     let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
     let date = date.unwrap_or_default();
     (

@@ -23,7 +23,7 @@ pub trait Key: Copy {
     fn hash(self) -> u64;
 }
 
-/// Of what has a set and no kind of its own: a revision.
+/// A revision, which has no type of its own and stands in sets too.
 impl Key for u64 {
     fn of(hash: u64) -> Self {
         hash

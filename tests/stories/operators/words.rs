@@ -10,6 +10,15 @@ fn say(backend: &str, act: &str) -> String {
     format!("/v1/clusters/orders/backends/{backend}/{act}")
 }
 
+async fn wait_until_back(clients: &mut [Client], backend: &str) -> Result<()> {
+    eventually(SOON, "it to be back", async || {
+        let backends = answered_by(clients, 20).await?;
+        ensure!(backends.iter().any(|it| it == backend), "{backends:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_cordoned_backend_gets_not_one_more_request() -> Result<()> {
     for home in HOMES {
@@ -41,12 +50,7 @@ async fn a_cordoned_backend_gets_not_one_more_request() -> Result<()> {
         story
             .write(Method::POST, &say("two%2F2", "uncordon"), Value::Null)
             .await?;
-        eventually(SOON, "it to be back", async || {
-            let backends = answered_by(&mut clients, 20).await?;
-            ensure!(backends.iter().any(|it| it == "two/2"), "{backends:?}");
-            Ok(())
-        })
-        .await?;
+        wait_until_back(&mut clients, "two/2").await?;
         story.envoy.stop().await?;
         story.sidecar.stop().await?;
     }
@@ -92,12 +96,7 @@ async fn a_cordoned_backend_with_a_planned_drain_serves_nothing_in_between() -> 
         })
         .await?;
         assert_eq!(seen, ["Cordoned Draining", "Draining", ""], "{home:?}");
-        eventually(SOON, "it to be back", async || {
-            let backends = answered_by(&mut clients, 20).await?;
-            ensure!(backends.iter().any(|it| it == "two"), "{backends:?}");
-            Ok(())
-        })
-        .await?;
+        wait_until_back(&mut clients, "two").await?;
         story.envoy.stop().await?;
         story.sidecar.stop().await?;
     }
