@@ -2,11 +2,14 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help build wasm binary test-modules check tools-wasm test test-tools test-unit test-wasm \
-	test-vm test-e2e test-matrix test-compose test-fresh images compose-demo noop-module demo bench clean
+	test-vm parts test-e2e test-matrix test-compose test-fresh images compose-demo bench-modules demo bench clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := target/dist
 WASM := wasm32-unknown-unknown
+# What rustc may use of WebAssembly, and every Envoy since 1.30 knows.
+WASM_FEATURES := --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
+	--enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext
 # Always selected together: Cargo unites the features of what is selected, so with every other
 # selection it would compile all dependencies once more.
 RELEASE := cargo build --release -p pointsman -p e2e
@@ -29,7 +32,9 @@ wasm: tools-wasm
 	@cargo rustc -p pointsman-filter --lib --profile wasm --target $(WASM) --crate-type cdylib \
 		-- -C linker="$(CURDIR)/filter/linker.py"
 	@mkdir -p $(DIST)
-	@install -C -m 644 $(TARGET)/$(WASM)/wasm/pointsman_filter.wasm $(DIST)/pointsman.wasm
+	@[ $(DIST)/pointsman.wasm -nt $(TARGET)/$(WASM)/wasm/pointsman_filter.wasm ] || { \
+		opt=$$($(FETCH) wasm-opt) && "$${opt:-wasm-opt}" -Os --debuginfo $(WASM_FEATURES) \
+			$(TARGET)/$(WASM)/wasm/pointsman_filter.wasm --output $(DIST)/pointsman.wasm; }
 
 binary:
 	@$(RELEASE) --bin pointsman
@@ -41,38 +46,49 @@ test-modules: tools-wasm ## build the wasm modules that the stories load into ta
 	@mkdir -p $(DIST)
 	@install -C -m 644 $(TARGET)/$(WASM)/wasm/test_modules.wasm $(DIST)/faulty.wasm
 
-noop-module: tools-wasm
-	@cargo build -p noop-module --profile wasm --target $(WASM)
+# Linked as the shipped module is: the host calls what is exported.
+bench-modules: tools-wasm
 	@mkdir -p $(DIST)
-	@install -C -m 644 $(TARGET)/$(WASM)/wasm/noop_module.wasm $(DIST)/noop.wasm
+	@for module in noop picker; do \
+		cargo rustc -p $$module-module --profile wasm --target $(WASM) \
+			-- -C linker="$(CURDIR)/filter/linker.py" && \
+		install -C -m 644 $(TARGET)/$(WASM)/wasm/$${module}_module.wasm $(DIST)/$$module.wasm || exit 1; \
+	done
 
 check: tools-wasm ## formatting and lints, native and wasm, licences, shell and Python
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy -p pointsman-filter -p test-modules -p noop-module --target $(WASM) -- -D warnings
+	cargo clippy -p pointsman-filter -p test-modules -p noop-module -p picker-module --target $(WASM) -- -D warnings
 	cargo clippy -p pointsman-filter --no-default-features --tests --target $(WASM) -- -D warnings
 	@$(PYTHON) tests/tools/lints.py
 
 # REQUIRE=docker,kubernetes lets what needs them fail where it would be skipped.
+# What waits runs beside what computes; the stories on Envoy have the machine to themselves.
 test: ## check and every test below, then a summary of what ran on what
-	@$(PYTHON) tests/tools/run_tests.py check test-tools test-unit test-wasm test-vm \
-		test-e2e test-compose
+	@$(PYTHON) tests/tools/run_tests.py 'parts|check,test-tools,build' \
+		'test-compose|test-unit,test-wasm,test-vm' test-e2e
 
 test-tools: ## test the scripts of tests/tools, and the linker of the module
 	@$(PYTHON) -m unittest discover --start-directory tests/tools --pattern '*_test.py'
 	@$(PYTHON) -m unittest discover --start-directory filter --pattern '*_test.py'
 
 test-unit: ## test the crates on this machine
-	$(TESTS) --lib --bins --test layers --test manifests --test parsers --test properties \
+	$(TESTS) --lib --bins --test layers --test parsers --test properties \
 		--test simulation
 
-# Never with -q: the runner does not know it.
+# Never with -q: the runner does not know it. Optimised a little, because Node runs one test at a time.
 test-wasm: tools-wasm ## test the routing core on wasm32 under Node
 	@$(FETCH) node wasm-bindgen >/dev/null
-	cargo test -p pointsman-filter --no-default-features --target $(WASM) --lib --tests --no-fail-fast
+	CARGO_PROFILE_TEST_OPT_LEVEL=1 cargo test -p pointsman-filter --no-default-features --target $(WASM) \
+		--lib --tests --no-fail-fast
 
 test-vm: wasm ## test the module in an interpreter: host calls, costs, a hostile host
 	@export POINTSMAN_DIST="$(CURDIR)/$(DIST)" RECORD="$(RECORD)"; $(TESTS) --test vm
+
+parts: ## fetch what the stories run on: Envoy, Redis, Prometheus; build the API server
+	@$(FETCH) envoy >/dev/null
+	@$(DEBIAN) --unpack redis-server prometheus:promtool prometheus >/dev/null
+	@[ -n "$$KUBECONFIG" ] || $(FETCH) kubernetes >/dev/null || :
 
 # Without an API server its stories are skipped, and the summary says why; with KUBECONFIG they run there.
 # Stories wait more than they compute, so twice as many run at once as there are cores. What judges
@@ -89,7 +105,7 @@ test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API s
 	$(TESTS) --test e2e -- $(or $(ALONE),alone::) --test-threads=1 && exit $$failed
 
 # What depends on Envoy; not part of `make test`.
-ROUTING := routing:: retries:: health:: fleet:: deploy::bootstraps:: hostile::
+ROUTING := routing:: retries:: health:: fleet:: limits:: json_rpc:: deploy::bootstraps:: hostile::
 test-matrix: ## run the routing stories on Envoy 1.37, 1.39 and 1.40, one after the other
 	@failed=; for release in envoy-1.37 envoy-1.39 envoy; do \
 		envoy=$$($(FETCH) $$release) || exit 1; \
@@ -129,7 +145,7 @@ demo: ## kill a backend under load and watch; KEEP=1 keeps everything running
 
 # Optimised, because the load generator shares a core with the backends, and the core's own figures
 # are of what would run natively.
-bench: build noop-module ## the figures, side by side, in target/bench; QUICK=1 takes a few minutes
+bench: build bench-modules ## the figures, side by side, in target/bench; QUICK=1 takes a few minutes
 	@envoy=$$($(FETCH) envoy) && valgrind=$$($(DEBIAN) --unpack valgrind) && \
 		redis=$$($(DEBIAN) --unpack redis-server) || exit 1; \
 	[ -n "$(QUICK)" ] || kubernetes=$$($(FETCH) kubernetes) || kubernetes=; \
@@ -142,5 +158,6 @@ bench: build noop-module ## the figures, side by side, in target/bench; QUICK=1 
 clean: ## remove what was built; fetched tools stay in .tools
 	cargo clean
 
+# rustup adds it by rust-toolchain.toml, but not to a toolchain that was there before.
 tools-wasm:
-	@$(FETCH) wasm-target >/dev/null
+	@ls "$$(rustc --print target-libdir --target $(WASM))" >/dev/null 2>&1 || rustup target add $(WASM)

@@ -18,11 +18,14 @@ import sys
 CALLBACKS = {
     "_initialize", "malloc", "proxy_abi_version_0_2_1", "proxy_on_context_create",
     "proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick", "proxy_on_http_call_response",
-    "proxy_on_request_headers", "proxy_on_request_body", "proxy_on_response_headers",
+    "proxy_on_request_headers", "proxy_on_request_trailers", "proxy_on_response_headers",
     "proxy_on_delete",
 }
+# What stands in front of a callback of the SDK, and the name by which the host finds it.
+RENAMED = {"pointsman_on_request_body": "proxy_on_request_body"}
 MAGIC = b"\0asm\1\0\0\0"
 CUSTOM_SECTION = 0
+EXPORT_SECTION = 7
 FUNCTION_NAMES = 1
 # What Rust's mangling makes of characters that a symbol cannot have, and the hash at its end.
 ESCAPES = {
@@ -33,6 +36,10 @@ ESCAPES = {
 HASH = re.compile(r"::h[0-9a-f]{16}$")
 # Ours are told from the libraries' by having no crate in front.
 OWN = re.compile(r"\bpointsman_filter::")
+# In a library's path the modules between the crate and the item, and the names of type parameters.
+LIBRARIES = "alloc|core|dlmalloc|foldhash|hashbrown|proxy_wasm|serde_core|serde_json|std|xxhash_rust"
+MODULES = re.compile(rf"\b({LIBRARIES})(?:::[a-z_0-9]+)+(?=::\w)")
+PARAMETERS = re.compile(r"<[A-Z](?:,[A-Z])*>")
 
 
 def arguments(args: list[str]) -> list[str]:
@@ -58,16 +65,18 @@ def _is_wanted(symbol: str) -> bool:
 
 
 def short(name: str) -> str:
-    """A demangled name without its hash, its escapes and our crate: `a::b::c`."""
+    """A demangled name without its hash, its escapes, our crate and what stands between a library and
+    its item: `a::b::c`, `core::Formatter::pad`."""
     name = HASH.sub("", name)
     for escape, character in ESCAPES.items():
         name = name.replace(escape, character)
-    name = OWN.sub("", name)
+    name = PARAMETERS.sub("", MODULES.sub(r"\1", OWN.sub("", name)))
     return name.removeprefix("_") if name.startswith("_<") else name
 
 
-def with_short_names(module: bytes) -> bytes:
-    """The module with nothing but functions' names in its name section, each shortened."""
+def finished(module: bytes) -> bytes:
+    """The module with nothing but functions' names in its name section, each shortened, and with its
+    exports renamed."""
     if not module.startswith(MAGIC):
         raise ValueError("no WebAssembly module")
     result = bytearray(MAGIC)
@@ -81,6 +90,9 @@ def with_short_names(module: bytes) -> bytes:
         if kind == CUSTOM_SECTION and content.startswith(b"\4name"):
             names = b"\4name" + _shortened(content[5:])
             result += bytes([CUSTOM_SECTION]) + _number(len(names)) + names
+        elif kind == EXPORT_SECTION:
+            exports = _renamed(content)
+            result += bytes([EXPORT_SECTION]) + _number(len(exports)) + exports
         else:
             result += module[start:position]
     return bytes(result)
@@ -107,6 +119,20 @@ def _shortened_names(names: bytes) -> bytes:
         name = short(names[position:position + size].decode()).encode()
         position += size
         result += _number(index) + _number(len(name)) + name
+    return bytes(result)
+
+
+def _renamed(exports: bytes) -> bytes:
+    count, position = _read(exports, 0)
+    result = bytearray(_number(count))
+    for _ in range(count):
+        size, position = _read(exports, position)
+        name = exports[position:position + size].decode()
+        name = RENAMED.get(name, name).encode()
+        position += size
+        start = position
+        _, position = _read(exports, position + 1)
+        result += _number(len(name)) + name + exports[start:position]
     return bytes(result)
 
 
@@ -137,7 +163,7 @@ def main() -> int:
         linked = subprocess.run(["rust-lld", *args])
         if linked.returncode == 0 and "-o" in args:
             output = pathlib.Path(args[args.index("-o") + 1])
-            output.write_bytes(with_short_names(output.read_bytes()))
+            output.write_bytes(finished(output.read_bytes()))
     except (OSError, ValueError) as error:
         print(f"linker: {error}", file=sys.stderr)
         return 1

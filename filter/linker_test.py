@@ -5,7 +5,7 @@ import re
 import unittest
 
 import linker
-from linker import CALLBACKS, MAGIC, arguments, short, with_short_names
+from linker import CALLBACKS, MAGIC, RENAMED, arguments, finished, short
 
 ADAPTER = pathlib.Path(__file__).parent / "src" / "plugin"
 # A callback of the SDK's traits, at the beginning of a method.
@@ -27,7 +27,7 @@ class LinkerTest(unittest.TestCase):
         overridden = {name for source in sources for name in OVERRIDE.findall(source)}
         self.assertLessEqual({"on_tick", "on_configure", "on_http_request_headers"}, overridden)
         for callback in sorted(overridden):
-            self.assertIn(export_of(callback), CALLBACKS)
+            self.assertIn(export_of(callback), CALLBACKS | set(RENAMED.values()))
         # The end of a stream is its context's drop.
         self.assertTrue(any("impl Drop for" in source for source in sources))
         self.assertIn("proxy_on_delete", CALLBACKS)
@@ -41,7 +41,8 @@ class LinkerTest(unittest.TestCase):
         self.assertEqual(arguments(given), kept)
 
     def test_names_lose_their_hash_and_escapes(self):
-        self.assertEqual(short("core::fmt::write::h0123456789abcdef"), "core::fmt::write")
+        self.assertEqual(short("core::fmt::write::h0123456789abcdef"), "core::write")
+        self.assertEqual(short("alloc::raw_vec::RawVec<T,A>::grow_one"), "alloc::RawVec::grow_one")
         name = "_$LT$a..B$u20$as$u20$c..D$GT$::run::h0123456789abcdef"
         self.assertEqual(short(name), "<a::B as c::D>::run")
         self.assertEqual(short("proxy_on_tick"), "proxy_on_tick")
@@ -54,10 +55,22 @@ class LinkerTest(unittest.TestCase):
         code = section(10, b"\0" * 3)
         module = MAGIC + section(0, names) + code
         expected = MAGIC + section(0, b"\4name" + section(1, b"\1\5\4a::b")) + code
-        self.assertEqual(with_short_names(module), expected)
-        self.assertEqual(with_short_names(MAGIC + code), MAGIC + code)
+        self.assertEqual(finished(module), expected)
+        self.assertEqual(finished(MAGIC + code), MAGIC + code)
         with self.assertRaises(ValueError):
-            with_short_names(b"\x7fELF")
+            finished(b"\x7fELF")
+
+    def test_what_stands_before_a_callback_of_the_sdk_takes_its_name(self):
+        def exports(*names: bytes) -> bytes:
+            each = (bytes([len(name)]) + name + bytes([0, 200, 1]) for name in names)
+            return MAGIC + section(7, bytes([len(names)]) + b"".join(each))
+
+        self.assertFalse(CALLBACKS & set(RENAMED.values()))
+        for own, name in RENAMED.items():
+            module = exports(b"malloc", own.encode(), b"memory")
+            self.assertEqual(finished(module), exports(b"malloc", name.encode(), b"memory"))
+            adapter = "".join(path.read_text() for path in ADAPTER.glob("*.rs"))
+            self.assertIn(f"fn {own}(", adapter)
 
     def test_numbers_read_back(self):
         for number in (0, 127, 128, 300, 1 << 31):

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod lease;
 pub mod regimes;
 pub mod rejection;
+pub mod round;
 pub mod schedule;
 pub mod telling;
 pub mod verdicts;

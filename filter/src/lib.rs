@@ -24,6 +24,9 @@ pub mod base;
 /// The registry's schema and its one parser.
 pub mod config;
 
+/// What a JSON-RPC request's body asks for, and errors that its clients understand.
+pub mod json_rpc;
+
 /// A document compiled for picking.
 pub mod cluster;
 

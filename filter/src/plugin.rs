@@ -4,8 +4,11 @@
 //! host never calls one that is not exported.
 
 mod apply;
+#[allow(unsafe_code)] // It stands between the host and the SDK.
+mod body;
 mod downstream;
 mod gather;
+mod heartbeats;
 mod host;
 mod leader;
 mod metrics;
@@ -13,6 +16,7 @@ mod root;
 mod shared;
 mod sidecar;
 mod tick;
+mod upstream;
 mod vm;
 
 pub use root::root;

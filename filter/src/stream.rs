@@ -1,12 +1,19 @@
 //! One stream from its arrival to its end. Pure.
 
+mod arrival;
 pub mod attempts;
 pub mod cookie;
+mod effects;
 pub mod headers;
+mod held;
 #[allow(
     clippy::module_inception,
     reason = "the room is named for what it holds"
 )]
 mod stream;
+mod tokens;
+pub mod upstream;
 
-pub use stream::{Arrival, Effects, Step, Stream};
+pub use arrival::{Arrival, Record, Replace, Step};
+pub use effects::Effects;
+pub use stream::{Stream, TOKEN_TRIES_MAX};

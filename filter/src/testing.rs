@@ -2,3 +2,5 @@
 
 mod acceptance;
 pub mod drawing;
+pub mod marks;
+pub mod shares;

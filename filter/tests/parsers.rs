@@ -13,9 +13,13 @@
 mod addresses;
 #[path = "parsers/fields.rs"]
 mod fields;
+#[path = "parsers/json_rpc.rs"]
+mod json_rpc;
 
-use pointsman_filter::base::hash::{BackendKey, LoadKey};
+use pointsman_filter::base::hash::{BackendKey, ClientKey, LoadKey};
 use pointsman_filter::base::time::WallTime;
+use pointsman_filter::cluster::averages::Average;
+use pointsman_filter::cluster::clients::ClientReport;
 use pointsman_filter::cluster::load::LoadReport;
 use pointsman_filter::config::{ClusterConfig, ConfigErrors, FilterConfig};
 use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Rejection, Request, Version};
@@ -36,7 +40,9 @@ fn a_full_document() -> Value {
         "exchange": {"cluster": "pointsman_sidecar", "token": "t", "verdictTtl": "30s"},
         "clusters": [{
             "name": "orders", "http2": true, "whenAllUnhealthy": "Refuse",
-            "loadBalancing": {"policy": "LeastLoaded", "metric": "Latency"},
+            "loadBalancing": {"policy": "Maglev", "metric": "Latency", "maglevTableSize": 251,
+                "affinity": {"header": "x"},
+                "shuffleShard": {"percent": 50, "minBackends": 4, "whenExhausted": "Refuse"}},
             "sticky": {"cookie": "P", "path": "/shop", "httpOnly": true, "secure": true, "sameSite": "None"},
             "healthCheck": {
                 "http": {"path": "/healthz", "method": "GET", "host": "a",
@@ -44,17 +50,29 @@ fn a_full_document() -> Value {
                     "headers": [{"name": "x-a", "value": "1"}]},
                 "port": 8, "interval": "10s", "timeout": "5s",
                 "healthyThreshold": 3, "unhealthyThreshold": 3},
-            "retry": {"attempts": 3, "on": ["ConnectFailure", "Reset", 503], "perTryTimeout": "1s"},
-            "backoff": {"base": "1s", "max": "63s", "maxTries": 6},
-            "passive": {"cooldown": {"statuses": [429], "base": "1s", "max": "20s", "honorRetryAfter": false}},
+            "retry": {"attempts": 3, "on": ["ConnectFailure", "Reset", 503, "grpc:14"], "perTryTimeout": "1s"},
+            "backoff": {"base": "1s", "max": "63s", "maxTries": 6, "halfOpen": false},
+            "passive": {
+                "failures": ["ConnectFailure", "ServerError", 404, "grpc:14"], "consecutive": 3,
+                "maxEjectedPercent": 30,
+                "cooldown": {"statuses": [429, "grpc:8"], "base": "1s", "max": "20s", "honorRetryAfter": false}},
             "timeouts": {"connect": "250ms"},
             "tls": {"sni": "a", "caFile": "/ca.pem"},
+            "limits": {"maxRequests": 5, "maxPendingRequests": 4, "maxConnections": 3,
+                "maxStreamsPerClient": 2, "retryAfter": "5s"},
+            "rateLimit": {"perSecond": 50, "burst": 7},
+            "jsonRpc": {"maxBatch": 9, "maxBodyBytes": 1024, "errors": "Map", "methods": ["a_b", "$/c"]},
             "refusal": {"body": "away", "contentType": "text/plain"},
             "backends": [
                 {"id": "a", "address": "10.0.0.1:80", "weight": 5, "backup": true,
-                    "stickyId": "s", "state": "Draining"},
+                    "stickyId": "s", "state": "Draining", "maxInFlight": 9,
+                    "rateLimit": {"perSecond": 2, "burst": 1}},
                 {"address": "[2001:db8::1]:80"}]
-        }, {"name": "plain", "healthCheck": {"tcp": {}}}]
+        }, {"name": "plain", "healthCheck": {"tcp": {}}},
+        {"name": "c", "loadBalancing": {"policy": "Maglev", "affinity": {"cookie": "c"}}},
+        {"name": "d", "loadBalancing": {"policy": "Maglev", "affinity": {"sourceIp": true}}},
+        {"name": "e", "loadBalancing": {"slowStart": {"window": "9s", "minWeightPercent": 5}}},
+        {"name": "f", "loadBalancing": {"policy": "Tiered", "smoothing": 0.25, "initialLatency": "1s"}}]
     })
 }
 
@@ -77,6 +95,13 @@ fn any_json() -> impl Strategy<Value = Value> {
         "\u{0}",
         "é\"\\",
     ]);
+    json(word)
+}
+
+/// JSON whose objects have these names, and whose values have them too.
+fn json(
+    word: impl Strategy<Value = &'static str> + Clone + 'static,
+) -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -248,19 +273,23 @@ proptest! {
     fn exchange_messages_read_back(
         node in ".{0,20}",
         (process, workers, have) in (any::<Option<u64>>(), any::<u32>(), a_version()),
-        revisions in keys(),
+        (at, revisions) in (any::<Option<u64>>(), keys()),
         rejected in prop::option::of((any::<u64>(), ".{0,20}")),
         clusters in vec((".{0,9}", keys(), keys()), 0..4),
         full in any::<bool>(),
     ) {
         let rejected = rejected.map(|(revision, reason)| Rejection { revision, reason });
-        let request = Request { node, process, workers, revisions, rejected, have };
-        prop_assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
         let clusters = clusters.into_iter().map(|(name, unhealthy, healthy)| {
             let keys = |keys: Vec<u64>| keys.into_iter().map(BackendKey).collect();
             ClusterVerdicts { name, unhealthy: keys(unhealthy), healthy: keys(healthy) }
         });
-        let answer = Answer { version: have, full, clusters: clusters.collect() };
+        let unhealthy: Vec<ClusterVerdicts> = clusters.collect();
+        let (clusters, hand_back) = (unhealthy.clone(), !full);
+        let unhealthy = full.then_some(unhealthy);
+        let at = at.map(WallTime::from_ns);
+        let request = Request { node, process, at, workers, revisions, rejected, have, unhealthy };
+        prop_assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
+        let answer = Answer { version: have, full, clusters, hand_back };
         prop_assert_eq!(Answer::parse(answer.to_json().as_bytes()), Ok(answer));
     }
 
@@ -270,16 +299,24 @@ proptest! {
         (vm, at, revision, process) in any::<(u64, u64, u64, u64)>(),
         (picked_at, holds_leaving) in any::<(u64, bool)>(),
         loads in vec(any::<(u64, u32, u64)>(), 0..9),
+        clients in vec(any::<(u64, u32)>(), 0..9),
         now in any::<u64>(),
     ) {
         let (at, now) = (WallTime::from_ns(at), WallTime::from_ns(now));
         let picked_at = WallTime::from_ns(picked_at);
         let loads = loads.into_iter().map(|(key, in_flight, estimate_ns)| {
-            LoadReport { key: LoadKey(key), in_flight, estimate_ns }
+            let average = (estimate_ns % 2 == 1).then_some(Average {
+                latency_ns: key, penalty_ns: estimate_ns, fed_at: WallTime::from_ns(estimate_ns),
+            });
+            LoadReport { key: LoadKey(key), in_flight, estimate_ns, average }
         });
         let loads = loads.collect();
+        let clients = clients.into_iter().map(|(key, streams)| {
+            ClientReport { key: ClientKey(key), streams }
+        });
+        let clients = clients.collect();
         let heartbeat =
-            Heartbeat { vm, at, revision, process, picked_at, holds_leaving, loads };
+            Heartbeat { vm, at, revision, process, picked_at, holds_leaving, loads, clients };
         let _ = (heartbeat.is_live(now), heartbeat.runs(now));
         prop_assert_eq!(Heartbeat::decode(&heartbeat.encode()), Some(heartbeat));
         let lease = Lease { vm, until: at, revision, picked_at };

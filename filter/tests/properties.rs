@@ -10,6 +10,8 @@
     reason = "a test may panic"
 )]
 
+#[path = "properties/limits.rs"]
+mod limits;
 #[path = "properties/taken_over.rs"]
 mod taken_over;
 #[path = "properties/world.rs"]
@@ -19,8 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_filter::balance::route::{Decision, PickReason, Plan, RefusalReason};
 use pointsman_filter::base::hash::BackendKey;
+use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::EndpointIndex;
-use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
+use pointsman_filter::config::{Code, Policy, WhenAllUnhealthy};
 use pointsman_filter::fleet::regimes::tidy;
 use pointsman_filter::gates::availability::is_last;
 use pointsman_filter::gates::evidence::{Evidence, Met, Status};
@@ -44,7 +47,7 @@ fn check_list(world: &World, built: &Built, plan: &Plan) -> Result<(), TestCaseE
     let open = |known: &&Known| match known.standing {
         Standing::Ready => true,
         Standing::Unhealthy => failing_open,
-        Standing::BackingOff | Standing::CoolingDown => false,
+        Standing::BackingOff | Standing::CoolingDown | Standing::OnTrial => false,
     };
     for address in &listed {
         let known = known.get(address);
@@ -82,28 +85,41 @@ fn check_list(world: &World, built: &Built, plan: &Plan) -> Result<(), TestCaseE
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 2000,
+/// So many cases; a failing one is printed, and not kept in a file.
+fn runs(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
         failure_persistence: None,
         ..ProptestConfig::default()
-    })]
+    }
+}
+
+proptest! {
+    #![proptest_config(runs(2000))]
 
     #[test]
     fn decisions_follow_the_rules(world in a_world()) {
         let mut built = world.build();
+        let (known, lifted) = (world.addresses(), world.lifting_trials());
+        let fails_open = world.config.when_all_unhealthy == WhenAllUnhealthy::FailOpen;
+        let any = |known: &BTreeMap<String, Known>, wanted| known.values().any(|k| k.standing == wanted);
+        let lifts = !any(&known, Standing::Ready)
+            && any(&known, Standing::OnTrial)
+            && (any(&lifted.addresses(), Standing::Ready) || !fails_open || !any(&known, Standing::Unhealthy));
+        let decision = world.decide(&mut built);
+        let world = if lifts { lifted } else { world };
         let known = world.addresses();
-        let has = |wanted: Standing| known.values().any(|k| k.standing == wanted);
+        let has = |wanted: Standing| any(&known, wanted);
         let ready = |backup: bool| {
             known.values().any(|k| k.backup == backup && k.standing == Standing::Ready)
         };
         let named = world.cookies().iter().find_map(|value| world.config.backends.iter().find(|b| {
             let says = b.sticky_value().as_bytes() == value;
-            says && b.state == State::Normal && world.standing(b) == Standing::Ready
+            says && world.takes(b) && world.standing(b) == Standing::Ready
         }));
-        let fails_open = world.config.when_all_unhealthy == WhenAllUnhealthy::FailOpen;
-        match world.decide(&mut built) {
+        match decision {
             Decision::Forward(plan) => {
+                prop_assert_eq!(plan.lifts_trials, lifts);
                 check_list(&world, &built, &plan)?;
                 let reason = match (named.is_some(), ready(false), ready(true)) {
                     (true, ..) => PickReason::Sticky,
@@ -137,6 +153,40 @@ proptest! {
     }
 
     #[test]
+    fn gt_3_a_trial_holds_one_back_from_all_others(world in a_world()) {
+        let mut built = world.build();
+        let Decision::Forward(plan) = world.decide(&mut built) else { return Ok(()) };
+        let Built { cluster, gates, .. } = &built;
+        let view = GatesView::new(cluster, gates);
+        let awaits = |e: &EndpointIndex| view.may_await_trial() && view.awaits_trial(*e, NOW);
+        prop_assert!(plan.list.entries()[1..].is_sorted_by_key(awaits), "they stand last");
+        let first = plan.list.first().unwrap();
+        let facts = world.facts(cluster, &view);
+        let record = plan.begin_trial(&facts, &gates.encode());
+        let Some(record) = record else {
+            let last = is_last(cluster, gates, first, NOW);
+            let bound = cluster.keys_at(first).any(|key| gates.of(key).is_some_and(|gate| gate.ejected));
+            prop_assert!(!awaits(&first) || plan.lifts_trials || last || bound);
+            return Ok(());
+        };
+        prop_assert!(awaits(&first) && cluster.backoff.half_open);
+        let after = GatesView::read(cluster, &record);
+        let endpoints = (0..cluster.endpoints.len()).map(EndpointIndex::of);
+        for endpoint in endpoints {
+            let expected = match endpoint == first {
+                true => Standing::OnTrial,
+                false => view.standing(endpoint, NOW),
+            };
+            prop_assert_eq!(after.standing(endpoint, NOW), expected);
+        }
+        built.gates = Gates::decode(&record);
+        let Decision::Forward(next) = world.decide(&mut built) else {
+            return Err(TestCaseError::fail("somebody was left"));
+        };
+        prop_assert!(next.lifts_trials || !next.list.entries().contains(&first));
+    }
+
+    #[test]
     fn one_seed_one_day(world in a_world()) {
         let day = || {
             let mut built = world.build();
@@ -156,7 +206,7 @@ proptest! {
             let standing = view.standing(backend.endpoint, NOW);
             prop_assert_eq!(standing, world.standing(document));
             let waits = view.wait_ns(backend.endpoint, NOW) > 0;
-            prop_assert_eq!(waits, standing >= Standing::CoolingDown);
+            prop_assert_eq!(waits, standing >= Standing::OnTrial);
         }
     }
 
@@ -173,7 +223,7 @@ proptest! {
         let decision = world.decide(&mut world.build());
         let Decision::Forward(plan) = decision else { return Ok(()) };
         let address = cluster.endpoints.get(served).map(|e| e.address.as_bytes().to_vec());
-        let status = asked_ns.map(|asked_ns| Status { code: 429, asked_ns });
+        let status = asked_ns.map(|asked_ns| Status { code: Code::http(429), asked_ns });
         let answer = Answer { address, attempts, ending, connection_time_ns: None, status };
         let outcome = judge(&cluster, &plan.list, transport_only, &answer);
         let evidence: Vec<Evidence> = outcome.evidence().collect();
@@ -204,7 +254,7 @@ proptest! {
         let mut model: BTreeMap<BackendKey, Gate> = BTreeMap::new();
         for (key, tries, unhealthy, at) in steps {
             let (key, next) = (BackendKey(key), BackendKey(key + 1));
-            let held = Gate { key, tries, down: tries == 2, unhealthy, failed_at: at, until: at, unhealthy_since: at, ..Gate::open(key) };
+            let held = Gate { key, tries, down: tries == 2, unhealthy, failed_at: at, until: at, unhealthy_since: if unhealthy { at } else { WallTime::default() }, ..Gate::open(key) };
             gates.update(key, |gate| *gate = held);
             model.insert(key, held);
             if tries == 0 {

@@ -2,16 +2,14 @@
 
 mod health;
 mod instance;
+mod listeners;
 mod stages;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use hmac::{Hmac, KeyInit, Mac};
 use pointsman_filter::config::ExchangeConfig;
-use serde::Serialize;
-use serde_json::json;
 use sha2::Sha256;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,10 +19,9 @@ use crate::admin::{self, Readiness};
 use crate::fleet::Fleet;
 use crate::health::{HealthView, Verdicts};
 use crate::jobs::QueueStatus;
-use crate::net::listener::Listener;
 use crate::registry::document::SIDECAR_CLUSTER;
 use crate::registry::{Output, Published, Source, SourceStatus, Statuses};
-use crate::settings::{Listen, Module, RegistrySettings, Settings};
+use crate::settings::{Module, RegistrySettings, Settings};
 use crate::statuses;
 use crate::stores::kubernetes::lease::KubernetesLease;
 use crate::stores::lease::Lease;
@@ -37,9 +34,10 @@ use crate::xds::ads::Ads;
 use crate::xds::delivery::{self, Delivery};
 use crate::xds::resources::Code;
 use crate::xds::server;
-use crate::xds::snapshot::Snapshot;
+use crate::xds::views::Offer;
 use health::AdminStage;
 use instance::Instance;
+use listeners::Listeners;
 use stages::{Signals, Stages};
 
 /// What the stages tell each other; every one of them is a queue of one. Lives as long as they do.
@@ -59,11 +57,29 @@ struct Channels {
     /// Prober → admin, statuses.
     health: watch::Sender<Arc<HealthView>>,
     /// Delivery → ADS.
-    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    offers: watch::Sender<Option<Arc<Offer>>>,
     /// ADS → delivery, admin.
     proxies: watch::Sender<Proxies>,
     /// Jobs → admin.
     queue: watch::Sender<QueueStatus>,
+}
+
+impl Channels {
+    /// With the registry that was read first, and nobody heard yet.
+    fn new(source: &Source, trust: Trust, instance: Instance) -> Self {
+        Channels {
+            registry: watch::Sender::new(Some(source.registry())),
+            trust: watch::Sender::new(Arc::new(trust)),
+            source: watch::Sender::new(source.status()),
+            reloads: watch::Sender::default(),
+            fleet: watch::Sender::default(),
+            verdicts: watch::Sender::new(Arc::new(Verdicts::new(instance.number()))),
+            health: watch::Sender::default(),
+            offers: watch::Sender::new(None),
+            proxies: watch::Sender::default(),
+            queue: watch::Sender::default(),
+        }
+    }
 }
 
 /// Runs the sidecar until a signal, `stop`, or the failure of a stage.
@@ -78,27 +94,11 @@ pub async fn serve(
     let mut signals = Signals::listen()?;
     let code = read_module(&settings.module)?;
     let listeners = Listeners::bind(&settings).await?;
-    if let Some(path) = &settings.ports_file {
-        write_ports(path, &listeners.addresses)?;
-    }
+    let addresses = listeners.addresses.clone();
     let readiness = Readiness::default();
     let (not_read, not_listening) = (readiness.wait_for("registry"), readiness.wait_for("xds"));
     let mut stages = Stages::new(stop);
-    let routes = watch::Sender::new(admin::early(readiness.clone()));
-    let Listeners {
-        xds: xds_listener,
-        admin: admin_listener,
-        metrics: metrics_listener,
-        addresses,
-    } = listeners;
-    let local = admin_listener.is_local()?;
-    let serving = admin::serve(admin_listener, routes.subscribe(), stages.stop());
-    stages.start("admin", serving);
-    let figures = watch::Sender::new(admin::early(readiness.clone()));
-    if let Some(listener) = metrics_listener {
-        let serving = admin::serve(listener, figures.subscribe(), stages.stop());
-        stages.start("metrics", serving);
-    }
+    let (xds_listener, pages) = listeners.answer_early(&mut stages, &readiness)?;
     let opening = Source::open(&settings.registry, exchange_config(&settings));
     let source = tokio::select! {
         source = opening => source?,
@@ -109,26 +109,16 @@ pub async fn serve(
     let nobody = Trust::default();
     let trust = Trust::read(&source.registry().config.clusters, &nobody).await;
     trust::tell(&nobody, &trust);
-    let channels = Channels {
-        registry: watch::Sender::new(Some(source.registry())),
-        trust: watch::Sender::new(Arc::new(trust)),
-        source: watch::Sender::new(source.status()),
-        reloads: watch::Sender::default(),
-        fleet: watch::Sender::default(),
-        verdicts: watch::Sender::new(Arc::new(Verdicts::new(instance.number()))),
-        health: watch::Sender::default(),
-        snapshots: watch::Sender::new(None),
-        proxies: watch::Sender::default(),
-        queue: watch::Sender::default(),
-    };
+    let channels = Channels::new(&source, trust, instance);
     let ads = Ads::new(
-        channels.snapshots.subscribe(),
+        channels.offers.subscribe(),
         channels.proxies.clone(),
         settings.xds_token.clone(),
         stages.stop(),
     );
     let metrics = health::metrics(&channels, counts);
-    drop(figures.send_replace(admin::figures(readiness.clone(), metrics.clone())));
+    let figures = admin::figures(readiness.clone(), metrics.clone());
+    drop(pages.figures.send_replace(figures));
     let events = Events::new(metrics.clone());
     let (place, editor) = (source.place(), source.editor());
     let queue = health::queue(&settings.registry, &editor, instance);
@@ -145,8 +135,8 @@ pub async fn serve(
     let jobs = jobs.run(channels.queue.clone(), events.clone(), stages.stop());
     stages.start("jobs", after(counted, jobs, stages.stop()));
     let admin_stage = AdminStage {
-        routes,
-        local,
+        routes: pages.routes,
+        local: pages.local,
         readiness,
         place,
         editor,
@@ -164,48 +154,9 @@ pub async fn serve(
     stages.start("xds", serving);
     drop(not_listening);
 
-    let Addresses { xds, admin, .. } = &addresses;
+    let (xds, admin) = (addresses.xds, addresses.admin);
     info!(event = "listening", xds, admin, "serving");
     stages.run(signals, settings.shutdown_grace).await
-}
-
-/// Where peers, operators and scrapers connect.
-struct Listeners {
-    xds: Listener,
-    admin: Listener,
-    metrics: Option<Listener>,
-    addresses: Addresses,
-}
-
-/// The addresses that were bound, where settings may have left the port to the system.
-#[derive(Serialize)]
-struct Addresses {
-    xds: String,
-    admin: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metrics: Option<String>,
-}
-
-impl Listeners {
-    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let xds = Listener::bind(&settings.xds_listen).await?;
-        let admin = Listener::bind(&Listen::Tcp(settings.admin_listen)).await?;
-        let metrics = match settings.metrics_listen {
-            Some(address) => Some(Listener::bind(&Listen::Tcp(address)).await?),
-            None => None,
-        };
-        let addresses = Addresses {
-            xds: xds.address()?,
-            admin: admin.address()?,
-            metrics: metrics.as_ref().map(Listener::address).transpose()?,
-        };
-        Ok(Listeners {
-            xds,
-            admin,
-            metrics,
-            addresses,
-        })
-    }
 }
 
 fn warn_of_demo(settings: &Settings) {
@@ -314,7 +265,7 @@ fn start_stages(
         channels.registry.subscribe(),
         channels.trust.subscribe(),
         (channels.fleet.subscribe(), channels.proxies.subscribe()),
-        channels.snapshots.clone(),
+        channels.offers.clone(),
         stages.stop(),
     );
     stages.start("delivery", delivering);
@@ -362,15 +313,6 @@ fn exchange_token(token: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-/// Written beside and renamed, so that who sees the file sees all of it.
-fn write_ports(path: &Path, addresses: &Addresses) -> anyhow::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    std::fs::write(&beside, json!(addresses).to_string())
-        .and_then(|()| std::fs::rename(&beside, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

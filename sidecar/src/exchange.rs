@@ -3,6 +3,9 @@
 //! A poll is answered at once when there is something newer than the filter has, otherwise after
 //! at most [`HOLD`] with the same version and nothing. A poll that its filter gives up on, or that
 //! the sidecar's end interrupts, leaves nothing behind.
+//!
+//! A sidecar that has just started knows no verdicts, but the proxies do: each is asked once for those
+//! it has, before it is told that everybody is healthy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +18,18 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http_body_util::LengthLimitError;
-use pointsman_filter::fleet::exchange::{self as wire, Answer, Version};
+use pointsman_filter::fleet::exchange::{self as wire, Answer, ClusterVerdicts, Version};
 use serde_json::json;
 use subtle::ConstantTimeEq;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{self, Fleet};
-use crate::health::Verdicts;
+use crate::health::{HandedBack, Verdicts};
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
+use crate::xds::views::Offer;
 
 /// Longest time a poll waits for news.
 pub const HOLD: Duration = Duration::from_secs(1);
@@ -40,6 +44,12 @@ pub struct Exchange {
     pub verdicts: watch::Receiver<Arc<Verdicts>>,
     /// Where reports go.
     pub fleet: watch::Sender<Fleet>,
+    /// What proxies are offered: they report its revisions.
+    pub offers: watch::Receiver<Option<Arc<Offer>>>,
+    /// Where verdicts go that proxies have from before.
+    pub handed_back: mpsc::Sender<HandedBack>,
+    /// Until when proxies may have some: their verdicts hold for so long without a sidecar.
+    pub young_until: Instant,
     /// What a filter must show as bearer token; empty: nothing.
     pub token: String,
     /// Where replies are counted.
@@ -98,12 +108,42 @@ impl Shared {
     async fn reply(&self, request: Request) -> Result<(&'static str, Answer), Refusal> {
         let (parts, body) = request.into_parts();
         self.admit(&parts.headers)?;
-        let request = read(body).await?;
-        let have = request.have;
-        if let Some(event) = fleet::take(&self.exchange.fleet, request, Instant::now()) {
+        let mut request = read(body).await?;
+        if let Some(offer) = self.exchange.offers.borrow().as_deref() {
+            tell_of_the_registry(&mut request, offer);
+        }
+        let (have, now) = (request.have, Instant::now());
+        let young = now < self.exchange.young_until;
+        let unhealthy = request.unhealthy.clone().unwrap_or_default();
+        let taken = fleet::take(&self.exchange.fleet, request, now);
+        if let Some(event) = taken.event {
             self.exchange.events.report(event);
         }
+        if young && taken.ask_back {
+            let answer = Answer {
+                version: have,
+                hand_back: true,
+                ..Answer::default()
+            };
+            return Ok(("hand_back", answer));
+        }
+        if young && !unhealthy.is_empty() {
+            self.take_back(unhealthy).await;
+        }
         self.poll(have).await
+    }
+
+    /// Waits until the prober has taken verdicts over, so that they are in the answer.
+    async fn take_back(&self, verdicts: Vec<ClusterVerdicts>) {
+        let (taken, told) = oneshot::channel();
+        let handing = async {
+            let back = HandedBack { verdicts, taken };
+            if self.exchange.handed_back.send(back).await.is_ok() {
+                let _ = told.await;
+            }
+        };
+        // A prober that takes so long says nothing either.
+        let _ = timeout(HOLD, handing).await;
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -154,6 +194,14 @@ impl Shared {
                 };
             }
         }
+    }
+}
+
+/// Lets revisions of views be those of the registry.
+fn tell_of_the_registry(request: &mut wire::Request, offer: &Offer) {
+    let refused = request.rejected.iter_mut().map(|it| &mut it.revision);
+    for revision in request.revisions.iter_mut().chain(refused) {
+        *revision = offer.registry_revision(*revision);
     }
 }
 

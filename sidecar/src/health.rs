@@ -5,7 +5,8 @@
 //! [`thresholds`]), [`probe`] one probe, [`verdicts`] what filters are told, [`view`] what pages,
 //! metrics and statuses show.
 //! A target is an address of a cluster; its verdict holds for every backend id there. Nothing is
-//! stored: after a restart everything is healthy until probes say otherwise (HC-11).
+//! stored: after a restart everything is healthy until probes say otherwise (HC-11), but for what
+//! the proxies hand back.
 
 #[cfg(test)]
 mod fixture;
@@ -22,7 +23,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use pointsman_filter::fleet::exchange::ClusterVerdicts;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -49,12 +51,22 @@ const TURN_GAP: Duration = Duration::from_millis(100);
 /// Between two views that differ in when probes ended.
 const VIEW_GAP: Duration = Duration::from_secs(1);
 
+/// Verdicts of the sidecar before this one, as a proxy has them.
+pub struct HandedBack {
+    /// Who is unhealthy.
+    pub verdicts: Vec<ClusterVerdicts>,
+    /// Told once they are taken over.
+    pub taken: oneshot::Sender<()>,
+}
+
 /// The prober: one owner of every probe.
 pub struct Prober {
     /// What is wanted.
     pub registry: watch::Receiver<Published>,
     /// Whom clusters trust.
     pub trust: watch::Receiver<Arc<Trust>>,
+    /// What proxies know from before.
+    pub handed_back: mpsc::Receiver<HandedBack>,
     /// What it knows, and nobody else's.
     pub state: Health,
     /// Where the verdicts go; receivers wake up only when a verdict changes.
@@ -109,6 +121,7 @@ impl Prober {
                 Some(ended) = under_way.probes.join_next_with_id() => {
                     self.finish(&mut under_way, ended);
                 }
+                Some(back) = self.handed_back.recv() => self.take_back(back, &mut under_way),
                 () = sleep_until(wake.unwrap_or(self.started)), if wake.is_some() => {}
             }
         }
@@ -140,6 +153,15 @@ impl Prober {
         self.view.send_replace(view);
         self.tell_verdicts();
         self.report(events);
+    }
+
+    fn take_back(&mut self, back: HandedBack, under_way: &mut UnderWay) {
+        let events = self.state.take_back(back.verdicts);
+        self.tell_verdicts();
+        under_way.view.want(TURN_GAP, Instant::now());
+        self.report(events);
+        // A proxy that waits no longer gets them with its next post.
+        let _ = back.taken.send(());
     }
 
     fn start_due(&mut self, under_way: &mut UnderWay) {

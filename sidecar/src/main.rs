@@ -58,6 +58,9 @@ mod cli;
 #[cfg(test)]
 mod layers;
 
+#[cfg(test)]
+mod manifests;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,6 +1,7 @@
 //! Stage 1: what is wanted. A feed reads its whole store, the one parser judges each record, and
 //! the last good version of every record keeps serving.
 
+pub mod bodies;
 pub mod changes;
 pub mod cookies;
 pub mod document;

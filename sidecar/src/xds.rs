@@ -6,6 +6,8 @@ pub mod resources;
 pub mod server;
 pub mod session;
 pub mod snapshot;
+pub mod views;
+mod wire;
 
 use std::collections::BTreeMap;
 

@@ -15,22 +15,30 @@ use serde_json::{Value, json};
 use crate::machine::{self, Cores};
 use crate::picker::Picker;
 use crate::responder::Responder;
+use crate::variants::{
+    fixed, native, prefixes, tree, with_lists, with_lua, with_one_list, with_picker, with_retries,
+    with_routes,
+};
 
 /// The cluster that every route leads to.
 pub const CLUSTER: &str = "orders";
 /// The connections of a load at full speed, and most of a paced one.
 pub const CONNECTIONS: usize = 16;
 const STICKY: &str = "POINTSMAN";
-const POLICY: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies";
-const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.http";
 
 /// Who picks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Envoy's own `least_request`, without any filter of ours.
     Native,
-    /// The same chain of filters as Pointsman's, around a module that does nothing.
+    /// The same with the retries that a user would give the cluster.
+    NativeRetry,
+    /// The same chain of filters as Pointsman's without any module: one native filter writes one list.
+    Chain,
+    /// The same chain around a module that does nothing, and is called as often.
     Noop,
+    /// The same chain around a module that hands out ready-made lists: no rule, and no retries.
+    Picker,
     /// The same chain with round robin in Lua.
     Lua,
     /// The same chain with an endpoint picker in another process.
@@ -50,6 +58,12 @@ pub enum Extra {
     Gated,
     /// A sidecar with a health check, and its exchange.
     Checked,
+    /// Answers are retried, so that the module stands upstream as well.
+    Upstream,
+    /// A thousand routes stand before the one that leads here: Envoy looks for it twice.
+    Routes,
+    /// The same routes in a matcher's tree.
+    Tree,
 }
 
 /// One case of the comparison.
@@ -70,7 +84,10 @@ impl Case {
         };
         match self.kind {
             Kind::Native => sized("native"),
+            Kind::NativeRetry => sized("native.retry"),
+            Kind::Chain => sized("chain"),
             Kind::Noop => sized("noop"),
+            Kind::Picker => sized("picker"),
             Kind::Lua => sized("lua"),
             Kind::ExtProc => sized("extProc"),
             Kind::Pointsman(policy, extra) => {
@@ -79,6 +96,9 @@ impl Case {
                     Extra::Sticky => ".sticky",
                     Extra::Gated => ".gated",
                     Extra::Checked => ".checked",
+                    Extra::Upstream => ".upstream",
+                    Extra::Routes => ".routes1000",
+                    Extra::Tree => ".tree1000",
                 };
                 format!("pointsman.{policy}.{}{extra}", self.backends)
             }
@@ -96,10 +116,14 @@ impl Case {
         if let Kind::Pointsman(policy, extra) = self.kind {
             document["loadBalancing"] = json!({"policy": policy});
             match extra {
-                Extra::None => {}
+                Extra::None | Extra::Routes | Extra::Tree => {}
                 Extra::Sticky => document["sticky"] = json!({"cookie": STICKY}),
                 // Longer than the bench: the window stays open.
                 Extra::Gated => document["backoff"] = json!({"base": "1h", "max": "1h"}),
+                Extra::Upstream => {
+                    document["retry"] = json!({"on": ["ConnectFailure", 429]});
+                    document["passive"] = json!({"cooldown": {}});
+                }
                 Extra::Checked => {
                     document["healthCheck"] =
                         json!({"http": {"path": "/healthz"}, "interval": "1s", "timeout": "1s"});
@@ -146,15 +170,23 @@ impl Contender {
                 bootstrap
             }
             Kind::ExtProc => {
-                let started = Picker::start(&addresses, cores.others).await?;
+                let started =
+                    Picker::start(&addresses, cores.picker.unwrap_or(cores.others)).await?;
                 let bootstrap = with_picker(fixed(&document, &addresses)?, started.address())?;
                 picker = Some(started);
                 bootstrap
             }
+            Kind::Pointsman(_, Extra::Routes) => {
+                with_routes(fixed(&document, &addresses)?, prefixes)?
+            }
+            Kind::Pointsman(_, Extra::Tree) => with_routes(fixed(&document, &addresses)?, tree)?,
             Kind::Pointsman(..) => fixed(&document, &addresses)?,
             Kind::Noop => fixed(&document, &addresses)?.module(&artefacts::built("noop.wasm")?)?,
+            Kind::Picker => with_lists(fixed(&document, &addresses)?, &addresses)?,
+            Kind::Chain => with_one_list(fixed(&document, &addresses)?, &addresses)?,
             Kind::Lua => with_lua(fixed(&document, &addresses)?, &addresses)?,
             Kind::Native => native(fixed(&document, &addresses)?)?,
+            Kind::NativeRetry => with_retries(native(fixed(&document, &addresses)?)?),
         };
         let envoy = Envoy::start(bootstrap.concurrency(1)).await?;
         machine::pin(envoy.process().pid(), cores.envoy)?;
@@ -228,80 +260,4 @@ fn headers(case: &Case) -> Vec<String> {
             .collect(),
         _ => Vec::new(),
     }
-}
-
-/// The static bootstrap with the cluster's endpoints as the document has them.
-fn fixed(document: &Value, addresses: &[SocketAddr]) -> Result<Bootstrap> {
-    let container = json!({"schema": 1, "clusters": [document]});
-    Bootstrap::fixed(&container)?.endpoints(CLUSTER, addresses)
-}
-
-fn native(bootstrap: Bootstrap) -> Result<Bootstrap> {
-    let mut bootstrap = bootstrap.without_filter()?;
-    let manager = bootstrap.manager_mut()?;
-    let early = "early_header_mutation_extensions";
-    manager.as_object_mut().context("no object")?.remove(early);
-    if let Some(filters) = manager["http_filters"].as_array_mut() {
-        filters.retain(|filter| filter["name"] == "envoy.filters.http.router");
-    }
-    Ok(bootstrap.edit(|root| {
-        let least_request = json!({"policies": [{"typed_extension_config": {
-            "name": "envoy.load_balancing_policies.least_request",
-            "typed_config": {"@type": format!("{POLICY}.least_request.v3.LeastRequest")},
-        }}]});
-        let clusters = root.pointer_mut("/static_resources/clusters");
-        for cluster in clusters.and_then(Value::as_array_mut).into_iter().flatten() {
-            cluster["load_balancing_policy"] = least_request.clone();
-        }
-    }))
-}
-
-fn with_lua(mut bootstrap: Bootstrap, addresses: &[SocketAddr]) -> Result<Bootstrap> {
-    let list: Vec<String> = addresses.iter().map(|a| format!("\"{a}\"")).collect();
-    let script = format!(
-        "local backends = {{{}}}\n\
-         local turn = 0\n\
-         function envoy_on_request(handle)\n\
-           turn = turn % #backends + 1\n\
-           handle:headers():replace(\"x-gateway-destination-endpoint\", backends[turn])\n\
-         end\n",
-        list.join(", ")
-    );
-    *bootstrap.filter_mut("pointsman")? = json!({
-        "name": "envoy.filters.http.lua",
-        "typed_config": {
-            "@type": format!("{FILTERS}.lua.v3.Lua"),
-            "default_source_code": {"inline_string": script},
-        },
-    });
-    Ok(bootstrap)
-}
-
-fn with_picker(mut bootstrap: Bootstrap, picker: SocketAddr) -> Result<Bootstrap> {
-    *bootstrap.filter_mut("pointsman")? = json!({
-        "name": "envoy.filters.http.ext_proc",
-        "typed_config": {
-            "@type": format!("{FILTERS}.ext_proc.v3.ExternalProcessor"),
-            "grpc_service": {"envoy_grpc": {"cluster_name": "picker"}},
-            "processing_mode": {
-                "request_header_mode": "SEND", "response_header_mode": "SKIP",
-                "request_body_mode": "NONE", "response_body_mode": "NONE",
-                "request_trailer_mode": "SKIP", "response_trailer_mode": "SKIP",
-            },
-        },
-    });
-    Ok(bootstrap.endpoints("picker", &[picker])?.edit(|root| {
-        let http = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-        let clusters = root.pointer_mut("/static_resources/clusters");
-        let mut clusters = clusters.and_then(Value::as_array_mut).into_iter().flatten();
-        if let Some(cluster) = clusters.find(|cluster| cluster["name"] == "picker") {
-            cluster["typed_extension_protocol_options"] = json!({http: {
-                "@type": format!("type.googleapis.com/{http}"),
-                "explicit_http_config": {"http2_protocol_options": {}},
-            }});
-            if let Some(cluster) = cluster.as_object_mut() {
-                cluster.remove("load_balancing_policy");
-            }
-        }
-    }))
 }

@@ -9,10 +9,13 @@ use anyhow::{Context, Result, ensure};
 use pointsman_filter::balance::route::{Decision, Facts, route};
 use pointsman_filter::base::random::SplitMix64;
 use pointsman_filter::base::time::WallTime;
-use pointsman_filter::cluster::Cluster;
 use pointsman_filter::cluster::load::Loads;
+use pointsman_filter::cluster::{Cluster, EndpointIndex};
 use pointsman_filter::config::ClusterConfig;
 use pointsman_filter::gates::Gates;
+use pointsman_filter::gates::buckets::Buckets;
+use pointsman_filter::gates::evidence::{Evidence, Met};
+use pointsman_filter::gates::transition::GateChange;
 use pointsman_filter::gates::view::GatesView;
 use serde_json::{Map, Value, json};
 
@@ -71,7 +74,9 @@ impl Table {
             let facts = Facts {
                 cluster: &self.cluster,
                 gates: &gates,
+                buckets: Buckets::read(&[], NOW),
                 cookies: &[],
+                key: 0,
                 now: NOW,
             };
             let decision = route(black_box(&facts), &mut self.rng);
@@ -104,6 +109,45 @@ impl Table {
     }
 }
 
+/// Half of ten thousand backends are out: nanoseconds of a decision once the blob has been read, and of one
+/// failure that is noted in it, read and written as every try of it does.
+fn mass_failure(profile: &Profile) -> Result<Map<String, Value>> {
+    let size = SIZES[SIZES.len() - 1];
+    let mut table = Table::new("PowerOfTwo", size, 3)?;
+    let keys = table.cluster.backends.iter().map(|backend| backend.key);
+    let mut out: Vec<_> = keys.step_by(2).collect();
+    out.sort_unstable();
+    table.gates.judge(&out, |_| false, NOW);
+    let decision = table.time(profile.core_sample);
+    let failing = (0..table.cluster.endpoints.len()).map(EndpointIndex::of);
+    let failing = failing.filter(|endpoint| {
+        let mut keys = table.cluster.keys_at(*endpoint);
+        keys.all(|key| out.binary_search(&key).is_err())
+    });
+    let blob = table.gates.encode();
+    let note = |(nth, endpoint): (u64, EndpointIndex)| {
+        let change = GateChange {
+            evidence: vec![Evidence::new(&table.cluster, endpoint, Met::Connect)],
+            picked_at: NOW,
+            now: NOW,
+        };
+        let start = Instant::now();
+        let mut gates = Gates::decode(black_box(&blob));
+        let events = change.apply(&table.cluster, &mut gates, &mut SplitMix64::new(nth));
+        black_box((gates.encode(), events));
+        start.elapsed().as_secs_f64() * 1e9
+    };
+    let changes = Spread::of((0..).zip(failing).take(1000).map(note));
+    let figure = |ns: Option<f64>| json!({"ns": ns.map(rounded), "instructions": null});
+    Ok(Map::from_iter([
+        (format!("half.decision.{size}"), figure(decision)),
+        (
+            format!("half.change.{size}"),
+            figure(changes.map(|it| it.median)),
+        ),
+    ]))
+}
+
 /// A figure's key: `pick` is a list of one.
 fn operations() -> [(&'static str, u32); 2] {
     [("pick", 1), ("list4", 4)]
@@ -111,7 +155,7 @@ fn operations() -> [(&'static str, u32); 2] {
 
 /// Measures every policy at every size; instructions where `valgrind` is.
 pub fn run(profile: &Profile, valgrind: Option<&Path>) -> Result<Map<String, Value>> {
-    let mut figures = Map::new();
+    let mut figures = mass_failure(profile)?;
     for policy in POLICIES {
         for size in SIZES {
             for (operation, attempts) in operations() {

@@ -46,7 +46,7 @@ pub fn module_bytes() -> Result<u64> {
 }
 
 fn count(case: Case) -> Result<Option<(Value, u64)>> {
-    if !matches!(case.kind, Kind::Noop | Kind::Pointsman(..)) {
+    if !matches!(case.kind, Kind::Noop | Kind::Picker | Kind::Pointsman(..)) {
         return Ok(None);
     }
     let mut vm = start(case)?;
@@ -80,6 +80,7 @@ fn start(case: Case) -> Result<Vm> {
     let container = json!({"schema": 1, "clusters": [case.document(&addresses)]});
     let module = match case.kind {
         Kind::Noop => artefacts::built("noop.wasm")?,
+        Kind::Picker => artefacts::built("picker.wasm")?,
         _ => artefacts::module()?,
     };
     Program::load(&module)?.configured(&container.to_string())

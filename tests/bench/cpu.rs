@@ -43,22 +43,33 @@ pub fn cases(profile: &Profile) -> Vec<Case> {
         case(Kind::Noop, 3),
         case(Kind::Lua, 3),
         case(Kind::ExtProc, 3),
+        case(Kind::Picker, 3),
         pointsman("PowerOfTwo", Extra::None, 3),
     ];
-    if !profile.quick {
+    let all = !profile.quick || !profile.only.is_empty();
+    if all {
+        cases.extend([Kind::NativeRetry, Kind::Chain].map(|kind| case(kind, 3)));
         for policy in POLICIES.into_iter().skip(1) {
             cases.push(pointsman(policy, Extra::None, 3));
         }
-        for extra in [Extra::Sticky, Extra::Gated, Extra::Checked] {
+        let extras = [
+            Extra::Sticky,
+            Extra::Gated,
+            Extra::Checked,
+            Extra::Upstream,
+            Extra::Routes,
+            Extra::Tree,
+        ];
+        for extra in extras {
             cases.push(pointsman("PowerOfTwo", extra, 3));
         }
-        for backends in [100, 1000] {
-            cases.push(case(Kind::Noop, backends));
-            cases.push(pointsman("PowerOfTwo", Extra::None, backends));
-        }
     }
-    cases.push(case(Kind::Noop, 10_000));
-    cases.push(pointsman("PowerOfTwo", Extra::None, 10_000));
+    // The first connections to ten thousand backends take as long as all that is quick.
+    let sizes: &[u32] = if all { &[100, 1000, 10_000] } else { &[1000] };
+    for &backends in sizes {
+        cases.push(case(Kind::Noop, backends));
+        cases.push(pointsman("PowerOfTwo", Extra::None, backends));
+    }
     let only = &profile.only;
     cases.retain(|case| only.is_empty() || only.contains(&case.name()));
     cases
@@ -111,7 +122,7 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Comparison> {
     });
     Ok(Comparison {
         failed: failed.collect(),
-        cases: samples::report(&run.cases),
+        cases: samples::report(&run.cases, cores.picker.is_some()),
         method,
     })
 }

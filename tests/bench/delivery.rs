@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use harness::client::{self, Client};
 use harness::process::Process;
-use harness::{Bootstrap, Envoy, Sidecar, eventually};
+use harness::{Bootstrap, Envoy, Kind, Kubernetes, Sidecar, eventually};
 use hyper::header::{COOKIE, HeaderValue};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::contender::CLUSTER;
-use crate::figures::{percentile, rounded};
+use crate::figures::{percentile, rounded, tail};
 use crate::home::Home;
 use crate::machine::{self, Cores};
 use crate::profile::Profile;
@@ -28,6 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_millis(550);
 /// Edits that are only weighed: bytes, worker time, memory.
 const WEIGHED: u32 = 20;
+/// Backends of one cluster of many.
+const PART: u32 = 100;
 const COOKIE_LINE: &str = "POINTSMAN=moving";
 
 /// Follows edits at every size of the profile.
@@ -35,36 +37,76 @@ pub async fn edits(profile: &Profile, cores: Cores) -> Result<Map<String, Value>
     let mut figures = Map::new();
     for (backends, edits) in profile.edits {
         println!("  {edits} edits of a registry of {backends} backends");
-        let figure = follow_demo(*backends, *edits, profile, cores).await;
+        let figure = follow_demo((*backends, *backends), *edits, profile, cores).await;
         figures.insert(
             format!("demo.{backends}"),
             figure.with_context(|| format!("{backends} backends"))?,
         );
     }
+    for (backends, edits) in profile.parts {
+        println!("  {edits} edits of one cluster of {PART} backends among {backends}");
+        let figure = follow_demo((PART, *backends), *edits, profile, cores).await;
+        let case = format!("clusters.{backends}");
+        figures.insert(case.clone(), figure.context(case)?);
+    }
     Ok(figures)
 }
 
+/// Follows edits of one cluster of `part` backends, in a registry of `all` in clusters like it.
 async fn follow_demo(
-    backends: u32,
+    (part, all): (u32, u32),
     edits: usize,
     profile: &Profile,
     cores: Cores,
 ) -> Result<Value> {
     let responder = Responder::start(cores.others).await?;
-    let home = Home::file(document(&responder, backends))?;
+    let other = |number: u32| {
+        let mut other = document(&responder, part);
+        other["name"] = format!("other-{number}").into();
+        other
+    };
+    let others: Vec<Value> = (1..all / part).map(other).collect();
+    let home = Home::beside(Kind::File, document(&responder, part), &others).await?;
     let mut stage = Stage::start(home, responder).await?;
     let mut figure = stage.follow(edits).await?;
-    let (bytes, worker_ms) = stage.weigh(profile).await?;
-    figure["bytes"] = rounded(bytes).into();
-    figure["workerMs"] = rounded(worker_ms).into();
+    let weight = stage.weigh(profile).await?;
+    figure["bytes"] = rounded(weight.bytes).into();
+    figure["workerMs"] = rounded(weight.worker_ms).into();
+    figure["mainMs"] = rounded(weight.main_ms).into();
     Ok(figure)
+}
+
+#[derive(Clone, Copy)]
+struct Spent {
+    workers: f64,
+    main: f64,
+    bytes: f64,
+}
+
+impl Spent {
+    fn since(self, before: Spent) -> Spent {
+        Spent {
+            workers: self.workers - before.workers,
+            main: self.main - before.main,
+            bytes: self.bytes - before.bytes,
+        }
+    }
+}
+
+/// What an update costs.
+struct Weight {
+    bytes: f64,
+    /// One worker's CPU time.
+    worker_ms: f64,
+    /// The main thread's: it reads the update, and tries the filter's configuration in the canary.
+    main_ms: f64,
 }
 
 /// Follows isolated changes of a registry of 1,000 backends in Redis.
 pub async fn redis(profile: &Profile, cores: Cores) -> Result<Value> {
     println!("  {} changes in Redis", profile.changes);
     let responder = Responder::start(cores.others).await?;
-    let home = Home::redis(document(&responder, 1000)).await?;
+    let home = Home::new(Kind::Redis, document(&responder, 1000)).await?;
     let mut stage = Stage::start(home, responder).await?;
     stage.follow(profile.changes).await
 }
@@ -72,10 +114,11 @@ pub async fn redis(profile: &Profile, cores: Cores) -> Result<Value> {
 /// The same in Kubernetes; `None`: there is no API server here.
 pub async fn kubernetes(profile: &Profile, cores: Cores) -> Result<Option<Value>> {
     println!("  {} changes in Kubernetes", profile.changes);
-    let responder = Responder::start(cores.others).await?;
-    let Some(home) = Home::kubernetes(document(&responder, 1000)).await? else {
+    if !Kubernetes::is_there("bench")? {
         return Ok(None);
-    };
+    }
+    let responder = Responder::start(cores.others).await?;
+    let home = Home::new(Kind::Kubernetes, document(&responder, 1000)).await?;
     let mut stage = Stage::start(home, responder).await?;
     Ok(Some(stage.follow(profile.changes).await?))
 }
@@ -129,36 +172,49 @@ impl Stage {
             obeyed.push((seen - begun).as_secs_f64() * 1e3);
         }
         watchers.stop().await;
+        let (tail, slowest) = tail(&mut obeyed);
         Ok(json!({
             "p50Ms": percentile(&mut obeyed, 0.5).map(rounded),
-            "p99Ms": percentile(&mut obeyed, 0.99).map(rounded),
+            tail: slowest,
             "writeP50Ms": percentile(&mut written, 0.5).map(rounded),
-            "writeP99Ms": percentile(&mut written, 0.99).map(rounded),
+            "writeMaxMs": percentile(&mut written, 1.0).map(rounded),
             "updates": edits,
         }))
     }
 
-    /// Bytes and one worker's milliseconds per update, while nobody asks the workers anything.
-    async fn weigh(&mut self, profile: &Profile) -> Result<(f64, f64)> {
+    /// What one update costs, while nobody asks the workers anything.
+    async fn weigh(&mut self, profile: &Profile) -> Result<Weight> {
         let updates = if profile.quick { WEIGHED / 4 } else { WEIGHED };
-        let pid = self.envoy.process().pid();
-        let workers = || machine::cpu_of_threads(pid, "wrk:");
         // Ticks and exchanges go on without updates: their time and bytes are taken off.
-        let (cpu, bytes, begun) = (workers()?, self.received().await?, Instant::now());
+        let (before, begun) = (self.spent().await?, Instant::now());
         sleep(REST * updates).await;
-        let idle_cpu = (workers()? - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
-        let idle_bytes = (self.received().await? - bytes) as f64 / begun.elapsed().as_secs_f64();
-        let (cpu, bytes, begun) = (workers()?, self.received().await?, Instant::now());
+        let seconds = begun.elapsed().as_secs_f64();
+        let idle = self.spent().await?.since(before);
+        let (before, begun) = (self.spent().await?, Instant::now());
         for _ in 0..updates {
             self.update().await?;
             sleep(REST).await;
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        let cpu = (workers()? - cpu).as_secs_f64() - idle_cpu * seconds;
-        let bytes = (self.received().await? - bytes) as f64 - idle_bytes * seconds;
-        let updates = f64::from(updates);
-        let worker_ms = cpu.max(0.0) * 1e3 / updates / f64::from(WORKERS);
-        Ok((bytes.max(0.0) / updates, worker_ms))
+        let share = begun.elapsed().as_secs_f64() / seconds;
+        let spent = self.spent().await?.since(before);
+        let each = |spent: f64, idle: f64| (spent - idle * share).max(0.0) / f64::from(updates);
+        Ok(Weight {
+            bytes: each(spent.bytes, idle.bytes),
+            worker_ms: each(spent.workers, idle.workers) * 1e3 / f64::from(WORKERS),
+            main_ms: each(spent.main, idle.main) * 1e3,
+        })
+    }
+
+    /// Bytes from the sidecar, and CPU time in seconds, so far.
+    async fn spent(&self) -> Result<Spent> {
+        let pid = self.envoy.process().pid();
+        let threads =
+            |prefix| Ok::<_, anyhow::Error>(machine::cpu_of_threads(pid, prefix)?.as_secs_f64());
+        Ok(Spent {
+            workers: threads("wrk:")?,
+            main: threads("envoy")?,
+            bytes: self.received().await? as f64,
+        })
     }
 
     /// Makes an edit and waits until Envoy has it.
@@ -184,10 +240,8 @@ impl Stage {
     }
 
     async fn reloads(&self) -> Result<u64> {
-        let suffix = "http_filter.pointsman.config_reload";
-        let stats = self.envoy.stats().await?;
-        let mut found = stats.iter().filter(|(name, _)| name.ends_with(suffix));
-        Ok(found.next().map_or(0, |(_, count)| *count))
+        let name = "http_filter.pointsman.config_reload$";
+        Ok(self.envoy.stats(name).await?.values().sum())
     }
 
     async fn move_the_cookie(&mut self) -> Result<()> {

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the last answers of a paced load may take.
 const LAST: Duration = Duration::from_secs(5);
 
-/// GETs over some connections to one address.
+/// Requests over some connections to one address.
 pub struct Load {
     to: SocketAddr,
     lines: Vec<Line>,
@@ -57,6 +57,18 @@ pub struct Timed {
 impl Load {
     /// Opens the connections; connection i sends `headers[i % headers.len()]` too.
     pub fn open(to: SocketAddr, connections: usize, headers: &[String]) -> Result<Self> {
+        let request = |fields: &str| format!("GET / HTTP/1.1\r\nhost: bench\r\n{fields}\r\n");
+        let with = |header: &String| request(&format!("{header}\r\n")).into_bytes();
+        let requests: Vec<Vec<u8>> = match headers {
+            [] => vec![request("").into_bytes()],
+            headers => headers.iter().map(with).collect(),
+        };
+        Load::open_with(to, connections, &requests)
+    }
+
+    /// Opens the connections; connection i sends `requests[i % requests.len()]`, of which there is one at
+    /// least.
+    pub fn open_with(to: SocketAddr, connections: usize, requests: &[Vec<u8>]) -> Result<Self> {
         let mut load = Load {
             to,
             lines: Vec::new(),
@@ -66,14 +78,10 @@ impl Load {
             body: Some(responder::BODY),
         };
         for index in 0..connections {
-            let header = headers.get(index % headers.len().max(1));
-            let line = format!("GET / HTTP/1.1\r\nhost: bench\r\n{}\r\n", {
-                header.map_or(String::new(), |header| format!("{header}\r\n"))
-            });
             let stream = connect(to, &load.poll, index)?;
             load.lines.push(Line {
                 stream,
-                request: line.into_bytes(),
+                request: requests[index % requests.len()].clone(),
                 answer: Vec::with_capacity(1024),
                 due: None,
             });

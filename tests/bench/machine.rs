@@ -8,13 +8,17 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-/// The two cores that are used: one is Envoy's alone, everything else shares the other.
+/// The cores that are used: one is Envoy's alone, one the picker's of `ext_proc` where there are three,
+/// everything else shares the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Cores {
     /// Envoy's.
     pub envoy: usize,
-    /// The load's, the backends', the picker's, the sidecar's and this process's.
+    /// The load's, the backends', the sidecar's and this process's.
     pub others: usize,
+    /// That of `ext_proc`'s picker alone; where there is none it shares the others', and takes time from
+    /// the load: its latencies say nothing.
+    pub picker: Option<usize>,
 }
 
 impl Cores {
@@ -30,6 +34,7 @@ impl Cores {
         Ok(Cores {
             envoy: cores[cores.len() - 2],
             others: cores[cores.len() - 1],
+            picker: cores.len().checked_sub(3).map(|place| cores[place]),
         })
     }
 }
@@ -107,6 +112,7 @@ pub fn describe(cores: Cores) -> serde_json::Value {
         "cores": info.lines().filter(|line| line.starts_with("processor")).count(),
         "envoyCore": cores.envoy,
         "otherCore": cores.others,
+        "pickerCore": cores.picker,
         "kernel": kernel.trim(),
     })
 }

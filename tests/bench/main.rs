@@ -4,11 +4,11 @@
 //! cases that say most. Exits with an error only when a case could not be measured, never because
 //! of a figure.
 //!
-//! In reading order: [`cpu`] compares the [`contender`]s under a [`load`],
+//! In reading order: [`cpu`] compares the [`contender`]s, [`variants`] of one bootstrap, under a [`load`],
 //! [`counts`] counts in an interpreter ([`harness::vm`]) what no machine disturbs,
-//! [`core`] times the routing core alone, [`delivery`] and [`verdict`] follow
-//! news to the workers and [`memory`] what Envoy keeps of it, [`failover`] kills a
-//! backend; [`targets`] and [`report`] say what it came to.
+//! [`pairs`] of clusters say what a field costs, [`core`] times the routing core alone, [`keys`] follows keys when backends change, [`delivery`] and
+//! [`verdict`] follow news to the workers and [`memory`] what Envoy keeps of it, [`fanout`] follows it
+//! to many proxies, [`failover`] kills a backend; [`targets`] and [`report`] say what it came to.
 
 mod contender;
 mod core;
@@ -16,11 +16,14 @@ mod counts;
 mod cpu;
 mod delivery;
 mod failover;
+mod fanout;
 mod figures;
 mod home;
+mod keys;
 mod load;
 mod machine;
 mod memory;
+mod pairs;
 mod picker;
 mod plot;
 mod profile;
@@ -28,6 +31,7 @@ mod report;
 mod responder;
 mod samples;
 mod targets;
+mod variants;
 mod verdict;
 
 use std::env;
@@ -147,11 +151,23 @@ async fn run(cores: Cores) -> Result<ExitCode> {
     sections.take("cpu", Ok(comparison.cases));
     sections.failed.append(&mut comparison.failed);
     sections.take("vm", counts::memory());
+    if profile.has("pairs") {
+        println!("What fields cost");
+        sections.take("pairs", pairs::run(&profile, cores).await);
+    }
     if profile.has("core") {
         measure_core(&profile, &mut sections, &mut skipped);
     }
+    if profile.has("keys") {
+        println!("Keys, natively");
+        sections.take("keys", keys::run(&profile));
+    }
     if profile.has("delivery") {
         measure_delivery(&profile, cores, &mut sections, &mut skipped).await;
+    }
+    if profile.has("fanout") {
+        println!("Many proxies");
+        sections.take("fanout", fanout::run(&profile).await);
     }
     if profile.has("failover") {
         println!("Failover");

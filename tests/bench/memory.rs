@@ -4,6 +4,7 @@
 //! behind does not depend on when the next one comes.
 
 use anyhow::Result;
+use harness::Kind;
 use serde_json::{Map, Value, json};
 
 use crate::delivery::{self, Stage};
@@ -26,7 +27,7 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Map<String, Value>> 
     for (backends, updates) in profile.updates {
         println!("  Envoy's memory over {updates} updates of {backends} backends");
         let responder = Responder::start(cores.others).await?;
-        let home = Home::file(delivery::document(&responder, *backends))?;
+        let home = Home::new(Kind::File, delivery::document(&responder, *backends)).await?;
         let mut stage = Stage::start_with(home, responder, &SETTINGS).await?;
         let line = follow(&mut stage, *updates).await?;
         figures.insert(format!("demo.{backends}"), figure(*updates, &line));

@@ -19,18 +19,30 @@ pub struct Profile {
     pub warm_up: Duration,
     /// At full speed, counted.
     pub sample: Duration,
+    /// How often two clusters that are compared get a new Envoy.
+    pub pair_starts: usize,
+    /// Pairs of turns on each.
+    pub pairs: usize,
+    /// At full speed, counted, of a turn.
+    pub pair_turn: Duration,
     /// How long a paced load lasts.
     pub paced: Duration,
     /// How often a disturbed sample is repeated.
     pub repeats_max: u32,
-    /// Edits of the demo file that are followed, by the number of backends.
+    /// Edits of the demo file that are followed, by the number of backends: of one cluster of all.
     pub edits: &'static [(u32, usize)],
+    /// The same of one cluster of a hundred, beside others like it.
+    pub parts: &'static [(u32, usize)],
     /// Updates over which Envoy's memory is followed, by the number of backends.
     pub updates: &'static [(u32, usize)],
     /// Changes in a store that are followed.
     pub changes: usize,
     /// Verdicts that are followed.
     pub verdicts: usize,
+    /// Simulated proxies, clusters, and backends of each.
+    pub fleets: &'static [(u32, u32, u32)],
+    /// Changes that are followed to all proxies.
+    pub fleet_changes: usize,
     /// Time for one figure of the core.
     pub core_sample: Duration,
 }
@@ -46,38 +58,55 @@ impl Profile {
             true => Profile {
                 quick: true,
                 only,
-                starts: 2,
-                rounds: 5,
+                starts: 3,
+                rounds: 3,
                 warm_up: Duration::from_millis(80),
-                sample: Duration::from_millis(250),
-                paced: Duration::from_millis(700),
+                sample: Duration::from_millis(200),
+                pair_starts: 2,
+                pairs: 10,
+                pair_turn: Duration::from_millis(200),
+                paced: Duration::from_millis(400),
                 repeats_max: 1,
-                edits: &[(1000, 12)],
-                updates: &[(1000, 100)],
+                edits: &[(1000, 8)],
+                parts: &[(1000, 8)],
+                updates: &[(1000, 60)],
                 changes: 0,
                 verdicts: 12,
+                fleets: &[(100, 100, 20)],
+                fleet_changes: 5,
                 core_sample: Duration::from_millis(20),
             },
             false => Profile {
                 quick: false,
                 only,
-                starts: 7,
+                starts: 5,
                 rounds: 3,
                 warm_up: Duration::from_millis(100),
                 sample: Duration::from_millis(400),
+                pair_starts: 4,
+                pairs: 15,
+                pair_turn: Duration::from_millis(250),
                 paced: Duration::from_millis(1000),
                 repeats_max: 2,
                 edits: &[(100, 60), (1000, 100), (10_000, 60)],
+                parts: &[(1000, 100), (10_000, 100)],
                 updates: &[(100, 1000), (1000, 1000), (10_000, 1000)],
                 changes: 100,
                 verdicts: 100,
+                fleets: &[
+                    (1, 100, 20),
+                    (100, 100, 20),
+                    (1000, 100, 20),
+                    (1000, 1000, 20),
+                ],
+                fleet_changes: 20,
                 core_sample: Duration::from_millis(100),
             },
         }
     }
 
-    /// Whether the section `core`, `delivery` or `failover` is measured, and with the delivery what Envoy
-    /// keeps of it, `memory`.
+    /// Whether the section `pairs`, `core`, `keys`, `delivery`, `fanout` or `failover` is measured, and with the
+    /// delivery what Envoy keeps of it, `memory`.
     pub fn has(&self, section: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|it| it == section)
     }

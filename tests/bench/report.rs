@@ -134,8 +134,21 @@ fn memory(report: &Value) -> Vec<Series> {
 }
 
 /// The sections after the comparison: key, title, figures.
-const SECTIONS: [(&str, &str, &[&str]); 3] = [
+const SECTIONS: [(&str, &str, &[&str]); 5] = [
     ("core", "The core, natively", &["ns", "instructions"]),
+    (
+        "keys",
+        "Keys, natively",
+        &[
+            "ns",
+            "firstMs",
+            "offPercent",
+            "removed",
+            "added",
+            "down",
+            "grown",
+        ],
+    ),
     (
         "delivery",
         "Delivery",
@@ -143,9 +156,29 @@ const SECTIONS: [(&str, &str, &[&str]); 3] = [
             "writeP50Ms",
             "p50Ms",
             "p99Ms",
+            "maxMs",
             "bytes",
             "workerMs",
+            "mainMs",
             "rssBytesPerUpdate",
+        ],
+    ),
+    (
+        "fanout",
+        "Proxies.clusters x backends",
+        &[
+            "p50Ms",
+            "p99Ms",
+            "maxMs",
+            "allP50Ms",
+            "allMaxMs",
+            "cpuUsPerProxy",
+            "bytesPerProxy",
+            "residentMb",
+            "idleUsPerProxySecond",
+            "connectMs",
+            "reconnectMs",
+            "resentResources",
         ],
     ),
     (
@@ -158,6 +191,7 @@ const SECTIONS: [(&str, &str, &[&str]); 3] = [
 /// The report for people.
 pub fn table(report: &Value) -> String {
     let mut out = comparison(&cases(report, "cpu"));
+    out.push_str(&fields(&cases(report, "pairs")));
     for (section, title, figures) in SECTIONS {
         out.push_str(&columns(&cases(report, section), title, figures));
     }
@@ -192,6 +226,23 @@ fn comparison(cpu: &Map<String, Value>) -> String {
             number(&case["hostCalls"]["total"]),
             kilobytes.map_or("-".to_owned(), |k| format!("{k:.0}")),
         );
+    }
+    out
+}
+
+/// What fields of a document cost, where that was measured.
+fn fields(pairs: &Map<String, Value>) -> String {
+    let mut out = String::new();
+    if !pairs.is_empty() {
+        let _ = writeln!(
+            out,
+            "\n{:<32} {:>22} {:>8}",
+            "Fields", "µs per request more", "without"
+        );
+    }
+    for (name, case) in pairs {
+        let (more, plain) = (spread(&case["moreUs"]), number(&case["plainUs"]));
+        let _ = writeln!(out, "{name:<32} {more:>22} {plain:>8}");
     }
     out
 }
@@ -275,6 +326,9 @@ mod tests {
                 "usPerRequest": {"median": 44.81}, "p99Ms": 9.561,
                 "toNative": {"median": 1.187, "min": 1.157, "max": 1.2}, "toNoop": null,
             }},
+            "pairs": {"limits.10": {
+                "moreUs": {"median": 2.25, "min": 2.0, "max": 3.0}, "plainUs": 41.5,
+            }},
             "core": {"Random.pick.3": {"ns": 31.0}},
             "targets": [{"id": "a", "limit": 1.1, "value": 1.2, "met": false, "reason": "why"}],
             "skipped": [{"case": "b", "reason": "no b"}],
@@ -287,6 +341,7 @@ mod tests {
             words.join(" ")
         };
         assert_eq!(line("lua"), "lua 44.8 1.187 (1.157–1.200) - - 9.561 - -");
+        assert_eq!(line("limits"), "limits.10 2.250 (2.000–3.000) 41.5");
         assert_eq!(line("Random"), "Random.pick.3 31 -");
         assert_eq!(line("a "), "a 1.100 1.200 MISSED why");
         assert_eq!(line("skipped"), r#"skipped: "b": "no b""#);

@@ -162,7 +162,7 @@ impl Connection {
         }
     }
 
-    /// How many requests end in these bytes. The load sends no bodies.
+    /// How many heads of requests end in these bytes. No body that the load sends has a blank line in it.
     fn requests(&mut self, bytes: &[u8]) -> usize {
         const END: &[u8] = b"\r\n\r\n";
         let mut ends = 0;

@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::contender::CLUSTER;
 use crate::delivery::Watchers;
-use crate::figures::{percentile, rounded};
+use crate::figures::{percentile, rounded, tail};
 use crate::machine::Cores;
 use crate::profile::Profile;
 use crate::responder::Responder;
@@ -79,9 +79,10 @@ pub async fn run(profile: &Profile, cores: Cores) -> Result<Value> {
         }
     }
     watchers.stop().await;
+    let (tail, slowest) = tail(&mut millis);
     Ok(json!({
         "p50Ms": percentile(&mut millis, 0.5).map(rounded),
-        "p99Ms": percentile(&mut millis, 0.99).map(rounded),
+        tail: slowest,
         "verdicts": millis.len(),
     }))
 }
@@ -142,6 +143,7 @@ fn verdict(counter: u64, key: BackendKey, healthy: bool) -> Answer {
             unhealthy: if healthy { Vec::new() } else { vec![key] },
             healthy: Vec::new(),
         }],
+        hand_back: false,
     }
 }
 

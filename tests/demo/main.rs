@@ -108,10 +108,9 @@ impl Demo {
                 "hosts: {hosts:?}"
             );
             let reloads = "extension_config_discovery.http_filter.pointsman.config_reload";
-            let stats = self.envoy.stats().await?;
-            let reloads = stats.iter().find(|(name, _)| name.ends_with(reloads));
+            let reloads = self.envoy.stats(reloads).await?;
             ensure!(
-                reloads.is_some_and(|(_, count)| *count > 0),
+                reloads.values().any(|count| *count > 0),
                 "filter: {reloads:?}"
             );
             Ok(())

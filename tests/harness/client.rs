@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{HOST, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -37,6 +37,17 @@ impl Response {
     /// The backend that answered; `None` when Envoy or the filter did.
     pub fn backend(&self) -> Option<&str> {
         self.header("x-backend")
+    }
+
+    /// Fails unless it is this backend's 200.
+    pub fn ensure_from(&self, backend: &str) -> Result<()> {
+        let (status, by) = (self.status.as_u16(), self.backend());
+        ensure!(
+            (status, by) == (200, Some(backend)),
+            "{status} of {by:?}, not of {backend}: {}",
+            self.text()
+        );
+        Ok(())
     }
 
     /// The body as text.
@@ -101,6 +112,21 @@ impl Client {
     /// GET `path`.
     pub async fn get(&mut self, path: &str) -> Result<Response> {
         self.send(get(path)).await
+    }
+
+    /// GET `path` with these headers.
+    pub async fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
+        let mut request = get(path);
+        for (name, value) in headers {
+            let name: HeaderName = name.parse()?;
+            request.headers_mut().insert(name, value.parse()?);
+        }
+        self.send(request).await
+    }
+
+    /// Asks the stories' own module for a fault.
+    pub async fn fault(&mut self, kind: &str) -> Result<Response> {
+        self.get_with("/", &[("x-fault", kind)]).await
     }
 
     /// Sends a request and reads the whole answer, within [`DEADLINE`]; never sends it again.

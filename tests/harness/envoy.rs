@@ -24,6 +24,7 @@ pub use log::Event;
 
 use crate::artefacts;
 use crate::client::{self, Client};
+use crate::clock::Clock;
 use crate::port::Port;
 use crate::process::Process;
 use crate::report;
@@ -47,6 +48,7 @@ pub struct Envoy {
     admin: Port,
     workers: u32,
     folder: TempDir,
+    environment: Vec<(&'static str, String)>,
     /// Whether [`Envoy::start`] has given it to a story: until then it says itself what is wrong.
     started: bool,
     traps_expected: bool,
@@ -71,18 +73,31 @@ impl Envoy {
     ///
     /// Fails with the end of Envoy's log when Envoy refuses the bootstrap or is not ready in time.
     pub async fn start(bootstrap: Bootstrap) -> Result<Self> {
+        Self::start_in(bootstrap, Vec::new()).await
+    }
+
+    /// The same by a clock that the story moves.
+    pub async fn start_by(bootstrap: Bootstrap, clock: &Clock) -> Result<Self> {
+        Self::start_in(bootstrap, clock.environment().to_vec()).await
+    }
+
+    async fn start_in(
+        bootstrap: Bootstrap,
+        environment: Vec<(&'static str, String)>,
+    ) -> Result<Self> {
         let (listener, admin) = (Port::reserve()?, Port::reserve()?);
         let workers = bootstrap.workers();
         let folder = tempfile::tempdir()?;
         let config = bootstrap.finish(listener.address(), admin.address())?;
         fs::write(folder.path().join("envoy.json"), config)?;
-        let process = launch(&folder, workers)?;
+        let process = launch(&folder, workers, &environment)?;
         let mut envoy = Envoy {
             process,
             listener,
             admin,
             workers,
             folder,
+            environment,
             started: false,
             traps_expected: false,
         };
@@ -101,7 +116,7 @@ impl Envoy {
         self.ensure_no_reload()?;
         self.process.kill();
         self.process.ensure_good_end()?;
-        self.process = launch(&self.folder, self.workers)?;
+        self.process = launch(&self.folder, self.workers, &self.environment)?;
         self.ready().await
     }
 
@@ -152,7 +167,7 @@ impl Envoy {
 
     /// Open downstream connections of each worker, by its name (`worker_0`).
     pub async fn connections_by_worker(&self) -> Result<BTreeMap<String, u64>> {
-        let stats = self.stats().await?;
+        let stats = self.stats("worker_.*downstream_cx_active$").await?;
         let by_worker = stats.into_iter().filter_map(|(name, value)| {
             let (_, worker) = name
                 .strip_suffix(".downstream_cx_active")?
@@ -191,13 +206,12 @@ impl Envoy {
         self.events().iter().filter(is_it).count()
     }
 
-    /// Every counter and gauge, by its full name; histograms are left out.
-    pub async fn stats(&self) -> Result<BTreeMap<String, u64>> {
-        self.stats_at("/stats").await
-    }
-
-    async fn stats_at(&self, path: &str) -> Result<BTreeMap<String, u64>> {
-        let text = self.admin_get(path).await?;
+    /// The counters and gauges whose full names this regular expression finds. Envoy picks them: with a
+    /// thousand clusters its main thread writes ten megabytes for a look at all.
+    pub async fn stats(&self, names: &str) -> Result<BTreeMap<String, u64>> {
+        let names = names.bytes().map(|byte| format!("%{byte:02X}"));
+        let path = format!("/stats?filter={}", names.collect::<String>());
+        let text = self.admin_get(&path).await?;
         let number = |line: &str| {
             let (name, value) = line.rsplit_once(": ")?;
             Some((name.to_owned(), value.parse().ok()?))
@@ -205,12 +219,23 @@ impl Envoy {
         Ok(text.lines().filter_map(number).collect())
     }
 
+    /// A stat's value. Envoy 1.37 keeps a module's own under the cluster that loaded it first.
+    fn value_of(stats: &BTreeMap<String, u64>, name: &str) -> Option<u64> {
+        let moved = format!(".{name}");
+        let is_there = |known: &str| name.starts_with("wasmcustom.") && known.ends_with(&moved);
+        let mut values = stats.iter().filter(|(known, _)| is_there(known));
+        let elsewhere = || values.next().map(|(_, value)| *value);
+        stats.get(name).copied().or_else(elsewhere)
+    }
+
     /// One counter or gauge as it is now; 0 when Envoy does not know it (yet).
     ///
     /// Only for what must not have happened and for what a later value is compared with. Whatever
     /// comes with a tick, a stream's end or another thread is waited for.
     pub async fn stat(&self, name: &str) -> Result<u64> {
-        Ok(self.stats().await?.get(name).copied().unwrap_or_default())
+        // A dot finds more than dots, and is compared with the full name below.
+        let stats = self.stats(&format!("{name}$")).await?;
+        Ok(Self::value_of(&stats, name).unwrap_or_default())
     }
 
     /// Waits until a counter or gauge is this.
@@ -311,10 +336,7 @@ impl Envoy {
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let stats = async {
-                let stats = self.stats_at("/stats?filter=vm_reload");
-                timeout(LAST_LOOK_DEADLINE, stats).await
-            };
+            let stats = async { timeout(LAST_LOOK_DEADLINE, self.stats("vm_reload")).await };
             runtime.block_on(stats)?
         };
         // A thread of its own: whoever drops an Envoy may be inside a runtime.
@@ -358,11 +380,12 @@ impl Envoy {
     }
 }
 
-fn launch(folder: &TempDir, workers: u32) -> Result<Process> {
+fn launch(folder: &TempDir, workers: u32, environment: &[(&str, String)]) -> Result<Process> {
     report::component(&format!("Envoy {}", artefacts::envoy_version()?));
     let mut command = Command::new(artefacts::envoy()?);
     command
         .current_dir(folder.path())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .args(["--config-path", "envoy.json", "--log-level", "warning"])
         .args(["--component-log-level", "wasm:info"])
         // No shared memory: many Envoys at a time, and nothing left behind by a killed one.

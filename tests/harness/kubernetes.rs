@@ -47,6 +47,27 @@ enum Host {
 }
 
 impl Kubernetes {
+    /// Whether there is one or can be; the story is skipped where not.
+    pub fn is_there(story: &str) -> Result<bool> {
+        let there = artefacts::kubeconfig()?.is_some() || artefacts::kubernetes().is_some();
+        if !there {
+            let reason = "no API server: `python3 tests/tools/fetch.py kubernetes` says why";
+            report::skipped(report::KUBERNETES, story, reason)?;
+        }
+        Ok(there)
+    }
+
+    /// Whether there is one that is the story's alone, which `must` do something to it; else it is
+    /// skipped.
+    pub fn is_ours(story: &str, must: &str) -> Result<bool> {
+        if artefacts::kubeconfig()?.is_some() {
+            let reason = format!("not with KUBECONFIG: it must {must}");
+            report::skipped(report::KUBERNETES, story, &reason)?;
+            return Ok(false);
+        }
+        Self::is_there(story)
+    }
+
     /// Finds or starts one with our kind installed; `None`, and the story skipped, where there is
     /// none.
     pub async fn start(story: &str) -> Result<Option<Self>> {
@@ -57,7 +78,10 @@ impl Kubernetes {
     /// rights of whom that names.
     pub async fn start_for(story: &str, roles: &[&str]) -> Result<Option<Self>> {
         let Some(kubeconfig) = artefacts::kubeconfig()? else {
-            return installed(Self::launch(story, roles).await?).await;
+            if !Self::is_there(story)? {
+                return Ok(None);
+            }
+            return installed(Some(Self::launch(roles).await?)).await;
         };
         let kubernetes = Self::enter(kubeconfig).await?;
         kubernetes.report("Kubernetes API server").await?;
@@ -78,20 +102,14 @@ impl Kubernetes {
 
     /// The same without our kind.
     pub async fn start_bare(story: &str, must: &str) -> Result<Option<Self>> {
-        if artefacts::kubeconfig()?.is_some() {
-            let reason = format!("not with KUBECONFIG: it must {must}");
-            report::skipped(report::KUBERNETES, story, &reason)?;
+        if !Self::is_ours(story, must)? {
             return Ok(None);
         }
-        Self::launch(story, &["pointsman"]).await
+        Self::launch(&["pointsman"]).await.map(Some)
     }
 
-    async fn launch(story: &str, roles: &[&str]) -> Result<Option<Self>> {
-        let Some(programs) = artefacts::kubernetes() else {
-            let reason = "no API server: `python3 tests/tools/fetch.py kubernetes` says why";
-            report::skipped(report::KUBERNETES, story, reason)?;
-            return Ok(None);
-        };
+    async fn launch(roles: &[&str]) -> Result<Self> {
+        let programs = artefacts::kubernetes().context("no API server")?;
         let own = Own::launch(programs, roles)?;
         let api = own.api();
         let host = Host::Own(Box::new(own));
@@ -101,7 +119,7 @@ impl Kubernetes {
             kubernetes.define(&definition).await?;
         }
         kubernetes.report("apiextensions-apiserver").await?;
-        Ok(Some(kubernetes))
+        Ok(kubernetes)
     }
 
     async fn report(&self, server: &str) -> Result<()> {

@@ -5,8 +5,9 @@
 //! What is tested is what ships: Envoy starts from `envoy/envoy.yaml` and `envoy/static.yaml`.
 //!
 //! In reading order: [`wait`], [`port`], [`process`], [`clock`], [`upstream`] (backends), [`tls`],
-//! [`registry`] (the demo file), [`redis`], [`kubernetes`], [`sidecar`], [`envoy`], then the clients
-//! [`client`], [`load`], [`raw`], [`websocket`] and [`grpc`]; [`proxy`] stands for many Envoys, [`vm`]
+//! [`registry`] (the demo file), [`redis`], [`kubernetes`], [`home`] (any of these three), [`sidecar`],
+//! [`envoy`], [`scene`] (all of them together), then the clients [`client`], [`load`], [`raw`],
+//! [`websocket`] and [`grpc`]; [`proxy`] stands for many Envoys, [`vm`]
 //! runs the module in an interpreter, [`compose`] the compose file on a Docker engine; [`artefacts`]
 //! finds what was built, [`report`] says what ran.
 
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod compose;
 pub mod envoy;
 pub mod grpc;
+pub mod home;
 pub mod kubernetes;
 pub mod load;
 pub mod port;
@@ -25,6 +27,7 @@ pub mod raw;
 pub mod redis;
 pub mod registry;
 pub mod report;
+pub mod scene;
 pub mod sidecar;
 pub mod tls;
 pub mod upstream;
@@ -35,11 +38,13 @@ pub mod websocket;
 pub use client::{Client, Response};
 pub use clock::Clock;
 pub use envoy::{Bootstrap, Envoy};
+pub use home::{Home, Kind, Store};
 pub use kubernetes::Kubernetes;
 pub use load::{Load, Tally};
 pub use proxy::Proxy;
 pub use redis::Redis;
 pub use registry::Registry;
+pub use scene::Scene;
 pub use sidecar::Sidecar;
 pub use tls::TlsFront;
 pub use upstream::{Behaviour, Upstream};

@@ -6,20 +6,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use envoy_types::pb::envoy::config::core::v3::{Node, TypedExtensionConfig};
-use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3 as discovery;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client as ads;
-use envoy_types::pb::google::protobuf::StringValue;
 use pointsman_filter::fleet::exchange as wire;
 use prost::Message;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::client::{Client, DEADLINE, post};
+use crate::client::{self, Client, DEADLINE};
 
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
@@ -38,46 +35,87 @@ pub struct Proxy {
     sidecar: SocketAddr,
     requests: mpsc::Sender<discovery::DeltaDiscoveryRequest>,
     answers: Streaming<discovery::DeltaDiscoveryResponse>,
-    /// Names by type: what it has been sent and not been told to drop.
-    has: BTreeMap<String, BTreeSet<String>>,
+    has: Versions,
+}
+
+/// Versions by type and name: what it has been sent and not been told to drop.
+type Versions = BTreeMap<String, Names>;
+type Names = BTreeMap<String, String>;
+
+/// One answer that a proxy took in and accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The registry's revision, where the answer brought the filter.
+    pub revision: Option<u64>,
+    /// Resources it brought.
+    pub resources: usize,
+    /// Its length.
+    pub bytes: usize,
 }
 
 impl Proxy {
     /// Opens the stream to a sidecar's xDS address, and asks for all clusters and the filter.
     pub async fn connect(sidecar: SocketAddr, node: &str) -> Result<Self> {
+        Self::open(sidecar, node.to_owned(), Versions::new()).await
+    }
+
+    /// Opens another stream in the place of this one, which brings along what this one was sent.
+    pub async fn reconnect(self) -> Result<Self> {
+        let (sidecar, node, has) = (self.sidecar, self.node, self.has);
+        drop((self.requests, self.answers));
+        Self::open(sidecar, node, has).await
+    }
+
+    async fn open(sidecar: SocketAddr, node: String, has: Versions) -> Result<Self> {
         let mut client =
             ads::AggregatedDiscoveryServiceClient::connect(format!("http://{sidecar}"))
                 .await?
                 .max_decoding_message_size(ANSWER_MAX);
         let (requests, queue) = mpsc::channel(QUEUE);
-        let ask = |type_url: &str, names: &[&str]| discovery::DeltaDiscoveryRequest {
+        let ask = |type_url: &str, names: Vec<String>| discovery::DeltaDiscoveryRequest {
             node: Some(Node {
-                id: node.to_owned(),
+                id: node.clone(),
                 ..Node::default()
             }),
             type_url: type_url.to_owned(),
-            resource_names_subscribe: names.iter().map(|&name| name.to_owned()).collect(),
+            resource_names_subscribe: names,
+            initial_resource_versions: has
+                .get(type_url)
+                .map(|has| has.clone().into_iter().collect())
+                .unwrap_or_default(),
             ..discovery::DeltaDiscoveryRequest::default()
         };
-        requests.send(ask(CLUSTER, &[])).await?;
-        requests.send(ask(FILTER, &[FILTER_NAME])).await?;
+        requests.send(ask(CLUSTER, Vec::new())).await?;
+        requests
+            .send(ask(FILTER, vec![FILTER_NAME.to_owned()]))
+            .await?;
+        if let Some(endpoints) = has.get(ENDPOINTS) {
+            let names = endpoints.keys().cloned().collect();
+            requests.send(ask(ENDPOINTS, names)).await?;
+        }
         let call = client.delta_aggregated_resources(ReceiverStream::new(queue));
         let answers = timeout(DEADLINE, call)
             .await
             .context("no stream in time")??
             .into_inner();
         Ok(Proxy {
-            node: node.to_owned(),
+            node,
             sidecar,
             requests,
             answers,
-            has: BTreeMap::new(),
+            has,
         })
+    }
+
+    /// Its node id.
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     /// Takes answers until it has these clusters' endpoints, among others or not, and the filter.
     pub async fn take(&mut self, clusters: &BTreeSet<String>) -> Result<()> {
-        self.until(DEADLINE, |has| has.is_superset(clusters)).await
+        let has_all = |has: &Names| clusters.iter().all(|name| has.contains_key(name));
+        self.until(DEADLINE, has_all).await
     }
 
     /// Takes answers until it has these clusters' endpoints and no other's, and the filter.
@@ -86,19 +124,15 @@ impl Proxy {
         clusters: &BTreeSet<String>,
         deadline: Duration,
     ) -> Result<()> {
-        self.until(deadline, |has| has == clusters).await
+        self.until(deadline, |has| has.keys().eq(clusters)).await
     }
 
-    async fn until(
-        &mut self,
-        deadline: Duration,
-        enough: impl Fn(&BTreeSet<String>) -> bool,
-    ) -> Result<()> {
+    async fn until(&mut self, deadline: Duration, enough: impl Fn(&Names) -> bool) -> Result<()> {
         let taken = timeout(deadline, async {
             while !self.has.get(ENDPOINTS).is_some_and(&enough) || !self.has.contains_key(FILTER) {
-                let answer = self.answers.message().await?;
-                self.accept(answer.context("the sidecar ended the stream")?)
-                    .await?;
+                if let Some(revision) = self.next().await?.revision {
+                    Poster::new(self.sidecar, &self.node).post(revision).await?;
+                }
             }
             anyhow::Ok(())
         });
@@ -110,50 +144,42 @@ impl Proxy {
         taken?
     }
 
-    /// Posts to the exchange as the filter of an Envoy with one worker that runs this revision.
-    async fn post(&self, revision: u64) -> Result<()> {
-        let request = wire::Request {
-            node: self.node.clone(),
-            workers: 1,
-            revisions: vec![revision],
-            ..wire::Request::default()
+    /// Takes the next answer in and accepts it.
+    pub async fn next(&mut self) -> Result<Taken> {
+        let answer = self.answers.message().await?;
+        let answer = answer.context("the sidecar ended the stream")?;
+        let filter = answer.resources.iter().find(|it| it.name == FILTER_NAME);
+        let filter = filter.and_then(|it| it.resource.as_ref());
+        let taken = Taken {
+            revision: filter.map(|it| revision(&it.value)).transpose()?,
+            resources: answer.resources.len(),
+            bytes: answer.encoded_len(),
         };
-        let mut request = post(wire::PATH, request.to_json());
-        let content_type = wire::CONTENT_TYPE.parse()?;
-        request.headers_mut().insert("content-type", content_type);
-        let response = Client::new(self.sidecar).send(request).await?;
-        ensure!(response.status == 200, "{}", response.text());
-        Ok(())
+        self.accept(answer).await?;
+        Ok(taken)
     }
 
-    /// As Envoy and its filter do: endpoints are asked for when their cluster comes, and dropped with it.
+    /// As Envoy does: endpoints are asked for when their cluster comes, and dropped with it.
     async fn accept(&mut self, answer: discovery::DeltaDiscoveryResponse) -> Result<()> {
-        let filter = answer.resources.iter().find(|it| it.name == FILTER_NAME);
-        let revision = match filter.and_then(|it| it.resource.as_ref()) {
-            Some(filter) => Some(revision(&filter.value)?),
-            None => None,
-        };
-        let came: Vec<String> = answer.resources.into_iter().map(|it| it.name).collect();
+        let came = answer.resources.into_iter().map(|it| (it.name, it.version));
+        let came: Vec<(String, String)> = came.collect();
         let has = self.has.entry(answer.type_url.clone()).or_default();
         has.extend(came.iter().cloned());
-        has.retain(|name| !answer.removed_resources.contains(name));
+        has.retain(|name, _| !answer.removed_resources.contains(name));
         let accepted = discovery::DeltaDiscoveryRequest {
             type_url: answer.type_url.clone(),
             response_nonce: answer.nonce,
             ..discovery::DeltaDiscoveryRequest::default()
         };
         self.requests.send(accepted).await?;
-        if let Some(revision) = revision {
-            self.post(revision).await?;
-        }
         if answer.type_url == CLUSTER {
             let gone = answer.removed_resources;
             if let Some(endpoints) = self.has.get_mut(ENDPOINTS) {
-                endpoints.retain(|name| !gone.contains(name));
+                endpoints.retain(|name, _| !gone.contains(name));
             }
             let endpoints = discovery::DeltaDiscoveryRequest {
                 type_url: ENDPOINTS.to_owned(),
-                resource_names_subscribe: came,
+                resource_names_subscribe: came.into_iter().map(|(name, _)| name).collect(),
                 resource_names_unsubscribe: gone,
                 ..discovery::DeltaDiscoveryRequest::default()
             };
@@ -163,15 +189,50 @@ impl Proxy {
     }
 }
 
-/// The registry's revision that a resource of the filter holds.
+/// The exchange of one proxy, over one connection.
+#[derive(Debug)]
+pub struct Poster {
+    node: String,
+    client: Client,
+    have: wire::Version,
+}
+
+impl Poster {
+    /// Nothing is sent yet.
+    pub fn new(sidecar: SocketAddr, node: &str) -> Self {
+        Poster {
+            node: node.to_owned(),
+            client: Client::new(sidecar),
+            have: wire::Version::default(),
+        }
+    }
+
+    /// Posts that its one worker runs this revision, and waits for the answer.
+    pub async fn post(&mut self, revision: u64) -> Result<()> {
+        let request = wire::Request {
+            node: self.node.clone(),
+            workers: 1,
+            revisions: vec![revision],
+            have: self.have,
+            ..wire::Request::default()
+        };
+        let mut request = client::post(wire::PATH, request.to_json());
+        let content_type = wire::CONTENT_TYPE.parse()?;
+        request.headers_mut().insert("content-type", content_type);
+        let response = self.client.send(request).await?;
+        ensure!(response.status == 200, "{}", response.text());
+        self.have = wire::Answer::parse(&response.body)?.version;
+        Ok(())
+    }
+}
+
+/// The registry's revision that a resource of the filter holds, found without reading all of it.
 fn revision(filter: &[u8]) -> Result<u64> {
-    let filter = TypedExtensionConfig::decode(filter)?.typed_config;
-    let wasm = Wasm::decode(&*filter.context("no filter")?.value)?.config;
-    let text = wasm
-        .and_then(|it| it.configuration)
-        .context("no configuration")?;
-    let text = StringValue::decode(&*text.value)?.value;
-    let container: Value = serde_json::from_str(&text)?;
-    let revision = container["revision"].as_str().context("no revision")?;
-    Ok(u64::from_str_radix(revision, 16)?)
+    const FIELD: &[u8] = br#""revision":""#;
+    // It stands behind the clusters.
+    let found = filter.windows(FIELD.len()).rposition(|text| text == FIELD);
+    let start = found.context("no revision")? + FIELD.len();
+    let end = filter[start..].iter().position(|byte| *byte == b'"');
+    let digits = &filter[start..start + end.context("an open revision")?];
+    Ok(u64::from_str_radix(std::str::from_utf8(digits)?, 16)?)
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::clock::Clock;
 use crate::port::Port;
 use crate::process::Process;
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 use crate::{artefacts, report};
 pub use client::Reply;
 pub use cluster::Cluster;
@@ -155,6 +155,18 @@ impl Redis {
         let key = format!("pointsman:cluster:{name}");
         self.ask(&["SET", &key, &document.to_string()]).await?;
         Ok(())
+    }
+
+    /// Waits for a field of what a sidecar wrote about a cluster.
+    pub async fn says(&self, cluster: &str, field: &str, part: &str) -> Result<()> {
+        let key = format!("pointsman:status:{cluster}");
+        eventually(SOON, &format!("{key} to say {part:?}"), async || {
+            let status = self.ask(&["HGETALL", &key]).await?;
+            let value = status.field(field).with_context(|| format!("{status:?}"))?;
+            ensure!(value.contains(part), "{value}");
+            Ok(())
+        })
+        .await
     }
 
     /// SIGKILL.

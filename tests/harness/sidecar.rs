@@ -2,6 +2,7 @@
 //! is searched for the secrets it was given: no story may see one.
 
 mod command;
+mod says;
 mod secrets;
 
 use std::fs;
@@ -18,18 +19,17 @@ use tempfile::TempDir;
 
 use crate::artefacts;
 use crate::client::{self, Client, Response};
+use crate::home::Home;
 use crate::port::Port;
 use crate::process::Process;
-use crate::registry::Registry;
 use crate::wait::eventually;
 
 pub use command::{Ended, operate, run};
 
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 const STOP_DEADLINE: Duration = Duration::from_secs(40);
-const SAID_DEADLINE: Duration = Duration::from_secs(20);
 
-/// A running `pointsman serve` over a [`Registry`]; dropping it kills it, and panics when it has
+/// A running `pointsman serve` over a registry; dropping it kills it, and panics when it has
 /// ended otherwise than it was asked to, or when its log tells of a panic or holds a secret.
 #[derive(Debug)]
 pub struct Sidecar {
@@ -44,8 +44,6 @@ pub struct Sidecar {
 struct Setup {
     xds: Port,
     admin: Port,
-    /// Absent: the environment says where the registry is.
-    demo_file: Option<PathBuf>,
     environment: Vec<(String, String)>,
     secrets: Vec<String>,
     folder: TempDir,
@@ -68,44 +66,33 @@ impl Drop for Sidecar {
 
 impl Sidecar {
     /// Starts it on this registry, with every other setting at its default, and waits for `/readyz`.
-    pub async fn start(registry: &Registry) -> Result<Self> {
-        Self::start_with(registry, &[]).await
+    pub async fn start(home: &impl Home) -> Result<Self> {
+        Self::start_with(home, &[]).await
     }
 
     /// The same with settings, as environment variables.
-    pub async fn start_with(registry: &Registry, environment: &[(&str, &str)]) -> Result<Self> {
+    pub async fn start_with(home: &impl Home, environment: &[(&str, &str)]) -> Result<Self> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let environment = environment.iter().map(owned).collect();
-        Self::launch(Some(registry.file().to_owned()), environment).await
+        let environment = environment.iter().map(owned);
+        Self::start_on_store(home.settings().into_iter().chain(environment)).await
     }
 
-    /// Starts it without demo mode, on the store that the environment names.
+    /// Starts it with these settings alone: they say which store it is on.
     pub async fn start_on_store(
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self> {
-        Self::launch(None, environment.into_iter().collect()).await
-    }
-
-    /// The same without waiting for anything: the store may not even answer.
-    pub fn spawn_on_store(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        Self::spawn(None, environment.into_iter().collect())
-    }
-
-    async fn launch(
-        demo_file: Option<PathBuf>,
-        environment: Vec<(String, String)>,
-    ) -> Result<Self> {
-        let mut sidecar = Self::spawn(demo_file, environment)?;
+        let mut sidecar = Self::spawn_on_store(environment)?;
         sidecar.ready().await?;
         sidecar.started = true;
         Ok(sidecar)
     }
 
-    fn spawn(demo_file: Option<PathBuf>, environment: Vec<(String, String)>) -> Result<Self> {
+    /// The same without waiting for anything: the store may not even answer.
+    pub fn spawn_on_store(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
         let setup = Setup {
             xds: Port::reserve()?,
             admin: Port::reserve()?,
-            demo_file,
             secrets: secrets::of(&environment),
             environment,
             folder: tempfile::tempdir()?,
@@ -201,6 +188,20 @@ impl Sidecar {
         Ok(response)
     }
 
+    /// Writes; fails unless the answer is a good one and the write is served.
+    pub async fn write(&self, method: Method, path: &str, body: Value) -> Result<Value> {
+        let response = self.ask(method, path, &[], &body).await?;
+        let text = response.text();
+        ensure!(
+            response.status.is_success(),
+            "{path}: {} {text}",
+            response.status
+        );
+        let body = response.json()?;
+        ensure!(body["served"] == true, "{path}: {text}");
+        Ok(body)
+    }
+
     /// `/status`; fails on anything but 200 with JSON.
     pub async fn status(&self) -> Result<Value> {
         let response = self.get("/status").await?;
@@ -223,58 +224,6 @@ impl Sidecar {
             response.text()
         );
         Ok(response.text())
-    }
-
-    /// Waits for `/health` to say this, and gives what it says.
-    pub async fn health(&self, status: u16) -> Result<Value> {
-        let what = format!("/health to say {status}");
-        eventually(SAID_DEADLINE, &what, async || {
-            let response = self.get("/health").await?;
-            let (said, text) = (response.status, response.text());
-            ensure!(said == status, "{said} {text}");
-            response.json()
-        })
-        .await
-    }
-
-    /// Waits until an event was counted so often, for whatever reasons.
-    pub async fn event(&self, name: &str, count: u64) -> Result<()> {
-        let series = format!("pointsman_events_total{{event=\"{name}\"");
-        eventually(
-            SAID_DEADLINE,
-            &format!("{name} {count} times"),
-            async || {
-                let metrics = self.metrics().await?;
-                let lines = metrics.lines().filter(|it| it.starts_with(&series));
-                let counted = lines.map(|it| it.rsplit(' ').next().unwrap_or("").parse::<u64>());
-                let counted: Vec<u64> = counted.collect::<Result<_, _>>()?;
-                ensure!(!counted.is_empty(), "{name} has no series");
-                ensure!(counted.iter().sum::<u64>() == count, "{counted:?}");
-                Ok(())
-            },
-        )
-        .await
-    }
-
-    /// The events of this name in its log so far, over restarts: JSON, as it is not on a terminal.
-    pub fn events(&self, name: &str) -> Vec<Value> {
-        let log = self.process.log();
-        let lines = log.lines().filter_map(|line| {
-            let value: Value = serde_json::from_str(line).ok()?;
-            (value["event"] == name).then_some(value)
-        });
-        lines.collect()
-    }
-
-    /// Waits until so many events of this name are in its log and no more, and gives them.
-    pub async fn wait_for_events(&self, name: &str, count: usize) -> Result<Vec<Value>> {
-        let what = format!("{count} events {name} in the sidecar's log");
-        eventually(SAID_DEADLINE, &what, async || {
-            let events = self.events(name);
-            ensure!(events.len() == count, "{events:?}");
-            Ok(events)
-        })
-        .await
     }
 
     async fn ready(&self) -> Result<()> {
@@ -308,12 +257,6 @@ impl Setup {
         }
         let mut command = Command::new(artefacts::sidecar()?);
         command.arg("serve").env_clear();
-        if let Some(file) = &self.demo_file {
-            command
-                .arg("--demo-file")
-                .arg(file)
-                .env("DEMO_MODE", "true");
-        }
         command
             .env("POINTSMAN_XDS_LISTEN", self.xds.address().to_string())
             .env("POINTSMAN_ADMIN_LISTEN", self.admin.address().to_string())

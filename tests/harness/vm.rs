@@ -21,6 +21,9 @@ use host::{Host, Phase};
 
 /// The root context of a VM that has one.
 pub const ROOT: i32 = 1;
+/// The module's words for: not yet; and of a body: keep it, and slow its sender down.
+const PAUSE: i32 = 1;
+const WATERMARK: i32 = 2;
 /// Far above what any callback takes. One that needs more does not end.
 const FUEL_MAX: u64 = 4_000_000_000;
 
@@ -179,14 +182,47 @@ impl Vm {
         let count = i32::try_from(self.host().request_headers.len())?;
         let arguments = [stream, count, i32::from(end_of_stream)];
         let name = "proxy_on_request_headers";
-        Ok(self.call(name, Phase::RequestHeaders, &arguments)? == Some(0))
+        let goes_on = self.call(name, Phase::RequestHeaders, &arguments)? == Some(0);
+        let host = self.host();
+        match goes_on || host.local_answer.is_some() {
+            true => host.held.remove(&stream),
+            false => host.held.insert(stream),
+        };
+        Ok(goes_on)
     }
 
-    /// A chunk of a request's body.
-    pub fn request_body(&mut self, stream: i32, size: i32, end_of_stream: bool) -> Result<()> {
+    /// A chunk of a request's body, of which the host says that it has this size; whether it goes on.
+    pub fn request_body(&mut self, stream: i32, size: i32, end_of_stream: bool) -> Result<bool> {
+        self.host().local_answer = None;
         let arguments = [stream, size, i32::from(end_of_stream)];
-        self.call("proxy_on_request_body", Phase::RequestBody, &arguments)?;
-        Ok(())
+        let told = self.call("proxy_on_request_body", Phase::RequestBody, &arguments)?;
+        self.released(stream, told, WATERMARK)
+    }
+
+    /// A chunk of a request's body; whether it goes on.
+    pub fn send_body(&mut self, stream: i32, body: &[u8], end_of_stream: bool) -> Result<bool> {
+        self.host().request_body = body.to_vec();
+        self.request_body(stream, i32::try_from(body.len())?, end_of_stream)
+    }
+
+    /// A request's trailers; whether they go on.
+    pub fn request_trailers(&mut self, stream: i32) -> Result<bool> {
+        self.host().local_answer = None;
+        let phase = Phase::RequestBody;
+        let told = self.call("proxy_on_request_trailers", phase, &[stream, 1])?;
+        self.released(stream, told, PAUSE)
+    }
+
+    fn released(&mut self, stream: i32, told: Option<i32>, pause: i32) -> Result<bool> {
+        let goes_on = told.is_none_or(|told| told == 0);
+        ensure!(
+            goes_on || told == Some(pause),
+            "paused with {told:?}, not {pause}"
+        );
+        if goes_on {
+            self.host().held.remove(&stream);
+        }
+        Ok(goes_on)
     }
 
     /// A response's headers.
@@ -218,7 +254,8 @@ impl Vm {
         let Some(function) = self.instance.get_func(&self.store, name) else {
             return Ok(None);
         };
-        self.store.data_mut().enter(phase);
+        let context = arguments.first().copied().unwrap_or(0);
+        self.store.data_mut().enter(phase, context);
         self.store.set_fuel(FUEL_MAX)?;
         let arguments: Vec<Val> = arguments.iter().map(|a| Val::I32(*a)).collect();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];

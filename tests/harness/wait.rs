@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// How long any single thing of a story may take, on a busy machine too.
 pub const SOON: Duration = Duration::from_secs(40);
-/// How long lies between two looks at a condition.
-const INTERVAL: Duration = Duration::from_millis(5);
+/// How long lies between two looks at a condition: a twentieth of the wait so far, within these. A look
+/// costs computing time that the stories beside it want.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(20));
 
 /// Looks again and again until `look` succeeds, and returns what it saw.
 ///
@@ -19,7 +20,8 @@ pub async fn eventually<T>(
     what: &str,
     mut look: impl AsyncFnMut() -> Result<T>,
 ) -> Result<T> {
-    let end = Instant::now() + deadline;
+    let start = Instant::now();
+    let end = start + deadline;
     let mut last = anyhow!("no look has ended");
     loop {
         match timeout_at(end, look()).await {
@@ -27,10 +29,11 @@ pub async fn eventually<T>(
             Ok(Err(not_yet)) => last = not_yet,
             Err(_) => {}
         }
-        if Instant::now() + INTERVAL >= end {
+        let interval = (start.elapsed() / 20).clamp(INTERVALS.0, INTERVALS.1);
+        if Instant::now() + interval >= end {
             return Err(last.context(format!("waited {deadline:?} for {what}")));
         }
-        sleep(INTERVAL).await;
+        sleep(interval).await;
     }
 }
 

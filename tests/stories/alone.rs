@@ -3,8 +3,13 @@
 
 mod endurance;
 mod exchange;
+mod failing;
 mod flips;
+mod limited;
+mod rates;
+mod renewals;
 mod restarts;
+mod roles;
 mod route_policies;
 mod slow_backends;
 mod traps;

@@ -2,4 +2,5 @@
 
 mod fail_open;
 mod probes;
+mod slow_start;
 mod verdicts;

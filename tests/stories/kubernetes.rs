@@ -7,120 +7,68 @@ mod delivery;
 mod edits;
 mod expired;
 mod finalizers;
-mod guard;
-mod outage;
 mod readme;
 mod schema;
 mod several;
 mod slow;
 mod start;
 mod statuses;
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{
-    Bootstrap, Envoy, Kubernetes, SOON, Sidecar, Upstream, eventually, registry, report,
-};
+use harness::{Kubernetes, SOON, Scene, Sidecar, Upstream, eventually, registry, report};
 use serde_json::{Value, json};
 
 use crate::scene::only;
 
 /// An API server with the cluster `orders`, and what serves it.
-struct Story {
-    // In the order of their ends.
-    envoy: Envoy,
-    sidecar: Sidecar,
-    kubernetes: Kubernetes,
+type Story = Scene<Kubernetes>;
+
+/// Starts everything over these backends; `None`: skipped.
+async fn serve(
+    story: &str,
+    backends: &[&Upstream],
+    settings: &[(&str, &str)],
+) -> Result<Option<Story>> {
+    serve_on(Kubernetes::start(story).await?, backends, settings).await
 }
 
-impl Story {
-    /// Starts everything over these backends; `None`: skipped.
-    async fn start(
-        story: &str,
-        backends: &[&Upstream],
-        settings: &[(&str, &str)],
-    ) -> Result<Option<Self>> {
-        Self::on(Kubernetes::start(story).await?, backends, settings).await
-    }
-
-    /// The same on an API server that the story stops and starts.
-    async fn start_own(
-        story: &str,
-        backends: &[&Upstream],
-        settings: &[(&str, &str)],
-    ) -> Result<Option<Self>> {
-        let kubernetes = Kubernetes::start_own(story, "stop the API server").await?;
-        Self::on(kubernetes, backends, settings).await
-    }
-
-    /// The same on this one.
-    async fn on(
-        kubernetes: Option<Kubernetes>,
-        backends: &[&Upstream],
-        settings: &[(&str, &str)],
-    ) -> Result<Option<Self>> {
-        let Some(kubernetes) = kubernetes else {
-            return Ok(None);
-        };
-        kubernetes
-            .put(&registry::cluster("orders", backends, json!({})))
-            .await?;
-        let sidecar = sidecar(&kubernetes, settings).await?;
-        let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?.concurrency(2)).await?;
-        let story = Story {
-            envoy,
-            sidecar,
-            kubernetes,
-        };
-        let ids: Vec<&str> = backends.iter().map(|it| it.id()).collect();
-        only(&mut story.envoy.client(), &ids).await?;
-        Ok(Some(story))
-    }
-
-    /// Waits until an object's condition is this, and gives it.
-    async fn condition(&self, object: &str, kind: &str, reason: &str) -> Result<Value> {
-        condition(&self.kubernetes, object, kind, reason).await
-    }
-
-    /// The names of the clusters that the sidecar serves.
-    async fn clusters(&self) -> Result<Vec<String>> {
-        let status = self.sidecar.status().await?;
-        let clusters = status["clusters"].as_array().context("clusters")?.iter();
-        let names = clusters.filter_map(|it| it["name"].as_str().map(str::to_owned));
-        Ok(names.collect())
-    }
-
-    /// Waits until it serves exactly these.
-    async fn serves(&self, names: &[&str]) -> Result<()> {
-        eventually(
-            SOON,
-            &format!("exactly {names:?} to be served"),
-            async || {
-                let seen = self.clusters().await?;
-                ensure!(seen == names, "{seen:?}");
-                Ok(())
-            },
-        )
-        .await
-    }
-
-    /// Ends it in good order; the sidecar asked for nothing that the shipped rights do not grant.
-    async fn end(self) -> Result<()> {
-        self.envoy.stop().await?;
-        self.sidecar.stop().await?;
-        let refused = self.kubernetes.refused();
-        ensure!(refused.is_empty(), "{refused:?}");
-        Ok(())
-    }
+/// The same on an API server that the story stops and starts.
+async fn serve_own(
+    story: &str,
+    backends: &[&Upstream],
+    settings: &[(&str, &str)],
+) -> Result<Option<Story>> {
+    let kubernetes = Kubernetes::start_own(story, "stop the API server").await?;
+    serve_on(kubernetes, backends, settings).await
 }
 
-/// A sidecar on this API server.
-async fn sidecar(kubernetes: &Kubernetes, settings: &[(&str, &str)]) -> Result<Sidecar> {
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    let settings = settings.iter().map(owned);
-    Sidecar::start_on_store(kubernetes.settings().into_iter().chain(settings)).await
+/// The same on this one.
+async fn serve_on(
+    kubernetes: Option<Kubernetes>,
+    backends: &[&Upstream],
+    settings: &[(&str, &str)],
+) -> Result<Option<Story>> {
+    let Some(kubernetes) = kubernetes else {
+        return Ok(None);
+    };
+    let document = registry::cluster("orders", backends, json!({}));
+    let story = Scene::on(kubernetes, &[document], settings).await?;
+    let ids: Vec<&str> = backends.iter().map(|it| it.id()).collect();
+    only(&mut story.envoy.client(), &ids).await?;
+    Ok(Some(story))
+}
+
+/// Ends it in good order; the sidecar asked for nothing that the shipped rights do not grant.
+async fn end_well(story: Story) -> Result<()> {
+    story.envoy.stop().await?;
+    story.sidecar.stop().await?;
+    let refused = story.store.refused();
+    ensure!(refused.is_empty(), "{refused:?}");
+    Ok(())
 }
 
 /// Waits until an object's condition has this reason, and gives the condition.

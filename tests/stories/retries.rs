@@ -3,4 +3,7 @@
 mod attempts;
 mod backoffs;
 mod cooldowns;
+mod evidence;
 pub(crate) mod failover;
+mod passive;
+mod trials;

@@ -1,6 +1,8 @@
 //! Who serves a request: policies, stickiness, tiers, and that no client decides it.
 
+mod keys;
 mod policies;
+mod ranks;
 mod steering;
 mod sticky;
 mod streams;

@@ -6,13 +6,11 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 pub use harness::SOON;
 use harness::client::Response;
+pub use harness::scene::{CLUSTER, figure, figure_name, wait_for_figure};
 use harness::upstream::Upstream;
 use harness::{Bootstrap, Client, Envoy, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-
-/// The cluster of every scene: the one that the shipped bootstraps route to.
-pub const CLUSTER: &str = "orders";
 
 /// Backends with these ids.
 pub fn backends<const N: usize>(ids: [&str; N]) -> Result<[Upstream; N]> {
@@ -61,27 +59,6 @@ pub fn shares(order: &[String]) -> BTreeMap<&str, usize> {
         *shares.entry(backend.as_str()).or_default() += 1;
     }
     shares
-}
-
-/// Envoy's name for one of the filter's counters or gauges for [`CLUSTER`]; `reason` may be empty.
-pub fn figure_name(name: &str, reason: &str) -> String {
-    let tail = match reason {
-        "" => String::new(),
-        reason => format!(";r={reason}"),
-    };
-    format!("wasmcustom.pointsman_{name};c={CLUSTER}{tail}")
-}
-
-/// Such a figure as it is now: for what must not have happened, or is compared with later.
-pub async fn figure(envoy: &Envoy, name: &str, reason: &str) -> Result<u64> {
-    envoy.stat(&figure_name(name, reason)).await
-}
-
-/// Waits until such a figure is this.
-pub async fn wait_for_figure(envoy: &Envoy, name: &str, reason: &str, wanted: u64) -> Result<()> {
-    envoy
-        .wait_for_stat(&figure_name(name, reason), wanted)
-        .await
 }
 
 /// Waits until such a figure is this or more, and gives it.

@@ -39,7 +39,8 @@ class CiTest(unittest.TestCase):
         env |= {"PATH": f"{self.folder}:{env['PATH']}", "CALLS": str(self.calls)}
         env |= {"TESTS": str(tests), "BENCH": str(bench), **more}
         done = subprocess.run([PROJECT / ".ci/run"], env=env, capture_output=True, text=True)
-        return done.returncode, done.stdout.splitlines(), self.calls.read_text().splitlines()
+        calls = self.calls.read_text().splitlines()
+        return done.returncode, done.stdout.splitlines(), calls
 
     def test_the_tests_run_first_and_their_summary_is_the_end(self):
         code, said, calls = self.run_ci()

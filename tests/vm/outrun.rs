@@ -1,4 +1,5 @@
-//! Changes of gates that another VM outruns every time: late, never lost.
+//! Changes of shared data that another VM outruns every time: those of gates are late, never lost; a token
+//! that was not taken is counted.
 
 use anyhow::{Result, ensure};
 use harness::artefacts;
@@ -9,33 +10,38 @@ use harness::vm::{Program, ROOT, Vm};
 use pointsman_filter::base::hash::{backend_key, cluster_key};
 use pointsman_filter::base::keys;
 use pointsman_filter::gates::Gates;
-use serde_json::json;
+use pointsman_filter::stream::TOKEN_TRIES_MAX;
+use serde_json::{Value, json};
 
 const CLUSTER: &str = "orders";
+const UNPAID: &str = "pointsman_picks_total;c=orders;r=unpaid";
 const CONFLICTS: &str = "pointsman_state_conflicts_total;c=orders";
 /// So often a change is tried.
 const TRIES: u32 = 4;
 
-/// Another VM is faster, so many times.
-struct Outruns(u32);
+/// Another VM is faster in writing keys of this kind, so many times.
+struct Outruns(&'static str, u32);
 
 impl Interference for Outruns {
     fn before(&mut self, function: Function, subject: &str, _: &mut Host) -> Option<u32> {
-        if function != Function::SetShared || !subject.starts_with("2/g/") {
+        if function != Function::SetShared || !subject.starts_with(self.0) {
             return None;
         }
-        self.0 = self.0.checked_sub(1)?;
+        self.1 = self.1.checked_sub(1)?;
         Some(MISMATCH)
     }
 }
 
 /// A VM with two backends, a long back-off and a GET's list of one try.
-fn vm() -> Result<Vm> {
+fn vm(fields: Value) -> Result<Vm> {
     let backend = |i: u32| json!({"id": format!("b{i}"), "address": format!("10.0.0.{i}:80")});
-    let cluster = json!({
+    let mut cluster = json!({
         "name": CLUSTER, "backoff": {"base": "1h", "max": "1h"}, "retry": {"attempts": 1},
         "backends": [backend(1), backend(2)],
     });
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        cluster[name] = value.clone();
+    }
     let container = json!({"schema": 1, "clusters": [cluster]});
     Program::load(&artefacts::module()?)?.configured(&container.to_string())
 }
@@ -69,8 +75,8 @@ fn gated(vm: &mut Vm) -> Vec<String> {
 
 #[test]
 fn a_change_that_is_outrun_holds_for_its_worker_and_goes_with_the_next_tick() -> Result<()> {
-    let mut vm = vm()?;
-    vm.host().interference = Some(Box::new(Outruns(TRIES)));
+    let mut vm = vm(json!({}))?;
+    vm.host().interference = Some(Box::new(Outruns("2/g/", TRIES)));
     let dead = fail(&mut vm)?;
     ensure!(gated(&mut vm).is_empty(), "it was not outrun");
     assert_eq!(vm.host().metric(CONFLICTS), 1);
@@ -87,8 +93,8 @@ fn a_change_that_is_outrun_holds_for_its_worker_and_goes_with_the_next_tick() ->
 
 #[test]
 fn a_change_that_is_outrun_goes_with_the_next_change_of_its_cluster() -> Result<()> {
-    let mut vm = vm()?;
-    vm.host().interference = Some(Box::new(Outruns(TRIES)));
+    let mut vm = vm(json!({}))?;
+    vm.host().interference = Some(Box::new(Outruns("2/g/", TRIES)));
     fail(&mut vm)?;
     fail(&mut vm)?;
     assert_eq!(gated(&mut vm), ["10.0.0.1:80", "10.0.0.2:80"]);
@@ -97,10 +103,57 @@ fn a_change_that_is_outrun_goes_with_the_next_change_of_its_cluster() -> Result<
 
 #[test]
 fn a_change_that_is_outrun_less_often_is_not_late() -> Result<()> {
-    let mut vm = vm()?;
-    vm.host().interference = Some(Box::new(Outruns(TRIES - 1)));
+    let mut vm = vm(json!({}))?;
+    vm.host().interference = Some(Box::new(Outruns("2/g/", TRIES - 1)));
     let dead = fail(&mut vm)?;
     assert_eq!(gated(&mut vm), [dead]);
     assert_eq!(vm.host().metric(CONFLICTS), 0);
+    Ok(())
+}
+
+#[test]
+fn rl_1_a_token_that_other_vms_outrun_16_times_is_counted() -> Result<()> {
+    for (outrun, unpaid) in [(TOKEN_TRIES_MAX - 1, 0), (TOKEN_TRIES_MAX, 1)] {
+        let outruns = || Some(Box::new(Outruns("2/b/", outrun)) as Box<dyn Interference>);
+        let limit = json!({"perSecond": 1, "burst": 100});
+        let mut vm = vm(json!({"rateLimit": limit, "retry": {"attempts": 2}}))?;
+        vm.host().interference = outruns();
+        vm.create_stream(2, ROOT)?;
+        ensure!(vm.arrive(2, &Request::get(CLUSTER))?, "refused");
+        assert_eq!(vm.host().metric(UNPAID), unpaid, "of the pick");
+        // The first did not answer: the second attempt's token is taken with the answer.
+        vm.host().interference = outruns();
+        vm.respond(2, Ending::Served(1))?;
+        assert_eq!(
+            vm.host().metric(UNPAID),
+            2 * unpaid,
+            "of the second attempt"
+        );
+    }
+    Ok(())
+}
+
+/// Its event would be lost if a trial were made of what this worker alone knows.
+#[test]
+fn a_change_that_is_outrun_goes_before_a_trial() -> Result<()> {
+    let mut vm = vm(json!({}))?;
+    vm.host().interference = Some(Box::new(Outruns("2/g/", TRIES)));
+    let dead = fail(&mut vm)?;
+    vm.host().now_ns += 3_600_000_000_000;
+    ensure!(gated(&mut vm).is_empty(), "it was not outrun");
+    for _ in 0..50 {
+        vm.serve(&Request::get(CLUSTER))?;
+        if stream::list(vm.host()).first() == Some(&dead) {
+            break;
+        }
+    }
+    let trials = vm.host().metric("pointsman_picks_total;c=orders;r=trial");
+    let opened = vm
+        .host()
+        .metric("pointsman_events_total;c=orders;r=backoff_opened");
+    let closed = vm
+        .host()
+        .metric("pointsman_events_total;c=orders;r=backoff_closed");
+    assert_eq!((trials, opened, closed), (1, 1, 1));
     Ok(())
 }

@@ -4,12 +4,13 @@
 //!
 //! Weights are honoured by every policy, ties are spread, and nothing is allocated. PowerOfTwo and
 //! Random draw places and try again where one may not be picked, so that a pick costs the same for
-//! three endpoints and for ten thousand; only when most draws are in vain they look at all.
+//! three endpoints and for ten thousand; only when most draws are in vain they look at all. Rendezvous
+//! and Maglev draw nothing: the request's key decides.
 
 use super::candidates::Candidates;
 use super::list::List;
 use super::turn::{Pick, Turn};
-use super::{least_loaded, power_of_two, random, round_robin};
+use super::{least_loaded, maglev, power_of_two, random, rendezvous, round_robin, tiered};
 use crate::base::random::SplitMix64;
 use crate::cluster::tables::Table;
 
@@ -19,11 +20,15 @@ pub fn pick(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
         return None;
     }
     match candidates.pool.table() {
+        Table::InTurn(_) if candidates.ramp.is_some() => round_robin::smooth(candidates),
         Table::InTurn(cursor) => round_robin::in_turn(cursor, candidates),
         Table::Smooth => round_robin::smooth(candidates),
         Table::Random(shares) => random::pick(shares, candidates, rng),
         Table::LeastLoaded => least_loaded::pick(candidates, rng),
         Table::PowerOfTwo(shares) => power_of_two::pick(shares, candidates, rng),
+        Table::Tiered => tiered::pick(candidates, rng),
+        Table::Rendezvous => rendezvous::pick(candidates),
+        Table::Maglev(slots) => maglev::pick(slots, candidates),
     }
 }
 
@@ -34,6 +39,7 @@ pub fn commit(candidates: &Candidates<'_>, pick: Pick) {
             cursor.turn_to_after(place, candidates.pool.len());
         }
         (Turn::Smooth(total), _) => round_robin::commit_smooth(candidates, pick.endpoint, total),
+        (Turn::Last(number), _) => tiered::commit(candidates, pick.endpoint, number),
         _ => {}
     }
 }

@@ -89,7 +89,9 @@ fn two_drawn(shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64)
     let pool = candidates.pool;
     let weight = |endpoint| candidates.weight(endpoint);
     let draw = |rng: &mut SplitMix64| shares.draw(pool.len(), rng);
-    let first = candidates.draw(None, rng, draw, weight)?;
+    let Some(first) = candidates.draw_places(None, rng, draw) else {
+        return candidates.search(None, rng, weight);
+    };
     if shares.are_even() {
         return Some((first, candidates.draw(Some(first), rng, draw, weight)));
     }
@@ -122,7 +124,7 @@ impl SmallPool {
             total: 0,
         };
         for (place, endpoint) in small.open.iter_mut().zip(candidates.eligible()) {
-            let weight = match shares.are_even() {
+            let weight = match shares.are_even() && candidates.ramp.is_none() {
                 true => 0,
                 false => candidates.weight(endpoint),
             };

@@ -1,123 +1,24 @@
 //! A request's entry: which endpoints, in which order, or why none.
 
-use super::candidates::Candidates;
+pub use super::facts::Facts;
+use super::limits::Keep;
 use super::list::List;
+pub use super::plan::{PickReason, Plan};
 use super::policy;
-use super::turn::{Pick, Turn};
+pub use super::refusal::RefusalReason;
+use super::refusal::{Refusal, no_room, nobody};
+pub use super::shard::Scope;
+use super::shard::scope_beside;
+use super::turn::Pick;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::pool::Pool;
 use crate::cluster::tier::{Rank, Tier};
 use crate::cluster::{Cluster, EndpointIndex};
 use crate::config::WhenAllUnhealthy;
+use crate::gates::buckets::Buckets;
 use crate::gates::standing::{Admit, Standing};
 use crate::gates::view::GatesView;
-
-/// Everything a decision depends on, but for the randomness.
-#[derive(Clone, Copy)]
-pub struct Facts<'a> {
-    /// The request's cluster.
-    pub cluster: &'a Cluster,
-    /// What is held against its endpoints.
-    pub gates: &'a GatesView<'a>,
-    /// What the client's sticky cookies say, in a sticky cluster.
-    pub cookies: &'a [Vec<u8>],
-    /// Wall clock.
-    pub now: WallTime,
-}
-
-/// Why the first of a list is the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PickReason {
-    /// The policy picked it among the primaries.
-    Primary,
-    /// The policy picked it among the backups: no primary can serve (GT-4).
-    Backup,
-    /// The client's cookie names it (ST-2).
-    Sticky,
-    /// Nobody is healthy; it was picked regardless (GT-5).
-    FailOpen,
-}
-
-impl From<Rank> for PickReason {
-    fn from(rank: Rank) -> Self {
-        match rank {
-            Rank::Primary => PickReason::Primary,
-            Rank::Backup => PickReason::Backup,
-        }
-    }
-}
-
-impl PickReason {
-    /// Its name, in the counter of picks.
-    pub fn name(self) -> &'static str {
-        match self {
-            PickReason::Primary => "primary",
-            PickReason::Backup => "backup",
-            PickReason::Sticky => "sticky",
-            PickReason::FailOpen => "fail_open",
-        }
-    }
-}
-
-/// Where a request may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
-    /// Distinct endpoints in the order in which they are tried; at least one.
-    pub list: List,
-    /// Why the first is the first.
-    pub reason: PickReason,
-    /// The client's cookie named nobody who may be picked (ST-3).
-    pub sticky_lost: bool,
-    /// The only eligible endpoint; the cluster grants more attempts, so it may stand twice, for
-    /// resets alone (RT-7, RT-9).
-    pub alone: bool,
-    /// The turn that the first takes in its pool.
-    turn: Turn,
-}
-
-impl Plan {
-    /// Takes the turn for good. A decision alone moves nothing: it is committed once, after
-    /// everything else was granted. `facts` are those that it was made of.
-    pub fn commit(&self, facts: &Facts<'_>) {
-        // Most policies keep no books.
-        if self.turn == Turn::None {
-            return;
-        }
-        let first = self.list.first();
-        let pool = first.and_then(|first| facts.pool_of(first, self.reason));
-        if let (Some(endpoint), Some(pool)) = (first, pool) {
-            let turn = self.turn;
-            let candidates = facts.candidates(pool, self.reason.admit());
-            policy::commit(&candidates, Pick { endpoint, turn });
-        }
-    }
-}
-
-/// Why a request finds no backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalReason {
-    /// The cluster has no backend that takes requests.
-    NoBackends,
-    /// Nobody is healthy, and the cluster refuses rather than fails open (GT-8).
-    AllUnhealthy,
-    /// Everybody is inside a back-off window (GT-6).
-    AllBackingOff,
-    /// Everybody is inside a window, and all of these are cooldowns (RT-12).
-    AllCoolingDown,
-}
-
-impl RefusalReason {
-    /// Its name, in the answer's body and in the counter of refusals.
-    pub fn name(self) -> &'static str {
-        match self {
-            RefusalReason::NoBackends => "no_backends",
-            RefusalReason::AllUnhealthy => "all_unhealthy",
-            RefusalReason::AllBackingOff => "all_backing_off",
-            RefusalReason::AllCoolingDown => "all_cooling_down",
-        }
-    }
-}
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,202 +29,221 @@ pub enum Decision {
     Refuse {
         /// Why.
         reason: RefusalReason,
-        /// The soonest end of a back-off or a cooldown, from now, nanoseconds.
+        /// The soonest end of a back-off or a cooldown, or the soonest token, from now, nanoseconds.
         retry_after_ns: Option<u64>,
     },
 }
 
-/// Decides: the cookie's backend if it may be picked, else the policy's choice in the first tier
-/// that has one, else, where the cluster fails open, among the unhealthy.
-pub fn route(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
-    let cookies = facts.cookies.iter();
-    let sticky = cookies
-        .clone()
-        .find_map(|value| sticky_endpoint(facts, value));
-    let sticky_lost = !facts.cookies.is_empty() && sticky.is_none();
-    if let Some(endpoint) = sticky {
-        let pick = Pick::of(endpoint);
-        return forward(facts, pick, PickReason::Sticky, false, rng);
-    }
-    let cluster = facts.cluster;
-    for tier in &cluster.tiers {
-        if let Some(pick) = pick_in(facts, tier, Admit::Ready, rng) {
-            return forward(facts, pick, tier.rank.into(), sticky_lost, rng);
+impl From<Refusal> for Decision {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal {
+            reason,
+            retry_after_ns,
+        } = refusal;
+        Decision::Refuse {
+            reason,
+            retry_after_ns,
         }
     }
-    if cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen
-        && let Some(pick) = pick_in(facts, &cluster.all, Admit::FailOpen, rng)
-    {
-        return forward(facts, pick, PickReason::FailOpen, sticky_lost, rng);
+}
+
+/// The first of a list, and what is to be said of it.
+struct First {
+    pick: Pick,
+    /// To which limits it was picked.
+    keep: Keep,
+    keeps_cookie: bool,
+    deferred: bool,
+}
+
+/// Decides. Who is on trial counts as one that may be picked where nobody else may: before that anybody
+/// fails open, or is refused.
+pub fn route(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
+    let mut decision = decide(facts, rng);
+    lift_trials(&mut decision, facts, rng);
+    decision
+}
+
+/// The second part of [`route`]: apart, so that a decision is made in its place; it is large.
+#[inline]
+pub fn lift_trials(decision: &mut Decision, facts: &Facts<'_>, rng: &mut SplitMix64) {
+    if !facts.gates.is_empty() {
+        decide_beside_trials(decision, facts, rng);
     }
-    refuse(facts)
+}
+
+#[inline(never)]
+fn decide_beside_trials(decision: &mut Decision, facts: &Facts<'_>, rng: &mut SplitMix64) {
+    let by_ready = |decision: &Decision| match decision {
+        Decision::Forward(plan) => plan.reason != PickReason::FailOpen,
+        Decision::Refuse { .. } => false,
+    };
+    if by_ready(decision) || !facts.gates.has_trials(facts.now) {
+        return;
+    }
+    let gates = &facts.gates.lifting_trials();
+    let mut lifted = decide(&Facts { gates, ..*facts }, rng);
+    if matches!(decision, Decision::Forward(_)) && !by_ready(&lifted) {
+        return;
+    }
+    if let Decision::Forward(plan) = &mut lifted {
+        plan.lifts_trials = true;
+    }
+    *decision = lifted;
+}
+
+/// The first part of [`route`]: the cookie's backend if it may be picked, else the policy's choice in the
+/// client's shard, else in the first tier that has one, else, where the cluster fails open, among the
+/// unhealthy.
+pub fn decide(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
+    let cluster = facts.cluster;
+    let named = |keep| {
+        let mut cookies = facts.cookies.iter();
+        cookies.find_map(|value| sticky_endpoint(facts, value, keep))
+    };
+    let mut first = First {
+        pick: Pick::of(EndpointIndex::NONE),
+        keep: Keep::Nothing,
+        keeps_cookie: false,
+        deferred: false,
+    };
+    if let Some(endpoint) = named(facts.keep()) {
+        let can_serve = |pool: &Pool| facts.any_ready_in(pool);
+        let scope = scope_beside(cluster, facts.key, endpoint, can_serve);
+        first.pick = Pick::of(endpoint);
+        return forward(facts, &first, (PickReason::Sticky, scope), rng);
+    }
+    first.keeps_cookie = cluster.has_limits && named(Keep::Nothing).is_some();
+    let shard = cluster.shard(facts.key);
+    if let Some(shard) = shard
+        && pick_in(facts, shard, Admit::Ready, &mut first, rng)
+    {
+        return forward(facts, &first, (PickReason::Primary, Scope::Shard), rng);
+    }
+    let refuses = cluster.shards.as_ref().is_some_and(|shards| shards.refuses);
+    let is_full = first.deferred;
+    for tier in &cluster.tiers {
+        if !pick_in(facts, tier, Admit::Ready, &mut first, rng) {
+            continue;
+        }
+        let scope = match (tier.rank, shard) {
+            (Rank::Primary, Some(shard)) if refuses && is_full => {
+                return no_room(facts, shard, Admit::Ready).into();
+            }
+            (Rank::Primary, Some(shard)) if refuses => return nobody(facts, Some(shard)).into(),
+            (Rank::Primary, Some(_)) => Scope::Spilled,
+            _ => Scope::Cluster,
+        };
+        return forward(facts, &first, (tier.rank.into(), scope), rng);
+    }
+    // Failing open is for reasons of health; it lifts no limit.
+    if first.deferred {
+        return no_room(facts, &cluster.all, Admit::Ready).into();
+    }
+    if cluster.when_all_unhealthy == WhenAllUnhealthy::FailOpen {
+        let all = Some(&cluster.all).filter(|_| !refuses);
+        for (tier, scope) in [(shard, Scope::Shard), (all, Scope::Cluster)] {
+            if let Some(tier) = tier
+                && pick_in(facts, tier, Admit::FailOpen, &mut first, rng)
+            {
+                return forward(facts, &first, (PickReason::FailOpen, scope), rng);
+            }
+        }
+        if first.deferred {
+            return no_room(facts, &cluster.all, Admit::FailOpen).into();
+        }
+    }
+    nobody(facts, None).into()
 }
 
 /// Whether anybody can serve without failing open; the end of that regime.
 pub fn any_ready(cluster: &Cluster, gates: &GatesView<'_>, now: WallTime) -> bool {
+    let gates = &gates.lifting_trials();
     let facts = Facts {
         cluster,
         gates,
+        buckets: Buckets::read(&[], now),
         cookies: &[],
+        key: 0,
         now,
     };
     let mut pools = cluster.all.pools().into_iter();
-    pools.any(|pool| {
-        let candidates = facts.candidates(pool, Admit::Ready);
-        candidates.eligible().next().is_some()
-    })
+    pools.any(|pool| facts.any_ready_in(pool))
 }
 
-impl<'a> Facts<'a> {
-    /// The candidates of a pool, none of them in a list yet.
-    pub(super) fn candidates(&self, pool: &'a Pool, admit: Admit) -> Candidates<'a> {
-        Candidates {
-            cluster: self.cluster,
-            pool,
-            gates: self.gates,
-            admit,
-            taken: &[],
-            pending: Turn::None,
-            now: self.now,
+/// Whether somebody of a tier may be the first. Weight 0 is picked only where nobody with a weight may
+/// be (LB-4). First the policy is asked as if there were no limits: whom it names then, the request was
+/// for. One who has no room is passed by, and the policy is asked among those who have.
+fn pick_in(
+    facts: &Facts<'_>,
+    tier: &Tier,
+    admit: Admit,
+    first: &mut First,
+    rng: &mut SplitMix64,
+) -> bool {
+    for pool in tier.pools() {
+        let candidates = facts.candidates(pool, admit);
+        let mut found = policy::pick(&candidates, rng);
+        first.keep = Keep::Nothing;
+        if facts.cluster.has_limits
+            && found.is_some_and(|pick| facts.limit(pick.endpoint).is_some())
+        {
+            first.deferred = true;
+            first.keep = Keep::Limits;
+            found = policy::pick(&candidates.keeping(Keep::Limits), rng);
+        }
+        if let Some(pick) = found {
+            first.pick = pick;
+            return true;
         }
     }
-
-    /// The pool from which an endpoint was picked for a reason; a cookie picks from none.
-    fn pool_of(&self, endpoint: EndpointIndex, reason: PickReason) -> Option<&'a Pool> {
-        let tier = match reason {
-            PickReason::Sticky => return None,
-            PickReason::FailOpen => &self.cluster.all,
-            reason => {
-                let mut tiers = self.cluster.tiers.iter();
-                tiers.find(|tier| PickReason::from(tier.rank) == reason)?
-            }
-        };
-        let weight = self.cluster.endpoint(endpoint)?.weight;
-        Some(tier.pool_of(weight))
-    }
-}
-
-impl PickReason {
-    /// Which standings were admitted.
-    pub(super) fn admit(self) -> Admit {
-        match self {
-            PickReason::FailOpen => Admit::FailOpen,
-            _ => Admit::Ready,
-        }
-    }
-}
-
-/// Weight 0 is picked only where nobody with a weight may be (LB-4).
-fn pick_in(facts: &Facts<'_>, tier: &Tier, admit: Admit, rng: &mut SplitMix64) -> Option<Pick> {
-    let mut pools = tier.pools().into_iter();
-    pools.find_map(|pool| policy::pick(&facts.candidates(pool, admit), rng))
+    false
 }
 
 /// The first endpoint in the registry's order that the cookie names and that can serve; that it is
 /// a backup does not matter (ST-10).
-fn sticky_endpoint(facts: &Facts<'_>, value: &[u8]) -> Option<EndpointIndex> {
+fn sticky_endpoint(facts: &Facts<'_>, value: &[u8], keep: Keep) -> Option<EndpointIndex> {
     let named = facts
         .cluster
         .backends_by_sticky_value(value)
         .filter(|backend| backend.is_normal());
-    named
-        .map(|backend| backend.endpoint)
-        .find(|endpoint| facts.gates.standing(*endpoint, facts.now) == Standing::Ready)
-}
-
-/// Makes the list: the pick, then the next best of its tier, then of the backups.
-fn forward(
-    facts: &Facts<'_>,
-    first: Pick,
-    reason: PickReason,
-    sticky_lost: bool,
-    rng: &mut SplitMix64,
-) -> Decision {
-    let mut list = List::of(first.endpoint);
-    let retries = facts.cluster.retry.attempts > 1;
-    if retries {
-        add_retries(&mut list, facts, first, reason, rng);
-    }
-    Decision::Forward(Plan {
-        alone: retries && list.len() == 1,
-        list,
-        reason,
-        sticky_lost,
-        turn: first.turn,
+    named.map(|backend| backend.endpoint).find(|endpoint| {
+        let has_room = keep == Keep::Nothing || facts.limit(*endpoint).is_none();
+        has_room && facts.gates.standing(*endpoint, facts.now) == Standing::Ready
     })
 }
 
-/// Adds whom the request is sent to when the first fails.
-fn add_retries(
-    list: &mut List,
+/// Makes the list: the pick, then the next best of its tier, then of the backups; of a shard alone,
+/// where the list is the shard's.
+fn forward(
     facts: &Facts<'_>,
-    first: Pick,
-    reason: PickReason,
+    first: &First,
+    (reason, scope): (PickReason, Scope),
     rng: &mut SplitMix64,
-) {
-    let cluster = facts.cluster;
-    let (tiers, admit) = match reason {
-        PickReason::FailOpen => (std::slice::from_ref(&cluster.all), Admit::FailOpen),
-        _ => (&cluster.tiers[..], Admit::Ready),
-    };
-    // Weight 0 stands in a list only when the pick itself has none: it is a drain to many. Even then
-    // it follows those of its tier that have weight.
-    let weightless = cluster
-        .endpoint(first.endpoint)
-        .is_some_and(|endpoint| endpoint.weight == 0);
-    // Where the first takes a turn, its own pool is looked at as it will be then.
-    let own = match first.turn {
-        Turn::None => None,
-        _ => facts.pool_of(first.endpoint, reason),
-    };
-    let mut extend = |list: &mut List, pool| {
-        let mut candidates = facts.candidates(pool, admit);
-        if own.is_some_and(|own| std::ptr::eq(own, pool)) {
-            candidates.pending = first.turn;
-        }
-        policy::extend(list, &candidates, rng);
-    };
-    for tier in tiers {
-        let before = list.len();
-        extend(list, &tier.weighted);
-        if weightless && list.len() == before {
-            extend(list, &tier.weightless);
-        }
-        if list.len() >= cluster.retry.attempts {
-            break;
-        }
-    }
-}
-
-fn refuse(facts: &Facts<'_>) -> Decision {
-    let members = facts.cluster.all.pools();
-    let members = members.into_iter().flat_map(Pool::members);
-    let mut anybody = false;
-    let mut unhealthy = false;
-    let mut backing_off = false;
-    let mut soonest: Option<u64> = None;
-    for endpoint in members {
-        anybody = true;
-        let standing = facts.gates.standing(*endpoint, facts.now);
-        backing_off |= standing == Standing::BackingOff;
-        match standing {
-            Standing::BackingOff | Standing::CoolingDown => {
-                let left = facts.gates.wait_ns(*endpoint, facts.now);
-                soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
-            }
-            Standing::Unhealthy | Standing::Ready => unhealthy = true,
-        }
-    }
-    let reason = match (anybody, unhealthy, backing_off) {
-        (false, _, _) => RefusalReason::NoBackends,
-        (true, true, _) => RefusalReason::AllUnhealthy,
-        (true, false, true) => RefusalReason::AllBackingOff,
-        (true, false, false) => RefusalReason::AllCoolingDown,
-    };
-    Decision::Refuse {
+) -> Decision {
+    let is_lost = reason != PickReason::Sticky && !first.keeps_cookie;
+    // In its place from the start: it is large.
+    let mut decision = Decision::Forward(Plan {
+        list: List::of(first.pick.endpoint),
         reason,
-        retry_after_ns: soonest,
+        scope,
+        sticky_lost: !facts.cookies.is_empty() && is_lost,
+        keeps_cookie: first.keeps_cookie,
+        deferred: first.deferred || first.keeps_cookie,
+        unpaid: false,
+        trial: false,
+        lifts_trials: false,
+        alone: false,
+        turn: first.pick.turn,
+        keep: first.keep,
+    });
+    if facts.cluster.retry.attempts > 1
+        && let Decision::Forward(plan) = &mut decision
+    {
+        plan.add_retries(facts, rng);
+        plan.alone = plan.list.len() == 1;
     }
+    decision
 }
 
 #[cfg(test)]

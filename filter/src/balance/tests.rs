@@ -3,11 +3,16 @@
 use super::route::{Decision, route};
 use crate::config::{Metric, Policy};
 use crate::gates::view::GatesView;
-use crate::testing::drawing::{Drawing, NOW, SECOND, Shares};
+use crate::testing::drawing::{Drawing, NOW, SECOND};
+use crate::testing::shares::Shares;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+mod keys;
+mod shards;
 mod shares;
+mod slow_start;
+mod tiered;
 
 const POLICIES: [Policy; 4] = [
     Policy::RoundRobin,

@@ -13,6 +13,8 @@ pub enum Turn {
     Cursor(u32),
     /// Every candidate's running weight grows by its weight, and the pick pays their sum.
     Smooth(i64),
+    /// The pick is the last one so far, by this number.
+    Last(i64),
 }
 
 /// An endpoint, and the turn that it takes.

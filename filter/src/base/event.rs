@@ -44,6 +44,8 @@ events! {
     FailOpenEntered = "fail_open_entered",
     /// A healthy backend serves again.
     FailOpenLeft = "fail_open_left",
+    /// A request was held for its body, of which nothing came: the proxy may not be told to hand it over.
+    BodyMissed = "body_missed",
     /// A VM took a configuration over.
     ConfigApplied = "config_applied",
     /// A VM rejected a configuration.

@@ -12,6 +12,8 @@ use std::marker::PhantomData;
 
 use xxhash_rust::xxh64::xxh64;
 
+use super::random::SplitMix64;
+
 /// Seed of every hash that another process may see; changing it is a change of format.
 const SEED: u64 = 0x706f_696e_7473_6d6e;
 
@@ -58,7 +60,9 @@ keys! {
     /// Names a backend of a cluster, in gates and verdicts; see [`backend_key`].
     BackendKey,
     /// Names an address of a cluster, in heartbeats; see [`load_key`].
-    LoadKey
+    LoadKey,
+    /// Names a client of a cluster, in heartbeats.
+    ClientKey
 }
 
 /// The 64-bit hash of a cluster's name.
@@ -90,6 +94,11 @@ pub fn below(key: u64, name: &str) -> u64 {
 /// The hash of any other text or document: a revision, a defaulted sticky value.
 pub fn text_key(text: &[u8]) -> u64 {
     xxh64(text, SEED)
+}
+
+/// What a key draws for another: 64 even bits, the same on every worker and every Envoy.
+pub fn draw(key: u64, other: u64) -> u64 {
+    SplitMix64::new(key ^ other).draw()
 }
 
 /// A hash as it is written: 16 lower-case hex digits.

@@ -20,6 +20,16 @@ pub fn gates(cluster: ClusterKey) -> String {
     format!("2/g/{}", hex(cluster.0))
 }
 
+/// The buckets of a cluster whose backends have rate limits, by its key.
+pub fn buckets(cluster: ClusterKey) -> String {
+    format!("2/b/{}", hex(cluster.0))
+}
+
+/// What a worker tells of its loads, by its slot.
+pub fn told(slot: u32) -> String {
+    format!("2/t/{}", hex(u64::from(slot)))
+}
+
 /// A worker's heartbeat, by its slot.
 pub fn heartbeat(slot: u32) -> String {
     format!("2/w/{}", hex(u64::from(slot)))

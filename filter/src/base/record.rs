@@ -4,7 +4,7 @@
 //! knows fewer of them passes the rest over, and leaves it where it stands.
 
 /// Bytes before the fields: the version, then the fields' length.
-const HEAD: usize = 3;
+pub const HEAD: usize = 3;
 
 /// The fields of a record that was read, the first one first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,9 @@ const APART_NS: u64 = 5_000_000_000;
 pub struct WallTime(u64);
 
 impl WallTime {
+    /// Later than never, and earlier than anything that is noted.
+    pub const FIRST: WallTime = WallTime(1);
+
     /// A reading as it stands in a record.
     pub const fn from_ns(ns: u64) -> Self {
         WallTime(ns)

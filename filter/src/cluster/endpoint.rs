@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::load::{Load, Loads};
+use super::quota::Quota;
 use crate::base::hash::{self, BackendKey, ClusterKey, KeyMap};
 use crate::base::time::WallTime;
-use crate::config::{ClusterConfig, State};
+use crate::config::{BackendConfig, ClusterConfig, RateLimit, State};
 
 /// Which endpoint of its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -88,6 +89,10 @@ pub struct Endpoint {
     pub normal: bool,
     /// Its load on this worker.
     pub load: Rc<Load>,
+    /// How often it may be asked. Of ids that share an address the strictest limit counts.
+    pub quota: Option<Box<Quota>>,
+    /// Requests at a time, on all workers; 0: any number.
+    pub max_in_flight: u32,
     /// The first backend at it.
     pub(super) first: BackendIndex,
 }
@@ -102,28 +107,38 @@ pub(super) fn lay_out(
     let mut endpoints: Vec<Endpoint> = Vec::new();
     let mut places: KeyMap<EndpointIndex> = KeyMap::default();
     let mut backends = Vec::with_capacity(config.backends.len());
+    let averaging = config.load_balancing.averages();
     for backend in &config.backends {
         let index = BackendIndex::of(backends.len());
         let address = backend.address.to_string();
         let load_key = hash::load_key(key, &address);
         let endpoint = *places.entry(load_key.0).or_insert_with(|| {
+            let load = loads.of(load_key, now);
+            load.ranking.configure(averaging, now);
             endpoints.push(Endpoint {
-                load: loads.of(load_key, now),
+                load,
                 address: address.as_str().into(),
                 weight: 0,
                 backend: index,
                 backup: true,
                 normal: false,
+                quota: None,
+                max_in_flight: 0,
                 first: BackendIndex::NONE,
             });
             EndpointIndex::of(endpoints.len().saturating_sub(1))
         });
         let sticky_value = config.sticky.as_ref().map(|_| backend.sticky_value());
+        let state = match (backend.state, backend.weight) {
+            // A drain, to Tiered (LB-16).
+            (State::Normal, 0) if averaging.is_some() => State::Draining,
+            (state, _) => state,
+        };
         let compiled = Backend {
             id: backend.id.as_str().into(),
             key: hash::backend_key(&backend.id, &address),
             endpoint,
-            state: backend.state,
+            state,
             backup: backend.backup,
             weight: backend.weight,
             sticky_value: sticky_value.unwrap_or_default().into(),
@@ -131,6 +146,7 @@ pub(super) fn lay_out(
         };
         if let Some(endpoint) = endpoints.get_mut(endpoint.place()) {
             endpoint.take_in(&compiled, index);
+            endpoint.limit(backend, config.rate_limit);
         }
         backends.push(compiled);
     }
@@ -163,5 +179,19 @@ impl Endpoint {
         }
         self.backup = (self.backup || !self.normal) && backend.backup;
         self.normal = true;
+    }
+
+    /// Takes the limits of one more backend at this address in; `of_all` is that of every backend without
+    /// one of its own.
+    fn limit(&mut self, backend: &BackendConfig, of_all: Option<RateLimit>) {
+        let (rate, count) = (backend.rate_limit.or(of_all), backend.max_in_flight);
+        if let Some(rate) = rate
+            && self.quota.as_ref().is_none_or(|quota| rate < quota.limit)
+        {
+            self.quota = Some(Box::new(Quota::new(self.load.key, rate)));
+        }
+        if count > 0 && (self.max_in_flight == 0 || count < self.max_in_flight) {
+            self.max_in_flight = count;
+        }
     }
 }

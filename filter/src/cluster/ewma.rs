@@ -35,11 +35,6 @@ impl PeakEwma {
         PeakEwma { estimate_ns, at }
     }
 
-    /// The estimate when it was made, nanoseconds.
-    pub fn peak_ns(&self) -> f64 {
-        self.estimate_ns
-    }
-
     /// The estimate at `now`, nanoseconds.
     pub fn at(&self, now: WallTime) -> f64 {
         self.estimate_ns * self.kept(now)

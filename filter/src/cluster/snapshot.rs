@@ -53,7 +53,7 @@ enum Part {
 impl Snapshot {
     /// Reads a configuration and compiles it. A cluster whose document is that of a living one is
     /// taken over from there as it is, with its cursors; loads that exist already are kept (RG-17,
-    /// AD-5). By `seed` workers begin their turns at different places.
+    /// AD-5), and others are new to a worker that has had clusters. By `seed` workers begin their turns at different places.
     pub fn compile(
         json: &[u8],
         living: &[Rc<Snapshot>],
@@ -62,6 +62,7 @@ impl Snapshot {
         seed: u64,
     ) -> Result<Self, ConfigErrors> {
         let (mut container, documents) = Container::split(json)?;
+        loads.come_new |= living.iter().any(|snapshot| !snapshot.clusters.is_empty());
         let mut parts = Vec::with_capacity(documents.len());
         for document in &documents {
             let key = container.key(document);

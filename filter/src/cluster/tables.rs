@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+pub use super::slots::Slots;
 use crate::base::random::SplitMix64;
 use crate::config::Policy;
 
@@ -18,6 +19,12 @@ pub enum Table {
     LeastLoaded,
     /// Power of two.
     PowerOfTwo(Shares),
+    /// Tiered: what it knows stands with the loads.
+    Tiered,
+    /// Rendezvous: all that it needs stands with the endpoints.
+    Rendezvous,
+    /// Maglev.
+    Maglev(Slots),
 }
 
 impl Table {
@@ -32,6 +39,9 @@ impl Table {
             Policy::Random => Table::Random(Shares::of(weights, even)),
             Policy::LeastLoaded => Table::LeastLoaded,
             Policy::PowerOfTwo => Table::PowerOfTwo(Shares::of(weights, even)),
+            Policy::Tiered => Table::Tiered,
+            Policy::Rendezvous => Table::Rendezvous,
+            Policy::Maglev => Table::Maglev(Slots::default()),
         }
     }
 }

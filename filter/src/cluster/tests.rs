@@ -3,7 +3,7 @@
 use crate::base::hash::BackendKey;
 use crate::base::random::SplitMix64;
 use crate::cluster::{BackendIndex, EndpointIndex};
-use crate::config::{Policy, State};
+use crate::config::{Code, Metric, Policy, State};
 use crate::fleet::regimes::tidy;
 use crate::testing::drawing::{Drawing, NOW, SECOND};
 #[cfg(target_arch = "wasm32")]
@@ -250,4 +250,31 @@ fn every_state_of_the_schema_but_normal_takes_nothing() {
         drawing.rng = SplitMix64::new(1);
         assert_eq!(drawing.words(), "refuse NoBackends");
     }
+}
+
+#[test]
+fn rt_15_every_failed_answer_is_read_where_failures_are_averaged() {
+    let codes = [0, 14, 200, 301, 404, 429, 503].map(Code::http);
+    let telling = |drawing: &Drawing| codes.map(|code| drawing.cluster.is_telling(code));
+    let reads = |drawing: &Drawing| {
+        let cluster = &drawing.cluster;
+        (cluster.reads_answers(), cluster.reads_grpc())
+    };
+    let drawing = Drawing::new("a");
+    assert_eq!(
+        (telling(&drawing), reads(&drawing)),
+        ([false; 7], (false, false))
+    );
+    let drawing = drawing.policy(Policy::Tiered);
+    let failed = [false, true, false, false, true, true, true];
+    assert_eq!((telling(&drawing), reads(&drawing)), (failed, (true, true)));
+}
+
+#[test]
+fn a_pick_asks_the_time_only_where_something_depends_on_it() {
+    let asks = |drawing: Drawing| drawing.cluster.asks_the_time(&[]);
+    let plain = || Drawing::new("a");
+    assert!(!asks(plain()) && plain().cluster.asks_the_time(b"gates"));
+    assert!(asks(plain().slow_start(10)) && asks(plain().metric(Metric::Latency)));
+    assert!(asks(plain().policy(Policy::Tiered)) && asks(Drawing::new("a:rate5/1")));
 }

@@ -33,7 +33,7 @@ impl Tier {
         rank: Rank,
         policy: Policy,
         endpoints: &[Endpoint],
-        wanted: impl Fn(&Endpoint) -> bool,
+        wanted: &dyn Fn(&Endpoint) -> bool,
         seed: u32,
     ) -> Self {
         let (mut weighted, mut weightless) = (Vec::new(), Vec::new());

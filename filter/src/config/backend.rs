@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde_json::{Map, Value};
 
-use super::policy::is_cookie_value;
+use super::limits::{COUNT_MAX, RateLimit};
+use super::policy::{insert, is_cookie_value};
 use super::reader::{Object, Path, Report, kind};
 use crate::base::hash::{self, BackendKey};
 
@@ -61,6 +62,10 @@ pub struct BackendConfig {
     pub sticky_id: Option<String>,
     /// Normal, draining or cordoned.
     pub state: State,
+    /// Requests at a time, on all workers of an Envoy; 0: any number.
+    pub max_in_flight: u32,
+    /// Its own, in place of the cluster's.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl BackendConfig {
@@ -101,6 +106,10 @@ impl BackendConfig {
         let weight = object.number("weight", WEIGHT_DEFAULT, 0, u32::from(u16::MAX));
         let backup = object.flag("backup", false);
         let state = object.choice("state", State::Normal, State::CHOICES);
+        let max_in_flight = object.number("maxInFlight", 0, 0, COUNT_MAX);
+        let rate_limit = object
+            .get("rateLimit")
+            .and_then(|value| RateLimit::read(value, &object.at("rateLimit"), report));
         let address = address?;
         Some(BackendConfig {
             id: id.map_or_else(|| address.to_string(), str::to_owned),
@@ -110,6 +119,8 @@ impl BackendConfig {
             backup,
             sticky_id: sticky_id.map(str::to_owned),
             state,
+            max_in_flight,
+            rate_limit,
         })
     }
 
@@ -130,6 +141,12 @@ impl BackendConfig {
         }
         if self.state != State::Normal {
             map.insert("state".to_owned(), self.state.name().into());
+        }
+        if self.max_in_flight > 0 {
+            insert(&mut map, "maxInFlight", self.max_in_flight);
+        }
+        if let Some(rate_limit) = self.rate_limit {
+            insert(&mut map, "rateLimit", rate_limit.write());
         }
         Value::Object(map)
     }

@@ -3,11 +3,12 @@
 use serde_json::{Map, Value};
 
 use super::backend::BackendConfig;
+use super::balancing::LoadBalancing;
 use super::health::{HealthCheck, Tls};
+use super::json_rpc::JsonRpc;
+use super::limits::{Limits, RATE_LIMITS_MAX, RateLimit};
 use super::passive::Passive;
-use super::policy::{
-    LoadBalancing, Refusal, Sticky, WHEN_ALL_UNHEALTHY, WhenAllUnhealthy, insert, name_of,
-};
+use super::policy::{Refusal, Sticky, WHEN_ALL_UNHEALTHY, WhenAllUnhealthy, insert, name_of, part};
 use super::reader::{ConfigErrors, Object, Path, Report, kind};
 use super::retry::{Backoff, Retry};
 use super::timeouts::Timeouts;
@@ -44,6 +45,12 @@ pub struct ClusterConfig {
     pub tls: Option<Tls>,
     /// How long Envoy waits for the backends.
     pub timeouts: Timeouts,
+    /// What the cluster and each client are given at most.
+    pub limits: Limits,
+    /// That of every backend without one of its own; absent: none.
+    pub rate_limit: Option<RateLimit>,
+    /// Absent: no body is read.
+    pub json_rpc: Option<JsonRpc>,
     /// Absent: the built-in answer.
     pub refusal: Option<Refusal>,
     /// In the registry's order.
@@ -72,10 +79,31 @@ impl ClusterConfig {
     pub(super) fn schema(&self) -> u32 {
         let has_path = self.sticky.as_ref().is_some_and(Sticky::has_path);
         let has_timeouts = self.timeouts != Timeouts::default();
-        match (has_path || has_timeouts, self.passive.cooldown.is_some()) {
-            (_, true) => 3,
-            (true, false) => 2,
-            (false, false) => 1,
+        let second = if has_path || has_timeouts { 2 } else { 1 };
+        let fourth = if self.has_limits() { 4 } else { 1 };
+        let passive = self.passive.schema(&self.retry);
+        let bodies = if self.json_rpc.is_some() { 5 } else { 1 };
+        second
+            .max(fourth)
+            .max(passive)
+            .max(self.retry.schema())
+            .max(self.backoff.schema())
+            .max(bodies)
+            .max(self.load_balancing.schema())
+    }
+
+    fn has_limits(&self) -> bool {
+        let mut backends = self.backends.iter();
+        self.limits != Limits::default()
+            || self.rate_limit.is_some()
+            || backends.any(|it| it.max_in_flight > 0 || it.rate_limit.is_some())
+    }
+
+    /// Most backends that it can have: each of a limited cluster has a bucket.
+    pub fn backends_max(&self) -> usize {
+        match self.rate_limit {
+            Some(_) => RATE_LIMITS_MAX,
+            None => BACKENDS_MAX,
         }
     }
 
@@ -111,6 +139,15 @@ impl ClusterConfig {
         }
         if self.timeouts != Timeouts::default() {
             insert(&mut map, "timeouts", self.timeouts.write());
+        }
+        if self.limits != Limits::default() {
+            insert(&mut map, "limits", self.limits.write());
+        }
+        if let Some(rate_limit) = self.rate_limit {
+            insert(&mut map, "rateLimit", rate_limit.write());
+        }
+        if let Some(json_rpc) = &self.json_rpc {
+            insert(&mut map, "jsonRpc", json_rpc.write());
         }
         if let Some(refusal) = &self.refusal {
             insert(&mut map, "refusal", refusal.write());
@@ -148,24 +185,27 @@ impl ClusterConfig {
             http2,
             tls: part(&object, "tls", report, Tls::read),
             timeouts: part(&object, "timeouts", report, Timeouts::read).unwrap_or_default(),
+            limits: part(&object, "limits", report, Limits::read).unwrap_or_default(),
+            rate_limit: part(&object, "rateLimit", report, RateLimit::read),
+            json_rpc: part(&object, "jsonRpc", report, JsonRpc::read),
             refusal: part(&object, "refusal", report, Refusal::read),
             backends: read_backends(&object, report),
         };
-        let passive = &cluster.passive;
-        passive.check(&cluster.retry, &object.at("passive"), report);
+        cluster.check_rate_limits(&object, report);
         name.map(|_| cluster)
     }
-}
 
-fn part<T>(
-    object: &Object<'_>,
-    name: &'static str,
-    report: &Report,
-    read: impl Fn(&Value, &Path<'_>, &Report) -> Option<T>,
-) -> Option<T> {
-    object
-        .get(name)
-        .and_then(|value| read(value, &object.at(name), report))
+    fn check_rate_limits(&self, object: &Object<'_>, report: &Report) {
+        let own = self.backends.iter().filter(|it| it.rate_limit.is_some());
+        let limited = match self.rate_limit {
+            Some(_) => self.backends.len(),
+            None => own.count(),
+        };
+        if limited > RATE_LIMITS_MAX {
+            let why = format!("must be on at most {RATE_LIMITS_MAX} backends, not {limited}");
+            report.error(&object.at("rateLimit"), why);
+        }
+    }
 }
 
 fn read_backends(object: &Object<'_>, report: &Report) -> Vec<BackendConfig> {

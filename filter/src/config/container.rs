@@ -11,12 +11,17 @@ use super::{duration, policy, retry};
 use crate::base::hash;
 
 /// The number of this schema. A filter that meets a higher one passes unknown fields over. 2: `sticky.path`, `timeouts`. 3: `passive`.
-pub const SCHEMA: u32 = 3;
+/// 4: what cools down may be retried, `affinity`, `maglevTableSize`, `shuffleShard`, limits. 5: `jsonRpc`.
+/// 6: `halfOpen`, `slowStart`. 7: `Tiered`.
+pub const SCHEMA: u32 = 7;
 /// Most clusters in one container.
 pub const CLUSTERS_MAX: usize = 10_000;
 /// The header that carries the list, unless the configuration names another: the name of the
 /// Endpoint Picker Protocol.
 pub const HEADER_DEFAULT: &str = "x-gateway-destination-endpoint";
+/// The module's second name, as its root context's: under it, it stands upstream and sees each attempt
+/// of the clusters that need that (see [`super::Retry::needs_upstream`]).
+pub const UPSTREAM_ROLE: &str = "pointsman-upstream";
 /// How long verdicts hold without word from the sidecar.
 pub const VERDICT_TTL_DEFAULT: Duration = Duration::from_secs(30);
 

@@ -1,4 +1,4 @@
-//! How a cluster's requests are spread, pinned and refused.
+//! How a cluster's requests are pinned and refused.
 
 use serde_json::{Map, Value, json};
 
@@ -10,77 +10,6 @@ const COOKIE_PATH_MAX: usize = 256;
 const COOKIE_PATH_DEFAULT: &str = "/";
 const REFUSAL_BODY_MAX: usize = 4096;
 const CONTENT_TYPE_MAX: usize = 128;
-
-/// How one of several candidates is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// In turns; smoothly by weight where weights differ (LB-1, LB-2).
-    RoundRobin,
-    /// By chance, in proportion to the weights (LB-3).
-    Random,
-    /// The least loaded of all (LB-5 to LB-7).
-    LeastLoaded,
-    /// The less loaded of two drawn by chance (LB-8).
-    #[default]
-    PowerOfTwo,
-}
-
-/// What "load" means; always per unit of weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Metric {
-    /// Requests in flight.
-    #[default]
-    Requests,
-    /// Connections, which to an HTTP filter are the streams in flight.
-    Connections,
-    /// (in flight + 1) × peak EWMA of the time to get a connection.
-    ConnectionTime,
-    /// (in flight + 1) × peak EWMA of the time to the response headers.
-    Latency,
-}
-
-impl Metric {
-    /// Whether it weighs a measured time rather than a count.
-    pub fn is_time(self) -> bool {
-        matches!(self, Metric::ConnectionTime | Metric::Latency)
-    }
-}
-
-const POLICIES: &[(&str, Policy)] = &[
-    ("RoundRobin", Policy::RoundRobin),
-    ("Random", Policy::Random),
-    ("LeastLoaded", Policy::LeastLoaded),
-    ("PowerOfTwo", Policy::PowerOfTwo),
-];
-const METRICS: &[(&str, Metric)] = &[
-    ("Requests", Metric::Requests),
-    ("Connections", Metric::Connections),
-    ("ConnectionTime", Metric::ConnectionTime),
-    ("Latency", Metric::Latency),
-];
-
-/// A cluster's `loadBalancing`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LoadBalancing {
-    /// The policy; default PowerOfTwo.
-    pub policy: Policy,
-    /// The load it compares; default Requests.
-    pub metric: Metric,
-}
-
-impl LoadBalancing {
-    pub(super) fn read(value: &Value, path: &Path<'_>, report: &Report) -> Option<Self> {
-        let object = Object::of(value, path, report)?;
-        Some(LoadBalancing {
-            policy: object.choice("policy", Policy::default(), POLICIES),
-            metric: object.choice("metric", Metric::default(), METRICS),
-        })
-    }
-
-    pub(super) fn write(self) -> Value {
-        json!({"policy": name_of(POLICIES, self.policy), "metric": name_of(METRICS, self.metric)})
-    }
-}
 
 /// Whom a cookie may be sent to across sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,6 +165,18 @@ impl Refusal {
     pub(super) fn write(&self) -> Value {
         json!({"body": self.body, "contentType": self.content_type})
     }
+}
+
+/// A part of an object that is read by a function of its own; `None` where it is absent or wrong.
+pub(super) fn part<T>(
+    object: &Object<'_>,
+    name: &'static str,
+    report: &Report,
+    read: impl Fn(&Value, &Path<'_>, &Report) -> Option<T>,
+) -> Option<T> {
+    object
+        .get(name)
+        .and_then(|value| read(value, &object.at(name), report))
 }
 
 pub(super) fn insert(map: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {

@@ -5,51 +5,27 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::duration;
-use super::policy::name_of;
-use super::reader::{Object, Path, Report, kind};
+use super::failure::{self, Failure};
+use super::policy::insert;
+use super::reader::{Object, Path, Report};
 
 /// Most attempts a request can have, the first included.
 pub const ATTEMPTS_MAX: u32 = 10;
 /// Most counted failures that still lengthen a back-off.
 pub const TRIES_MAX: u32 = 16;
-const RETRY_ON_MAX: usize = 32;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What makes Envoy try the next endpoint of the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RetryOn {
-    /// The connection could not be made.
-    ConnectFailure,
-    /// The backend refused the stream before it looked at it.
-    RefusedStream,
-    /// The connection ended before the request was written.
-    ResetBeforeRequest,
-    /// The connection ended, or nothing came in time.
-    Reset,
-    /// 502, 503 or 504.
-    GatewayError,
-    /// Any 5xx.
-    ServerError,
-    /// This status.
-    Status(u16),
-}
-
-const RETRY_ON: &[(&str, RetryOn)] = &[
-    ("ConnectFailure", RetryOn::ConnectFailure),
-    ("RefusedStream", RetryOn::RefusedStream),
-    ("ResetBeforeRequest", RetryOn::ResetBeforeRequest),
-    ("Reset", RetryOn::Reset),
-    ("GatewayError", RetryOn::GatewayError),
-    ("ServerError", RetryOn::ServerError),
-];
+/// The gRPC statuses that Envoy can retry.
+const GRPC_RETRIED: [u16; 5] = [1, 4, 8, 13, 14];
+const GRPC: &str = "one of grpc:1, grpc:4, grpc:8, grpc:13, grpc:14";
 
 /// A cluster's `retry`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// Attempts per request, the first included: 1 to [`ATTEMPTS_MAX`].
     pub attempts: u32,
-    /// Sorted, without repeats; may be empty.
-    pub on: Vec<RetryOn>,
+    /// What makes Envoy try the next endpoint of the list; sorted, without repeats; may be empty.
+    pub on: Vec<Failure>,
     /// Zero: none.
     pub per_try_timeout: Duration,
 }
@@ -57,9 +33,9 @@ pub struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         let on = vec![
-            RetryOn::ConnectFailure,
-            RetryOn::RefusedStream,
-            RetryOn::ResetBeforeRequest,
+            Failure::ConnectFailure,
+            Failure::RefusedStream,
+            Failure::ResetBeforeRequest,
         ];
         Retry {
             attempts: 3,
@@ -76,13 +52,13 @@ impl Retry {
         let ignored = report.ignored();
         let on = match object.get("on") {
             None => default.on,
-            Some(_) => read_retry_on(&object, report),
+            Some(_) => failure::read_list(&object, "on", report, (can_be_retried, GRPC)),
         };
         // An entry of a newer schema may be what retries a timeout.
         let all_known = report.ignored() == ignored;
         let range = (Duration::ZERO, DAY);
         let timeout = object.duration("perTryTimeout", Duration::ZERO, range);
-        let retried = on.contains(&RetryOn::Reset) || on.contains(&RetryOn::GatewayError);
+        let retried = on.contains(&Failure::Reset) || on.contains(&Failure::GatewayError);
         if !timeout.is_zero() && !retried && all_known {
             let why = "needs Reset or GatewayError in on: Envoy retries it under no other";
             report.error(&object.at("perTryTimeout"), why);
@@ -94,53 +70,36 @@ impl Retry {
         })
     }
 
+    /// Whether more is retried than transport failures. Envoy's words about the last attempt say
+    /// nothing of why those before it failed then: the module has to see each of them itself.
+    pub fn needs_upstream(&self) -> bool {
+        let answers = self.on.iter().any(|on| on.is_answer());
+        let retries = self.attempts > 1 && !self.on.is_empty();
+        retries && (answers || !self.per_try_timeout.is_zero())
+    }
+
+    /// The lowest number of the schema that has all of it.
+    pub(super) fn schema(&self) -> u32 {
+        let is_grpc = |on: &Failure| match on {
+            Failure::Code(code) => code.as_grpc().is_some(),
+            _ => false,
+        };
+        if self.on.iter().any(is_grpc) { 4 } else { 1 }
+    }
+
     pub(super) fn write(&self) -> Value {
-        let on: Vec<Value> = self.on.iter().map(|on| on.write()).collect();
         json!({
-            "attempts": self.attempts, "on": on,
+            "attempts": self.attempts, "on": failure::write_list(&self.on),
             "perTryTimeout": duration::print(self.per_try_timeout),
         })
     }
 }
 
-impl RetryOn {
-    fn write(self) -> Value {
-        match self {
-            RetryOn::Status(status) => status.into(),
-            named => name_of(RETRY_ON, named).into(),
-        }
-    }
-}
-
-fn read_retry_on(object: &Object<'_>, report: &Report) -> Vec<RetryOn> {
-    let list = object.at("on");
-    let mut read = Vec::new();
-    for (index, value) in object.list("on", RETRY_ON_MAX).iter().enumerate() {
-        let named = value
-            .as_str()
-            .and_then(|t| RETRY_ON.iter().find(|(name, _)| *name == t));
-        let status = value.as_u64().and_then(|n| u16::try_from(n).ok());
-        match (named, status.filter(|status| (400..=599).contains(status))) {
-            (Some((_, on)), _) => insert_once(&mut read, *on),
-            (None, Some(status)) => insert_once(&mut read, RetryOn::Status(status)),
-            (None, None) => {
-                let names: Vec<&str> = RETRY_ON.iter().map(|(name, _)| *name).collect();
-                let choices = names.join(", ");
-                let why = format!(
-                    "must be one of {choices} or a status from 400 to 599, not {}",
-                    kind(value)
-                );
-                report.unknown(&Path::Item(&list, index), why);
-            }
-        }
-    }
-    read
-}
-
-/// Keeps a short list sorted, each element once.
-fn insert_once(list: &mut Vec<RetryOn>, on: RetryOn) {
-    if let Err(place) = list.binary_search(&on) {
-        list.insert(place, on);
+fn can_be_retried(failure: Failure) -> bool {
+    match failure {
+        Failure::Timeout => false,
+        Failure::Code(code) => code.as_grpc().is_none_or(|it| GRPC_RETRIED.contains(&it)),
+        _ => true,
     }
 }
 
@@ -153,6 +112,8 @@ pub struct Backoff {
     pub max: Duration,
     /// Counted failures after which waits grow no more, and the backend counts as down.
     pub max_tries: u32,
+    /// After a window one request at a time tries the backend.
+    pub half_open: bool,
 }
 
 impl Default for Backoff {
@@ -161,6 +122,7 @@ impl Default for Backoff {
             base: Duration::from_secs(1),
             max: Duration::from_secs(63),
             max_tries: 6,
+            half_open: true,
         }
     }
 }
@@ -181,13 +143,25 @@ impl Backoff {
             base,
             max,
             max_tries,
+            half_open: object.flag("halfOpen", default.half_open),
         })
     }
 
     pub(super) fn write(self) -> Value {
-        json!({
+        let mut value = json!({
             "base": duration::print(self.base), "max": duration::print(self.max),
             "maxTries": self.max_tries,
-        })
+        });
+        if let Value::Object(map) = &mut value
+            && !self.half_open
+        {
+            insert(map, "halfOpen", false);
+        }
+        value
+    }
+
+    /// The lowest number of the schema that has all of it.
+    pub(super) fn schema(self) -> u32 {
+        if self.half_open { 1 } else { 6 }
     }
 }

@@ -1,3 +1,6 @@
+mod containers;
+mod json_rpc;
+mod limits;
 mod revisions;
 
 use std::time::Duration;
@@ -74,7 +77,7 @@ fn errors_carry_the_path() {
     refused(
         r#""loadBalancing":{"policy":"Best"}"#,
         "clusters.orders.loadBalancing.policy: must be one of RoundRobin, Random, LeastLoaded, \
-         PowerOfTwo, not \"Best\"",
+         PowerOfTwo, Tiered, Rendezvous, Maglev, not \"Best\"",
     );
     refused(
         r#""backoff":{"base":"5s","max":"1s"}"#,
@@ -90,26 +93,36 @@ fn errors_carry_the_path() {
     );
     refused(
         r#""passive":{"cooldown":{"statuses":[429,200]}}"#,
-        "clusters.orders.passive.cooldown.statuses[1]: must be a status from 400 to 599, not 200",
+        "clusters.orders.passive.cooldown.statuses[1]: must be a status from 400 to 599 or from \
+         grpc:1 to grpc:16, not 200",
     );
     refused(
-        r#""passive":{"failures":["Reset"]}"#,
-        "clusters.orders.passive.failures: is not a known field",
+        r#""passive":{"failures":["RefusedStream"]}"#,
+        "clusters.orders.passive.failures[0]: must be one of ConnectFailure, Reset, Timeout, \
+         GatewayError, ServerError or a status from 400 to 599 or from grpc:1 to grpc:16, not \
+         \"RefusedStream\"",
     );
-    for (on, status) in [
-        ("429", 429),
-        (r#""GatewayError""#, 503),
-        (r#""ServerError""#, 500),
+    for code in [
+        "grpc:0", "grpc:17", "grpc:+1", "grpc:01", "grpc:", "grpc:1.0", "429",
     ] {
-        let fields = format!(
-            r#""retry":{{"on":[{on}]}},"passive":{{"cooldown":{{"statuses":[{status}]}}}}"#
+        refused(
+            &format!(r#""passive":{{"cooldown":{{"statuses":["{code}"]}}}}"#),
+            &format!(
+                "clusters.orders.passive.cooldown.statuses[0]: must be a status from 400 to 599 or \
+                 from grpc:1 to grpc:16, not \"{code}\""
+            ),
         );
-        let why = format!(
-            "clusters.orders.passive.cooldown.statuses: must not have {status} while retry.on \
-             retries it: an answer that is retried is not seen yet"
-        );
-        refused(&fields, &why);
     }
+    refused(
+        r#""retry":{"on":["Timeout"]}"#,
+        "clusters.orders.retry.on[0]: must be one of ConnectFailure, RefusedStream, \
+         ResetBeforeRequest, Reset, GatewayError, ServerError or a status from 400 to 599 or one of \
+         grpc:1, grpc:4, grpc:8, grpc:13, grpc:14, not \"Timeout\"",
+    );
+    refused(
+        r#""passive":{"untilProbed":true}"#,
+        "clusters.orders.passive.untilProbed: is not a known field",
+    );
     refused(
         r#""retry":{"perTryTimeout":"1s"}"#,
         "clusters.orders.retry.perTryTimeout: needs Reset or GatewayError in on: Envoy retries it \
@@ -225,143 +238,137 @@ fn ids_and_names_are_unique() {
 }
 
 #[test]
-fn containers() {
-    assert_eq!(parse("").unwrap(), FilterConfig::empty());
-    assert!(
-        parse("{")
-            .expect_err("json")
-            .to_string()
-            .starts_with("must be JSON: ")
-    );
-    for bad in [
-        "[]",
+fn lb_12_a_key_has_one_source_and_a_use() {
+    let at = "clusters.orders.loadBalancing";
+    let one = "must have exactly one of header, cookie and sourceIp";
+    for sources in [
+        r#"{"header":"a","cookie":"b"}"#,
+        r#"{"cookie":"b","sourceIp":true}"#,
+        r#"{"sourceIp":false}"#,
         "{}",
-        r#"{"schema":0}"#,
-        r#"{"schema":"1"}"#,
-        r#"{"schema":1,"x":1}"#,
-        r#"{"schema":1,"clusters":{}}"#,
-        r#"{"schema":1,"clusters":5,"clusters":[{"name":"a"}]}"#,
-        r#"{"schema":1,"clusters":[{"name":"a"}]} 1"#,
     ] {
-        assert!(parse(bad).is_err(), "{bad}");
+        let fields = format!(r#""loadBalancing":{{"policy":"Maglev","affinity":{sources}}}"#);
+        refused(&fields, &format!("{at}.affinity: {one}"));
     }
-    assert_eq!(
-        parse(r#"{"schema":1,"clusters":[{"backends":[]}]}"#)
-            .expect_err("name")
-            .to_string(),
-        "clusters[0].name: is required"
+    refused(
+        r#""loadBalancing":{"policy":"Random","affinity":{"header":"a"}}"#,
+        &format!("{at}.affinity: needs policy Rendezvous or Maglev, or shuffleShard"),
     );
-    let bad_name = parse(r#"{"schema":1,"clusters":[{"name":"a:b"}]}"#);
-    assert!(
-        bad_name
-            .expect_err("name")
-            .to_string()
-            .starts_with("clusters[0].name: must be 1 to")
+    refused(
+        r#""loadBalancing":{"policy":"Maglev","affinity":{"header":"a b"}}"#,
+        &format!("{at}.affinity.header: must be a name: letters, digits, - and _"),
     );
-}
-
-#[test]
-fn a_newer_schema_is_read_leniently_and_its_news_are_counted() {
-    let parse = |rest: &str| parse(&format!(r#"{{"schema":{},{rest}}}"#, SCHEMA + 1));
-    let read = parse(
-        r#""new":1,"clusters":[{"name":"a","newer":{},"backends":[
-        {"address":"10.0.0.1:1","newest":true}]}]"#,
-    )
-    .unwrap();
-    assert_eq!(
-        (read.ignored_fields, read.clusters[0].backends.len()),
-        (3, 1)
-    );
-    assert!(parse(r#""clusters":[{"name":"a","backends":[{"weight":-1}]}]"#).is_err());
-    // All that it retries on is known, and none of it is a timeout.
-    let retry = r#""clusters":[{"name":"a","retry":{"perTryTimeout":"1s"}}]"#;
-    assert!(parse(retry).is_err());
-    // A newer module sees answers that are retried.
-    let both = r#""clusters":[{"name":"a","retry":{"on":[429]},"passive":{"cooldown":{}}}]"#;
-    let read = parse(both).unwrap();
-    assert!(read.clusters[0].passive.cooldown.is_some() && read.ignored_fields == 1);
-}
-
-#[test]
-fn a_newer_schemas_choices_are_the_default_and_its_entries_absent() {
-    let document = |schema: u32| {
-        format!(
-            r#"{{"schema":{schema},"clusters":[{{"name":"a","whenAllUnhealthy":"Ask",
-            "loadBalancing":{{"policy":"Newest","metric":{{"cpu":1}}}},
-            "sticky":{{"sameSite":"Never"}},"healthCheck":{{"quic":{{}}}},
-            "retry":{{"on":["Newest",503,{{"code":1}}],"perTryTimeout":"1s"}},
-            "backends":[{{"address":"10.0.0.1:1","state":"Resting"}}]}}]}}"#
-        )
+    for size in [4, 65_535, 516_961] {
+        let fields = format!(r#""loadBalancing":{{"maglevTableSize":{size}}}"#);
+        refused(&fields, &format!("{at}.maglevTableSize: must be a prime"));
+    }
+    for size in [2, 3, 65_537, 524_287] {
+        let fields = format!(r#""loadBalancing":{{"maglevTableSize":{size}}}"#);
+        assert!(cluster(&fields).is_ok(), "{size}");
+    }
+    let source = |fields: &str| {
+        let fields = format!(r#""loadBalancing":{{{fields}}}"#);
+        cluster(&fields).unwrap().load_balancing.key_source()
     };
-    let read = parse(&document(SCHEMA + 1)).expect("no error");
-    let [cluster] = &read.clusters[..] else {
-        panic!("{read:?}");
-    };
-    assert_eq!(cluster.when_all_unhealthy, WhenAllUnhealthy::default());
-    assert_eq!(cluster.load_balancing, LoadBalancing::default());
-    assert_eq!(
-        cluster.sticky.as_ref().map(|it| it.same_site),
-        Some(SameSite::Lax)
-    );
-    assert_eq!(
-        (&cluster.health_check, &cluster.retry.on[..]),
-        (&None, &[RetryOn::Status(503)][..])
-    );
-    assert_eq!(cluster.backends[0].state, State::Normal);
-    // Seven values, the probe's field and that it has no other.
-    assert_eq!(read.ignored_fields, 9);
-    let errors = parse(&document(SCHEMA)).expect_err("its own number");
-    assert_eq!(
-        errors.0.len(),
-        10,
-        "and the timeout that nothing retries: {errors}"
-    );
+    assert_eq!(source(r#""policy":"Random""#), None);
+    assert_eq!(source(r#""policy":"Maglev""#), Some(Affinity::SourceIp));
+    assert_eq!(source(r#""shuffleShard":{}"#), Some(Affinity::SourceIp));
+    let header = r#""policy":"Rendezvous","affinity":{"header":"X-User"}"#;
+    assert_eq!(source(header), Some(Affinity::Header("x-user".to_owned())));
 }
 
 #[test]
-fn canonical_form_reads_back_and_names_its_revision() {
-    let json = r#"{"schema":1,"clusters":[{"name":"b","sticky":{},"http2":true,"tls":{"sni":"x"},
-        "healthCheck":{"http":{"headers":[{"name":"A","value":"b"}],"body":"x"},"port":81},
-        "retry":{"attempts":2,"on":["Reset",503]},"backoff":{"base":"500ms"},
-        "whenAllUnhealthy":"Refuse","refusal":{"body":"sorry"},"loadBalancing":{"policy":"Random"},
-        "backends":[{"address":"10.0.0.1:1","state":"Cordoned","backup":true,"weight":7,
-        "stickyId":"s","id":"i"}]},{"name":"a"}]}"#;
-    let read = parse(json).unwrap();
-    for cluster in &read.clusters {
-        assert_eq!(
-            ClusterConfig::parse(&cluster.to_value()).as_ref(),
-            Ok(cluster)
+fn slow_start_is_of_policies_that_weigh_anew() {
+    let fields =
+        |policy: &str| format!(r#""loadBalancing":{{"policy":"{policy}","slowStart":{{}}}}"#);
+    for policy in ["RoundRobin", "Random", "LeastLoaded", "PowerOfTwo"] {
+        let read = cluster(&fields(policy)).unwrap().load_balancing;
+        let slow_start = read.slow_start.unwrap();
+        assert_eq!(slow_start.window, Duration::from_secs(30));
+        assert_eq!(slow_start.min_weight_percent, 10);
+    }
+    let why = "needs policy RoundRobin, Random, LeastLoaded or PowerOfTwo";
+    for policy in ["Tiered", "Rendezvous", "Maglev"] {
+        refused(
+            &fields(policy),
+            &format!("clusters.orders.loadBalancing.slowStart: {why}"),
         );
     }
-    let mut sent = FilterConfig::new(read.clusters, None);
-    let again = parse(&sent.to_json()).unwrap();
-    forget_probes(&mut sent);
-    assert_eq!(again, sent);
-    assert_eq!(sent.revision.len(), 16);
-    let other = FilterConfig::new(vec![], None);
-    assert_ne!(other.revision, sent.revision);
+    for (bad, why) in [
+        (r#"{"window":"0s"}"#, "window: must be a duration such as"),
+        (
+            r#"{"minWeightPercent":0}"#,
+            "minWeightPercent: must be a whole number from 1 to 100",
+        ),
+    ] {
+        let error = cluster(&format!(r#""loadBalancing":{{"slowStart":{bad}}}"#)).expect_err(bad);
+        assert!(error.contains(why), "{error}");
+    }
 }
 
 #[test]
-fn a_container_says_the_lowest_schema_that_has_its_fields() {
-    for (fields, schema) in [
-        (r#""sticky":{}"#, 1),
-        (r#""sticky":{"path":"/"}"#, 1),
-        (r#""sticky":{"path":"/shop"}"#, 2),
-        (r#""timeouts":{}"#, 1),
-        (r#""timeouts":{"connect":"1s"}"#, 1),
-        (r#""timeouts":{"connect":"250ms"}"#, 2),
-        (r#""passive":{}"#, 1),
-        (r#""passive":{"cooldown":{}}"#, 3),
-        (r#""sticky":{"path":"/shop"},"passive":{"cooldown":{}}"#, 3),
+fn rt_16_averages_are_of_tiered_alone() {
+    let balancing = |fields: &str| {
+        let fields = format!(r#""loadBalancing":{{{fields}}}"#);
+        cluster(&fields).map(|read| read.load_balancing)
+    };
+    let tiered = |fields: &str| balancing(&format!(r#""policy":"Tiered"{fields}"#));
+    let averages = |fields: &str| {
+        let averaging = tiered(fields).unwrap().averages().unwrap();
+        (averaging.smoothing, averaging.initial_latency.as_millis())
+    };
+    assert_eq!(averages(""), (100, 5000));
+    assert_eq!(averages(r#","smoothing":1"#), (1000, 5000));
+    assert_eq!(
+        averages(r#","smoothing":0.001,"initialLatency":"0s""#),
+        (1, 0)
+    );
+    assert_eq!(
+        averages(r#","smoothing":0.2996,"initialLatency":"60s""#),
+        (300, 60_000)
+    );
+    assert_eq!(balancing("").unwrap().averages(), None);
+    let at = "clusters.orders.loadBalancing";
+    for (bad, shown) in [
+        ("0", "0"),
+        ("0.0009", "0.0009"),
+        ("1.01", "1.01"),
+        ("-1", "-1"),
+        ("\"a\"", "\"a\""),
     ] {
-        let read = cluster(fields).unwrap();
-        let sent = FilterConfig::new(vec![read], None).to_json();
-        let written = format!(r#""schema":{schema}}}"#);
-        assert!(sent.ends_with(&written), "{sent}");
-        let has_news = ["path", "timeouts", "passive"].map(|name| sent.contains(name));
-        assert_eq!(has_news.contains(&true), schema > 1, "{sent}");
+        let error = tiered(&format!(r#","smoothing":{bad}"#)).expect_err(bad);
+        let why = format!("{at}.smoothing: must be a number from 0.001 to 1, not {shown}");
+        assert!(error.contains(&why), "{error}");
     }
+    let error = tiered(r#","initialLatency":"61s""#).expect_err("too long");
+    assert!(
+        error.contains("initialLatency: must be a duration such as"),
+        "{error}"
+    );
+    for field in [r#""smoothing":0.1"#, r#""initialLatency":"5s""#] {
+        let error = balancing(field).expect_err(field);
+        assert!(error.contains(": needs policy Tiered"), "{error}");
+    }
+}
+
+#[test]
+fn a_newer_modules_policies_and_keys_are_passed_over() {
+    let json = format!(
+        r#"{{"schema":{},"clusters":[{{"name":"a","loadBalancing":{{"policy":"Newest",
+        "affinity":{{"header":"x"}}}}}},{{"name":"b","loadBalancing":{{"policy":"Maglev",
+        "affinity":{{"query":"x"}},"shuffleShard":{{"whenExhausted":"Ask"}}}}}}]}}"#,
+        SCHEMA + 1
+    );
+    let read = parse(&json).expect("no error");
+    let [a, b] = &read.clusters[..] else {
+        panic!("{read:?}");
+    };
+    assert_eq!(a.load_balancing.key_source(), None);
+    assert_eq!(b.load_balancing.key_source(), Some(Affinity::SourceIp));
+    let shards = b.load_balancing.shuffle_shard.expect("shards");
+    assert_eq!(shards.when_exhausted, WhenExhausted::Spill);
+    // The policy, and that the key has no use; the source and its field; what is done when exhausted.
+    assert_eq!(read.ignored_fields, 5);
 }
 
 #[test]

@@ -79,17 +79,21 @@ impl Drain {
     }
 
     /// Takes out those whose last stream has ended: their servers may be stopped. Nobody is while
-    /// the workers are not all `settled` on a configuration in which they leave, nor while a heartbeat
-    /// does not hold all that leave. A heartbeat counts here for as long as its revision does: a worker
+    /// the workers are not all settled on a configuration in which they leave, nor while a heartbeat
+    /// does not hold all that leave. `settled_at`: they were when what is known of the others' loads was
+    /// read, and are. A heartbeat counts here for as long as its revision does: a worker
     /// that is too busy to write still holds the streams that it wrote of last.
     pub fn take_drained(
         &mut self,
         heartbeats: &[Heartbeat],
-        settled: bool,
+        settled_at: Option<WallTime>,
         now: WallTime,
     ) -> Vec<Draining> {
         let workers = || heartbeats.iter().filter(|worker| worker.runs(now));
-        if !settled || !workers().all(|worker| worker.holds_leaving) {
+        let Some(known_at) = settled_at else {
+            return Vec::new();
+        };
+        if !workers().all(|worker| worker.holds_leaving) {
             return Vec::new();
         }
         let busy = workers().filter(|worker| !worker.is_live(now));
@@ -99,7 +103,8 @@ impl Drain {
             .map(|load| load.key)
             .collect();
         let drained = |left: &mut Draining| {
-            now.age_of(left.since) >= SETTLED_NS
+            let known_ns = now.age_of(left.since).saturating_sub(now.age_of(known_at));
+            known_ns >= SETTLED_NS
                 && left.load.in_flight_everywhere() == 0
                 && !held.contains(left.load.key)
         };
@@ -147,15 +152,34 @@ mod tests {
         let mut drain = Drain::default();
         drain.note(&normal, &draining, NOW);
         let later = NOW.plus(SETTLED_NS);
-        assert!(drain.take_drained(&[], true, later).is_empty());
+        assert!(drain.take_drained(&[], Some(later), later).is_empty());
         held.end();
         assert!(
             drain
-                .take_drained(&[], true, NOW.plus(SETTLED_NS - 1))
+                .take_drained(&[], Some(NOW.plus(SETTLED_NS - 1)), later)
                 .is_empty()
         );
-        assert_eq!(names(&drain.take_drained(&[], true, later)), ["a"]);
-        assert!(drain.take_drained(&[], true, later).is_empty(), "once");
+        assert_eq!(names(&drain.take_drained(&[], Some(later), later)), ["a"]);
+        assert!(
+            drain.take_drained(&[], Some(later), later).is_empty(),
+            "once"
+        );
+    }
+
+    #[test]
+    fn rg_19_what_was_read_of_the_others_before_it_left_says_nothing() {
+        let mut loads = Loads::default();
+        let normal = registry(&mut loads, "Normal");
+        let draining = registry(&mut loads, "Draining");
+        let mut drain = Drain::default();
+        drain.note(&normal, &draining, NOW);
+        let later = NOW.plus(3 * SETTLED_NS);
+        let before = WallTime::from_ns(NOW.ns() - 2 * SETTLED_NS);
+        for known_at in [before, NOW, NOW.plus(SETTLED_NS - 1)] {
+            assert!(drain.take_drained(&[], Some(known_at), later).is_empty());
+        }
+        let known_at = Some(NOW.plus(SETTLED_NS));
+        assert_eq!(names(&drain.take_drained(&[], known_at, later)), ["a"]);
     }
 
     #[test]
@@ -166,11 +190,14 @@ mod tests {
         let mut drain = Drain::default();
         drain.note(&normal, &draining, WallTime::default());
         drain.note(&draining, &normal, WallTime::default());
-        assert!(drain.take_drained(&[], true, NOW).is_empty(), "it serves");
+        assert!(
+            drain.take_drained(&[], Some(NOW), NOW).is_empty(),
+            "it serves"
+        );
         drain.note(&normal, &draining, WallTime::default());
         drain.note(&draining, &normal, WallTime::default());
         drain.note(&normal, &draining, WallTime::default());
-        assert_eq!(names(&drain.take_drained(&[], true, NOW)), ["a"]);
+        assert_eq!(names(&drain.take_drained(&[], Some(NOW), NOW)), ["a"]);
     }
 
     #[test]
@@ -187,14 +214,14 @@ mod tests {
         };
         let all = heartbeat(0, true);
         let cut = [all.clone(), heartbeat(0, false)];
-        assert!(drain.take_drained(&cut, true, NOW).is_empty());
+        assert!(drain.take_drained(&cut, Some(NOW), NOW).is_empty());
         assert!(
             drain
-                .take_drained(std::slice::from_ref(&all), false, NOW)
+                .take_drained(std::slice::from_ref(&all), None, NOW)
                 .is_empty()
         );
         let over = [all, heartbeat(REVISION_NS, false)];
-        assert_eq!(names(&drain.take_drained(&over, true, NOW)), ["a"]);
+        assert_eq!(names(&drain.take_drained(&over, Some(NOW), NOW)), ["a"]);
     }
 
     #[test]
@@ -208,6 +235,7 @@ mod tests {
             key: normal.clusters()[0].endpoints[0].load.key,
             in_flight,
             estimate_ns: 1,
+            average: None,
         };
         let silent_for = |ago_ns, in_flight| Heartbeat {
             at: WallTime::from_ns(NOW.ns() - ago_ns),
@@ -216,9 +244,9 @@ mod tests {
             ..Heartbeat::default()
         };
         let busy = silent_for(HEARTBEAT_NS, 1);
-        assert!(drain.take_drained(&[busy], true, NOW).is_empty());
+        assert!(drain.take_drained(&[busy], Some(NOW), NOW).is_empty());
         let free = [silent_for(HEARTBEAT_NS, 0), silent_for(REVISION_NS, 1)];
-        assert_eq!(names(&drain.take_drained(&free, true, NOW)), ["a"]);
+        assert_eq!(names(&drain.take_drained(&free, Some(NOW), NOW)), ["a"]);
     }
 
     #[test]

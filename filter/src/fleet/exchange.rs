@@ -9,6 +9,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use crate::base::hash::{self, BackendKey};
+use crate::base::time::WallTime;
 
 /// Where filters post.
 pub const PATH: &str = "/v1/exchange";
@@ -50,6 +51,9 @@ pub struct Request {
     /// Drawn once by each process of Envoy: tells two that have one node id apart, and one from the
     /// one before it. `None`: the filter is older than the field.
     pub process: Option<u64>,
+    /// When it was written, by the clock of Envoy's host: a post may overtake the one before it.
+    /// `None`: the filter is older than the field.
+    pub at: Option<WallTime>,
     /// Workers that serve requests and whose heartbeat is fresh.
     pub workers: u32,
     /// The distinct revisions that these workers run.
@@ -58,6 +62,8 @@ pub struct Request {
     pub rejected: Option<Rejection>,
     /// The verdicts this Envoy has.
     pub have: Version,
+    /// Whom its workers hold to be unhealthy; absent unless an answer before asked for it.
+    pub unhealthy: Option<Vec<ClusterVerdicts>>,
 }
 
 /// The verdicts on one cluster's backends, by [`hash::backend_key`].
@@ -67,7 +73,7 @@ pub struct ClusterVerdicts {
     pub name: String,
     /// These are unhealthy.
     pub unhealthy: Vec<BackendKey>,
-    /// These became healthy; empty in a full set, where absence says so.
+    /// These became healthy; empty in a full set, where absence says so, and in a post.
     pub healthy: Vec<BackendKey>,
 }
 
@@ -80,6 +86,9 @@ pub struct Answer {
     pub full: bool,
     /// Empty where nothing is news.
     pub clusters: Vec<ClusterVerdicts>,
+    /// The sidecar has just started: the next post is to say whom the workers hold to be unhealthy.
+    /// The rest says nothing then, and is what a filter older than the field takes for no news.
+    pub hand_back: bool,
 }
 
 /// A message that cannot be read: where, and why.
@@ -102,6 +111,9 @@ impl Request {
         if let Some(process) = self.process {
             map.insert("process".to_owned(), hash::hex(process).into());
         }
+        if let Some(at) = self.at {
+            map.insert("at".to_owned(), at.ns().into());
+        }
         map.insert("workers".to_owned(), self.workers.into());
         map.insert(
             "revisions".to_owned(),
@@ -112,6 +124,9 @@ impl Request {
             let revision = hash::hex(rejected.revision);
             let value = json!({"revision": revision, "reason": rejected.reason});
             map.insert("refused".to_owned(), value);
+        }
+        if let Some(unhealthy) = &self.unhealthy {
+            map.insert("unhealthy".to_owned(), write_clusters(unhealthy));
         }
         Value::Object(map).to_string()
     }
@@ -136,10 +151,15 @@ impl Request {
         Ok(Request {
             node: text_of(value.get("node"), "node")?,
             process: process.transpose()?,
+            at: value
+                .get("at")
+                .and_then(Value::as_u64)
+                .map(WallTime::from_ns),
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             revisions,
             rejected: rejected.transpose()?,
             have: Version::read(value.get("have"))?,
+            unhealthy: read_clusters(value.get("unhealthy"), "unhealthy")?,
         })
     }
 }
@@ -147,17 +167,13 @@ impl Request {
 impl Answer {
     /// The message as it is sent.
     pub fn to_json(&self) -> String {
-        let clusters: Vec<Value> = self
-            .clusters
-            .iter()
-            .map(|cluster| {
-                let list = |keys: &[BackendKey]| hex_list(keys.iter().map(|key| key.0));
-                let (unhealthy, healthy) = (list(&cluster.unhealthy), list(&cluster.healthy));
-                json!({"name": cluster.name, "unhealthy": unhealthy, "healthy": healthy})
-            })
-            .collect();
-        json!({"version": self.version.write(), "full": self.full, "clusters": clusters})
-            .to_string()
+        let clusters = write_clusters(&self.clusters);
+        let mut answer =
+            json!({"version": self.version.write(), "full": self.full, "clusters": clusters});
+        if let (true, Some(answer)) = (self.hand_back, answer.as_object_mut()) {
+            answer.insert("handBack".to_owned(), true.into());
+        }
+        answer.to_string()
     }
 
     /// Reads the message; fields it does not know are left to newer readers.
@@ -166,21 +182,15 @@ impl Answer {
         let Some(full) = value.get("full").and_then(Value::as_bool) else {
             return Err(MessageError("full: must be true or false".to_owned()));
         };
-        let Some(items) = value.get("clusters").and_then(Value::as_array) else {
+        let Some(clusters) = read_clusters(value.get("clusters"), "clusters")? else {
             return Err(MessageError("clusters: must be a list".to_owned()));
         };
-        let mut clusters = Vec::with_capacity(items.len());
-        for item in items {
-            clusters.push(ClusterVerdicts {
-                name: text_of(item.get("name"), "clusters[].name")?,
-                unhealthy: backends_of(item, "unhealthy")?,
-                healthy: backends_of(item, "healthy")?,
-            });
-        }
+        let hand_back = value.get("handBack").and_then(Value::as_bool);
         Ok(Answer {
             version: Version::read(value.get("version"))?,
             full,
             clusters,
+            hand_back: hand_back.unwrap_or(false),
         })
     }
 }
@@ -220,9 +230,50 @@ fn key_of(value: Option<&Value>, path: &str) -> Result<u64, MessageError> {
     key.ok_or_else(|| MessageError(format!("{path}: must be 16 hex digits")))
 }
 
-fn backends_of(cluster: &Value, name: &str) -> Result<Vec<BackendKey>, MessageError> {
-    let keys = keys_of(cluster.get(name), &format!("clusters[].{name}"))?;
-    Ok(keys.into_iter().map(BackendKey).collect())
+/// Of the verdicts on these clusters as many as a post has room for.
+pub fn fitting(clusters: impl Iterator<Item = ClusterVerdicts>) -> Vec<ClusterVerdicts> {
+    let mut room = MESSAGE_MAX.div_euclid(2);
+    let fits = |cluster: &ClusterVerdicts| {
+        // A key is 16 digits, two quotes and a comma; a cluster has a name and three more.
+        let keys = cluster.unhealthy.len().saturating_mul(19);
+        let size = cluster.name.len().saturating_add(keys).saturating_add(64);
+        let left = room.checked_sub(size);
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    clusters.filter(fits).collect()
+}
+
+fn write_clusters(clusters: &[ClusterVerdicts]) -> Value {
+    let cluster = |cluster: &ClusterVerdicts| {
+        let list = |keys: &[BackendKey]| hex_list(keys.iter().map(|key| key.0));
+        let (unhealthy, healthy) = (list(&cluster.unhealthy), list(&cluster.healthy));
+        json!({"name": cluster.name, "unhealthy": unhealthy, "healthy": healthy})
+    };
+    clusters.iter().map(cluster).collect()
+}
+
+/// `None`: there is no list.
+fn read_clusters(
+    value: Option<&Value>,
+    path: &str,
+) -> Result<Option<Vec<ClusterVerdicts>>, MessageError> {
+    let Some(items) = value.and_then(Value::as_array) else {
+        return Ok(None);
+    };
+    let mut clusters = Vec::with_capacity(items.len());
+    for item in items {
+        let keys = |name: &str| -> Result<Vec<BackendKey>, MessageError> {
+            let keys = keys_of(item.get(name), &format!("{path}[].{name}"))?;
+            Ok(keys.into_iter().map(BackendKey).collect())
+        };
+        clusters.push(ClusterVerdicts {
+            name: text_of(item.get("name"), &format!("{path}[].name"))?,
+            unhealthy: keys("unhealthy")?,
+            healthy: keys("healthy")?,
+        });
+    }
+    Ok(Some(clusters))
 }
 
 fn keys_of(value: Option<&Value>, path: &str) -> Result<Vec<u64>, MessageError> {
@@ -244,83 +295,4 @@ fn text_of(value: Option<&Value>, path: &str) -> Result<String, MessageError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    fn version() -> Version {
-        Version {
-            epoch: 7,
-            counter: 9,
-            revision: u64::MAX,
-        }
-    }
-
-    #[test]
-    fn messages_read_back() {
-        let request = Request {
-            node: "edge-1".to_owned(),
-            process: Some(8),
-            workers: 2,
-            revisions: vec![1, 2],
-            rejected: Some(Rejection {
-                revision: 3,
-                reason: "a \"b\"".to_owned(),
-            }),
-            have: version(),
-        };
-        assert_eq!(Request::parse(request.to_json().as_bytes()), Ok(request));
-        let cluster = ClusterVerdicts {
-            name: "orders".to_owned(),
-            unhealthy: vec![BackendKey(5)],
-            healthy: vec![BackendKey(6)],
-        };
-        let answer = Answer {
-            version: version(),
-            full: true,
-            clusters: vec![cluster],
-        };
-        assert_eq!(Answer::parse(answer.to_json().as_bytes()), Ok(answer));
-    }
-
-    #[test]
-    fn bad_messages_say_where() {
-        for (json, why) in [
-            ("x", "must be JSON"),
-            ("{}", "full"),
-            (r#"{"full":true}"#, "clusters"),
-            (
-                r#"{"full":true,"clusters":[{"name":"a"}]}"#,
-                "clusters[].unhealthy",
-            ),
-            (r#"{"full":true,"clusters":[]}"#, "version.epoch"),
-        ] {
-            let error = Answer::parse(json.as_bytes()).expect_err(json).to_string();
-            assert!(error.starts_with(why), "{json}: {error}");
-        }
-        assert!(Request::parse(br#"{"node":5}"#).is_err());
-        let mut post: Value = serde_json::from_str(&Request::default().to_json()).unwrap();
-        post["process"] = json!(8);
-        let error = Request::parse(post.to_string().as_bytes()).unwrap_err();
-        assert_eq!(error.to_string(), "process: must be 16 hex digits");
-    }
-
-    #[test]
-    fn an_older_filters_post_names_no_process() {
-        let json = br#"{"node":"edge-1","workers":2,"revisions":[],"have":
-            {"epoch":"0000000000000000","counter":0,"revision":"0000000000000000"}}"#;
-        let older = Request::parse(json).unwrap();
-        assert_eq!((older.workers, older.process), (2, None));
-    }
-
-    #[test]
-    fn newer_fields_are_left_alone() {
-        let mut value: Value = serde_json::from_str(&Answer::default().to_json()).unwrap();
-        value["limits"] = json!({"a": 1});
-        assert_eq!(
-            Answer::parse(value.to_string().as_bytes()),
-            Ok(Answer::default())
-        );
-    }
-}
+mod tests;

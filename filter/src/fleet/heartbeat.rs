@@ -1,20 +1,27 @@
 //! What every worker of an Envoy publishes: that it lives, which revision it runs, and how loaded it
-//! finds the endpoints.
+//! finds the endpoints. The loads stand in a record beside the heartbeat's own, which is small so that all
+//! workers can read those of all at each tick; modules of older releases have them in the one.
 
 use super::lease::is_idle;
-use crate::base::hash::LoadKey;
+use crate::base::hash::{ClientKey, LoadKey};
 use crate::base::record::{self, Fields};
 use crate::base::time::WallTime;
+use crate::cluster::averages::Average;
+use crate::cluster::clients::ClientReport;
 use crate::cluster::load::LoadReport;
 
 /// The version of the record.
 const VERSION: u8 = 1;
 /// Bytes of a load; newer modules append.
 const LOAD: u16 = 20;
+/// The same where some has averages.
+const LOAD_AVERAGED: u16 = 44;
 /// The loads hold all endpoints that leave.
 const HOLDS_LEAVING: u8 = 1;
 /// Most loads of one heartbeat: those of more endpoints are told at later ticks.
 pub const LOADS_MAX: usize = 4096;
+/// Most clients of one heartbeat: so many find room in its fields.
+pub const CLIENTS_MAX: usize = 4096;
 /// Most workers of one Envoy that are told apart.
 pub const SLOTS_MAX: u32 = 256;
 /// A worker without a heartbeat for longer has no loads, and its slot may be taken.
@@ -40,6 +47,8 @@ pub struct Heartbeat {
     pub holds_leaving: bool,
     /// Those of its endpoints.
     pub loads: Vec<LoadReport>,
+    /// Those of its clients that may have too many streams.
+    pub clients: Vec<ClientReport>,
 }
 
 impl Heartbeat {
@@ -49,13 +58,31 @@ impl Heartbeat {
         let numbers = [self.vm, at, self.revision, self.process, picked_at];
         let mut fields = record::numbers(&numbers);
         fields.push(if self.holds_leaving { HOLDS_LEAVING } else { 0 });
-        fields.extend_from_slice(&LOAD.to_le_bytes());
+        let has_averages = self.loads.iter().any(|load| load.average.is_some());
+        let size = if has_averages { LOAD_AVERAGED } else { LOAD };
+        fields.extend_from_slice(&size.to_le_bytes());
+        let clients = self.clients.get(..CLIENTS_MAX).unwrap_or(&self.clients);
+        let count = u16::try_from(clients.len()).unwrap_or(0);
+        fields.extend_from_slice(&count.to_le_bytes());
+        for client in clients {
+            fields.extend_from_slice(&client.key.0.to_le_bytes());
+            fields.extend_from_slice(&client.streams.to_le_bytes());
+        }
         let loads = self.loads.len().min(LOADS_MAX);
-        let mut record = record::create(VERSION, &fields, loads.saturating_mul(LOAD.into()));
+        let mut record = record::create(VERSION, &fields, loads.saturating_mul(size.into()));
         for load in self.loads.iter().take(loads) {
             record.extend_from_slice(&load.key.0.to_le_bytes());
             record.extend_from_slice(&load.in_flight.to_le_bytes());
             record.extend_from_slice(&load.estimate_ns.to_le_bytes());
+            if has_averages {
+                let Average {
+                    latency_ns,
+                    penalty_ns,
+                    fed_at,
+                } = load.average.unwrap_or_default();
+                let numbers = [latency_ns, penalty_ns, fed_at.ns()];
+                record.extend_from_slice(&record::numbers(&numbers));
+            }
         }
         record
     }
@@ -71,14 +98,26 @@ impl Heartbeat {
             picked_at: WallTime::from_ns(fields.u64()?),
             holds_leaving: fields.u8()? & HOLDS_LEAVING != 0,
             loads: Vec::new(),
+            clients: Vec::new(),
         };
         let size = fields.u16()?;
+        let clients = read_clients(&mut fields).unwrap_or_default();
         let loads = loads.chunks_exact(size.max(LOAD).into());
         let fits = size >= LOAD && loads.remainder().is_empty() && loads.len() <= LOADS_MAX;
         fits.then(|| Heartbeat {
             loads: loads.filter_map(read_load).collect(),
+            clients,
             ..heartbeat
         })
+    }
+
+    /// Without what it tells of loads and clients.
+    pub fn alone(self) -> Self {
+        Heartbeat {
+            loads: Vec::new(),
+            clients: Vec::new(),
+            ..self
+        }
     }
 
     /// Whether its loads still count.
@@ -107,13 +146,36 @@ pub fn all_run(heartbeats: &[Heartbeat], revision: u64, now: WallTime) -> bool {
     waited_for.all(|worker| worker.is_live(now) && worker.revision == revision)
 }
 
+/// An older module tells of none.
+fn read_clients(fields: &mut Fields<'_>) -> Option<Vec<ClientReport>> {
+    let mut clients = Vec::new();
+    for _ in 0..fields.u16()? {
+        clients.push(ClientReport {
+            key: ClientKey(fields.u64()?),
+            streams: fields.u32()?,
+        });
+    }
+    Some(clients)
+}
+
 fn read_load(entry: &[u8]) -> Option<LoadReport> {
     let mut fields = Fields::of(entry);
     Some(LoadReport {
         key: LoadKey(fields.u64()?),
         in_flight: fields.u32()?,
         estimate_ns: fields.u64()?,
+        average: read_average(&mut fields),
     })
+}
+
+/// An older module tells of none, nor does a policy without.
+fn read_average(fields: &mut Fields<'_>) -> Option<Average> {
+    let average = Average {
+        latency_ns: fields.u64()?,
+        penalty_ns: fields.u64()?,
+        fed_at: WallTime::from_ns(fields.u64()?),
+    };
+    (average.fed_at > WallTime::default()).then_some(average)
 }
 
 #[cfg(test)]
@@ -128,6 +190,7 @@ mod tests {
             key: LoadKey(key),
             in_flight: 5,
             estimate_ns: 6,
+            average: None,
         };
         Heartbeat {
             vm: 1,
@@ -137,6 +200,10 @@ mod tests {
             picked_at: WallTime::from_ns(5),
             holds_leaving: true,
             loads: vec![load(4), load(7)],
+            clients: vec![ClientReport {
+                key: ClientKey(8),
+                streams: 9,
+            }],
         }
     }
 
@@ -162,9 +229,45 @@ mod tests {
             newer.extend_from_slice(b"!!");
         }
         assert_eq!(Heartbeat::decode(&newer), Some(heartbeat()));
+        let mut older = longer.clone();
+        older.truncate(43);
+        let mut older = record::create(VERSION, &older, 0);
+        older.extend_from_slice(&newer[newer.len() - 2 * (size + 2)..]);
+        let without = Heartbeat {
+            clients: Vec::new(),
+            ..heartbeat()
+        };
+        assert_eq!(
+            Heartbeat::decode(&older),
+            Some(without),
+            "an older module's"
+        );
         longer[41..43].copy_from_slice(&(LOAD - 1).to_le_bytes());
         let shorter = record::create(VERSION, &longer, 0);
         assert_eq!(Heartbeat::decode(&shorter), None, "a load has lost a field");
+    }
+
+    #[test]
+    fn averages_travel_where_there_are_some() {
+        let mut some = heartbeat();
+        let plain = some.encode().len();
+        let average = Average {
+            latency_ns: 10,
+            penalty_ns: 11,
+            fed_at: WallTime::from_ns(12),
+        };
+        some.loads[1].average = Some(average);
+        let bytes = some.encode();
+        assert_eq!(bytes.len(), plain + 2 * usize::from(LOAD_AVERAGED - LOAD));
+        assert_eq!(Heartbeat::decode(&bytes), Some(some));
+    }
+
+    #[test]
+    fn rl_10_so_many_clients_find_room() {
+        let mut many = heartbeat();
+        many.clients = vec![many.clients[0]; CLIENTS_MAX + 1];
+        let read = Heartbeat::decode(&many.encode()).expect("a record");
+        assert_eq!((read.clients.len(), read.loads.len()), (CLIENTS_MAX, 2));
     }
 
     #[test]

@@ -13,7 +13,10 @@ use crate::gates::view::GatesView;
 /// configuration: workers of two would end and begin a regime in turns.
 pub fn tidy(cluster: &Cluster, gates: &mut Gates, settled: bool, now: WallTime) -> Vec<Event> {
     let mut events = Vec::new();
-    gates.prune(now, settled, |key| cluster.backend_by_key(key).is_some());
+    let ramp_ns = cluster.ramp.map_or(0, |ramp| ramp.window_ns);
+    gates.prune(now, ramp_ns, settled, |key| {
+        cluster.backend_by_key(key).is_some()
+    });
     if settled {
         if gates.fail_open && route::any_ready(cluster, &GatesView::new(cluster, gates), now) {
             gates.fail_open = false;

@@ -45,6 +45,7 @@ mod tests {
             key: LoadKey(key),
             in_flight: 1,
             estimate_ns: 0,
+            average: None,
         };
         let mut heartbeat = || {
             let loads = [5, 2, 7, 1, 6, 3, 4].map(load).to_vec();

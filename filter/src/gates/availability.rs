@@ -5,7 +5,7 @@ use super::gates::Gates;
 use super::view::GatesView;
 use crate::base::time::WallTime;
 use crate::cluster::pool::Pool;
-use crate::cluster::{Backend, Cluster, EndpointIndex};
+use crate::cluster::{Backend, Cluster, Endpoint, EndpointIndex};
 
 /// How many backends are available (healthy, normal and not exhausted; merely waiting counts as
 /// available, GT-2), and how many there are. What is held against one backend of an address is held
@@ -55,10 +55,29 @@ pub fn recovered(cluster: &Cluster, gates: &mut Gates, events: &mut Vec<Event>) 
 /// refused, or sent to the unhealthy.
 pub fn is_last(cluster: &Cluster, gates: &Gates, endpoint: EndpointIndex, now: WallTime) -> bool {
     let view = GatesView::new(cluster, gates);
-    let own = view.standing(endpoint, now);
+    let own = view.lifting_trials().standing(endpoint, now);
     let members = cluster.all.pools().into_iter().flat_map(Pool::members);
     let mut others = members.filter(|other| **other != endpoint);
     !others.any(|other| view.standing(*other, now) <= own)
+}
+
+/// Whether one more endpoint of its tier may be held back by failures other than refused connections: so
+/// many of a hundred, rounded down, and of two or more at least one.
+pub fn may_eject(cluster: &Cluster, gates: &Gates, endpoint: EndpointIndex, now: WallTime) -> bool {
+    let Some(Endpoint { backup, weight, .. }) = cluster.endpoint(endpoint) else {
+        return false;
+    };
+    let [primaries, backups] = &cluster.tiers;
+    let tier = if *backup { backups } else { primaries };
+    let members = tier.pool_of(*weight).members();
+    let view = GatesView::new(cluster, gates);
+    let others = members.iter().filter(|member| **member != endpoint);
+    let ejected = others.filter(|member| view.ejected(**member, now));
+    let percent = u64::from(cluster.passive.max_ejected_percent);
+    let total = u64::try_from(members.len()).unwrap_or(u64::MAX);
+    let most = total.saturating_mul(percent).checked_div(100).unwrap_or(0);
+    let least = u64::from(total > 1);
+    u64::try_from(ejected.count()).is_ok_and(|ejected| ejected < most.max(least))
 }
 
 /// Latches fail-open (GT-7): a pick found nobody ready.

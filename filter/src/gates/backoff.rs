@@ -71,6 +71,7 @@ mod tests {
             base: Duration::MAX,
             max: Duration::MAX,
             max_tries: u32::MAX,
+            ..Backoff::default()
         };
         assert!(waits(&extreme, u32::MAX).contains(&u64::MAX));
     }

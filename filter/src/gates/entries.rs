@@ -22,6 +22,16 @@ impl<'a> Entries<'a> {
         Entries { bytes, size }
     }
 
+    /// All of them as they stand.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Bytes of each.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -64,7 +74,8 @@ impl<'a> Entries<'a> {
     }
 
     fn key_at(&self, place: usize) -> Option<BackendKey> {
-        let key = self.at(place)?.first_chunk::<8>()?;
+        let start = place.checked_mul(self.size)?;
+        let key = self.bytes.get(start..)?.first_chunk::<8>()?;
         Some(BackendKey(u64::from_le_bytes(*key)))
     }
 

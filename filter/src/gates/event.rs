@@ -2,6 +2,7 @@
 
 use crate::base::event::EventName;
 use crate::cluster::{BackendIndex, Cluster};
+use crate::config::Code;
 
 /// Something that changed for a cluster; backends are indices of the cluster it happened in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Event {
         tries: u32,
         /// For how long.
         wait_ns: u64,
+        /// What the attempt met.
+        reason: &'static str,
     },
     /// A backend that had failed answered.
     BackoffClosed {
@@ -35,7 +38,7 @@ pub enum Event {
         /// The backend.
         backend: BackendIndex,
         /// The answer's status.
-        status: u16,
+        status: Code,
         /// Such answers since its last success.
         count: u8,
         /// For how long.
@@ -112,9 +115,13 @@ impl Event {
                 backend,
                 tries,
                 wait_ns,
+                reason,
             } => {
                 let wait_ms = wait_ns.checked_div(1_000_000).unwrap_or(0);
-                format!("{} tries={tries} wait_ms={wait_ms}", of(backend))
+                format!(
+                    "{} tries={tries} wait_ms={wait_ms} reason={reason}",
+                    of(backend)
+                )
             }
             Event::BackoffClosed { backend }
             | Event::BackendDown { backend }

@@ -23,6 +23,9 @@ const ROOM: usize = 43;
 const COOLED_AT: usize = 44;
 const UNHEALTHY: u8 = 1;
 const DOWN: u8 = 2;
+const EJECTED: u8 = 4;
+const ON_TRIAL: u8 = 8;
+const RECOVERED: u8 = 16;
 
 /// What is held against one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,11 @@ pub struct Gate {
     pub tries: u8,
     /// They were as many as count, which was told (RT-5); until its next success.
     pub down: bool,
+    /// The last of them was none that no connection could be made.
+    pub ejected: bool,
+    /// Its window is over, and one request tries it: until that has told, or the trial's time is up, it is
+    /// held back from all others. Then these count for the trial: when it began, and its end.
+    pub on_trial: bool,
     /// The sidecar's verdict.
     pub unhealthy: bool,
     /// When the last counted failure happened, wall clock.
@@ -41,6 +49,9 @@ pub struct Gate {
     pub until: WallTime,
     /// When the verdict was taken in, wall clock; 1970 while it is healthy.
     pub unhealthy_since: WallTime,
+    /// When its backend came back, wall clock: healthy again, or answering after all tries had failed. 1970
+    /// where that is long ago, or nobody asks (`slowStart`).
+    pub recovered_at: WallTime,
     /// Answers that cooled it down since the last success.
     pub cooldowns: u8,
     /// When the last of them that counted came, wall clock.
@@ -56,10 +67,13 @@ impl Gate {
             key,
             tries: 0,
             down: false,
+            ejected: false,
+            on_trial: false,
             unhealthy: false,
             failed_at: WallTime::default(),
             until: WallTime::default(),
             unhealthy_since: WallTime::default(),
+            recovered_at: WallTime::default(),
             cooldowns: 0,
             cooled_at: WallTime::default(),
             cools_until: WallTime::default(),
@@ -71,13 +85,22 @@ impl Gate {
         if unhealthy != self.unhealthy {
             self.unhealthy = unhealthy;
             self.unhealthy_since = if unhealthy { now } else { WallTime::default() };
+            self.recovered_at = WallTime::default();
             self.cooldowns = if unhealthy { self.cooldowns } else { 0 };
         }
     }
 
+    /// Lets one request try the backend. What was picked before it tells nothing of the time after it.
+    pub fn put_on_trial(&mut self, now: WallTime, trial_ns: u64) {
+        self.on_trial = true;
+        self.failed_at = WallTime::from_ns(now.ns().saturating_sub(1));
+        self.until = now.plus(trial_ns);
+    }
+
     /// Forgets the failures, and keeps the verdict and the cooldown.
     pub fn forgive(&mut self) {
-        (self.tries, self.down) = (0, false);
+        (self.tries, self.down, self.ejected) = (0, false, false);
+        self.on_trial = false;
         (self.failed_at, self.until) = Default::default();
     }
 
@@ -89,6 +112,21 @@ impl Gate {
 
     /// Whether the backend is inside its back-off window.
     pub fn backs_off(&self, now: WallTime) -> bool {
+        !self.on_trial && self.is_inside(now)
+    }
+
+    /// Whether one request is trying it.
+    pub fn is_on_trial(&self, now: WallTime) -> bool {
+        self.on_trial && self.is_inside(now)
+    }
+
+    /// Whether its windows are over, and nothing has told since whether it is well again.
+    pub fn awaits_trial(&self, now: WallTime) -> bool {
+        self.has_counts() && !self.is_inside(now) && !self.cools(now)
+    }
+
+    /// Whether its back-off window or its trial is not over.
+    pub fn is_inside(&self, now: WallTime) -> bool {
         now < self.until && !self.is_of_the_future(now)
     }
 
@@ -107,12 +145,12 @@ impl Gate {
     pub fn wait_ns(&self, now: WallTime) -> u64 {
         let left = |inside: bool, end: WallTime| if inside { end.since(now) } else { 0 };
         let cooldown = left(self.cools(now), self.cools_until);
-        left(self.backs_off(now), self.until).max(cooldown)
+        left(self.is_inside(now), self.until).max(cooldown)
     }
 
     /// Whether something is counted against it that a success ends.
     pub fn has_counts(&self) -> bool {
-        self.tries > 0 || self.cooldowns > 0
+        self.tries > 0 || self.cooldowns > 0 || self.on_trial
     }
 
     /// The verdict on its backend.
@@ -121,6 +159,8 @@ impl Gate {
             Standing::BackingOff
         } else if self.cools(now) {
             Standing::CoolingDown
+        } else if self.is_on_trial(now) {
+            Standing::OnTrial
         } else if self.unhealthy {
             Standing::Unhealthy
         } else {
@@ -141,15 +181,27 @@ impl Gate {
         let (since, rest) = rest.split_first_chunk::<8>()?;
         let (cools_until, rest) = rest.split_first_chunk::<8>()?;
         let ([cooldowns, _], rest) = rest.split_first_chunk::<2>()?;
+        let unhealthy = flags & UNHEALTHY != 0;
+        let since = WallTime::from_ns(u64::from_le_bytes(*since));
         let cooled_at = rest.first_chunk().map_or(0, |at| u64::from_le_bytes(*at));
         Some(Gate {
             key: BackendKey(u64::from_le_bytes(*key)),
             tries: *tries,
             down: flags & DOWN != 0,
-            unhealthy: flags & UNHEALTHY != 0,
+            ejected: flags & EJECTED != 0,
+            on_trial: flags & ON_TRIAL != 0,
+            unhealthy,
             failed_at: WallTime::from_ns(u64::from_le_bytes(*failed_at)),
             until: WallTime::from_ns(u64::from_le_bytes(*until)),
-            unhealthy_since: WallTime::from_ns(u64::from_le_bytes(*since)),
+            unhealthy_since: if unhealthy {
+                since
+            } else {
+                WallTime::default()
+            },
+            recovered_at: match flags & (RECOVERED | UNHEALTHY) {
+                RECOVERED => since,
+                _ => WallTime::default(),
+            },
             cooldowns: *cooldowns,
             cooled_at: WallTime::from_ns(cooled_at),
             cools_until: WallTime::from_ns(u64::from_le_bytes(*cools_until)),
@@ -158,16 +210,20 @@ impl Gate {
 
     /// Puts it into its entry; what newer modules hold there stays.
     pub(super) fn write(&self, entry: &mut [u8]) {
-        let flags = (byte(entry, FLAGS) & !(UNHEALTHY | DOWN))
+        let recovered = !self.unhealthy && self.recovered_at > WallTime::default();
+        let flags = (byte(entry, FLAGS) & !(UNHEALTHY | DOWN | EJECTED | ON_TRIAL | RECOVERED))
             | if self.unhealthy { UNHEALTHY } else { 0 }
-            | if self.down { DOWN } else { 0 };
+            | if self.down { DOWN } else { 0 }
+            | if self.ejected { EJECTED } else { 0 }
+            | if self.on_trial { ON_TRIAL } else { 0 }
+            | if recovered { RECOVERED } else { 0 };
         set(entry, 0, &self.key.0.to_le_bytes());
         set(entry, TRIES, &[self.tries, flags]);
         set(entry, COUNT, &[self.cooldowns]);
         for (place, time) in [
             (FAILED_AT, self.failed_at),
             (UNTIL, self.until),
-            (SINCE, self.unhealthy_since),
+            (SINCE, self.unhealthy_since.max(self.recovered_at)),
             (COOLDOWN, self.cools_until),
             (COOLED_AT, self.cooled_at),
         ] {
@@ -229,6 +285,28 @@ mod tests {
             !gate.backs_off(at(hour / 2)),
             "a clock set back by half an hour holds nobody"
         );
+    }
+
+    #[test]
+    fn a_trial_is_written_and_ends_with_its_time() {
+        let at = WallTime::from_ns;
+        let mut gate = Gate {
+            tries: 2,
+            ejected: true,
+            ..Gate::open(BackendKey(1))
+        };
+        assert!(gate.awaits_trial(at(5)));
+        gate.put_on_trial(at(5), 4);
+        assert_eq!((gate.failed_at, gate.until), (at(4), at(9)));
+        let mut entry = vec![0; ENTRY_MIN];
+        gate.write(&mut entry);
+        assert_eq!(Gate::read(&entry), Some(gate));
+        assert!(gate.is_on_trial(at(8)) && !gate.backs_off(at(8)) && !gate.awaits_trial(at(8)));
+        assert_eq!(gate.standing(at(8)), Standing::OnTrial);
+        assert!(!gate.is_on_trial(at(9)) && gate.awaits_trial(at(9)));
+        gate.forgive();
+        gate.write(&mut entry);
+        assert!(holds_nothing(&entry));
     }
 
     #[test]

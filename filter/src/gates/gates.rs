@@ -127,6 +127,12 @@ impl Gates {
         Entries::new(&self.bytes, self.size)
     }
 
+    /// Whom the sidecar's verdict is against.
+    pub fn unhealthy(&self) -> Vec<BackendKey> {
+        let gates = self.entries().iter().filter(|gate| gate.unhealthy);
+        gates.map(|gate| gate.key).collect()
+    }
+
     /// The gate of a backend, if anything is held against it.
     pub fn of(&self, key: BackendKey) -> Option<Gate> {
         self.entries().of(key)
@@ -190,11 +196,17 @@ impl Gates {
         self.bytes = merged;
     }
 
-    /// Ends windows that began before the clock stepped back, and drops what is held against backends
+    /// Ends windows that began before the clock stepped back, and ramps that are as long as they may be; drops what is held against backends
     /// that `known` denies: back-offs once their window is long over, and verdicts that are no news
     /// while all workers are `settled`. Entries out of order are dropped altogether: nobody would find
     /// them.
-    pub fn prune(&mut self, now: WallTime, settled: bool, known: impl Fn(BackendKey) -> bool) {
+    pub fn prune(
+        &mut self,
+        now: WallTime,
+        ramp_ns: u64,
+        settled: bool,
+        known: impl Fn(BackendKey) -> bool,
+    ) {
         if !self.entries().are_in_order() {
             *self = Gates::default();
         }
@@ -205,8 +217,16 @@ impl Gates {
             if now.stepped_back_since(gate.cooled_at) {
                 (gate.cooled_at, gate.cools_until) = (now, now);
             }
+            // An older module may have forgotten the failures alone.
+            gate.ejected &= gate.tries > 0;
             if gate.cooldowns == 0 && !gate.cools(now) {
                 gate.warm_up();
+            }
+            if gate.tries == 0 && gate.cooldowns == 0 && !gate.is_inside(now) {
+                gate.forgive();
+            }
+            if now.age_of(gate.recovered_at) >= ramp_ns {
+                gate.recovered_at = WallTime::default();
             }
             let judged_long_ago = now.age_of(gate.unhealthy_since) > NEWS_NS;
             if settled && gate.unhealthy && judged_long_ago && !known(gate.key) {

@@ -32,6 +32,15 @@ impl StreamChange {
     }
 }
 
+/// Applies changes in their order: what one write may hold of many streams.
+pub fn apply_all(changes: &[StreamChange], gates: &mut Gates) -> Vec<Event> {
+    let mut events = Vec::new();
+    for change in changes {
+        events.append(&mut change.apply(gates));
+    }
+    events
+}
+
 /// The changes that one worker keeps, in their order.
 #[derive(Debug, Default)]
 pub struct LateChanges(Vec<StreamChange>);
@@ -48,6 +57,11 @@ impl LateChanges {
     pub fn take(&mut self, wanted: impl Fn(&Cluster) -> bool) -> Vec<StreamChange> {
         let taken = self.0.extract_if(.., |late| wanted(&late.cluster));
         taken.collect()
+    }
+
+    /// Whether some of a cluster's are kept.
+    pub fn has(&self, cluster: ClusterKey) -> bool {
+        self.0.iter().any(|late| late.cluster.key == cluster)
     }
 
     /// A cluster's blob of gates as this worker has to see it.
@@ -73,10 +87,8 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn failed(drawing: &Drawing, id: &str, now: WallTime) -> StreamChange {
-        let evidence = vec![Evidence {
-            endpoint: drawing.endpoint(id),
-            what: Met::Connect,
-        }];
+        let (cluster, endpoint) = (&drawing.cluster, drawing.endpoint(id));
+        let evidence = vec![Evidence::new(cluster, endpoint, Met::Connect)];
         let change = GateChange {
             evidence,
             picked_at: now,

@@ -3,14 +3,16 @@
 //! Draining, cordoned and removed endpoints are in no [`crate::cluster::tier::Tier`] and so never
 //! come here: that is the operator's word, and it beats everything below.
 
-/// Where an endpoint stands now. Backing off and cooling down beat unhealthy, so that fail-open cannot
-/// hammer a backend that has just failed or has said that it has enough (GT-6): from good to bad.
+/// Where an endpoint stands now. Windows beat unhealthy, so that fail-open cannot hammer a backend that
+/// has just failed or has said that it has enough (GT-6): from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Nothing is held against it.
     Ready,
     /// The sidecar's verdict is against it.
     Unhealthy,
+    /// Its window is over, and one request tries it for all others.
+    OnTrial,
     /// It answered that it has too much to do, and its cooldown is not over.
     CoolingDown,
     /// It failed, and its window is not over.

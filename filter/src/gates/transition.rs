@@ -1,8 +1,8 @@
 //! What a stream's attempts change in the gates of its cluster.
 
-use super::availability::{all_down, is_last};
+use super::availability::{all_down, is_last, may_eject};
 use super::event::Event;
-use super::evidence::{Evidence, Met, Status};
+use super::evidence::{Counts, Evidence, Met, Status};
 use super::gate::Gate;
 use super::gates::Gates;
 use super::{backoff, cooldown};
@@ -26,27 +26,37 @@ impl GateChange {
     /// worker's change came between.
     pub fn apply(&self, cluster: &Cluster, gates: &mut Gates, rng: &mut SplitMix64) -> Vec<Event> {
         let mut events = Vec::new();
-        for Evidence { endpoint, what } in &self.evidence {
-            match what {
-                // Perhaps a kept connection had gone stale, which says little of the backend: so
-                // little leaves no cluster without anybody.
-                Met::Unknown if is_last(cluster, gates, *endpoint, self.now) => {}
-                Met::Connect | Met::Unknown => {
-                    self.fail(cluster, gates, *endpoint, rng, &mut events);
+        for evidence in &self.evidence {
+            let endpoint = evidence.endpoint;
+            match evidence.counts {
+                Counts::Failure if self.may_hold(cluster, gates, evidence) => {
+                    self.fail(cluster, gates, evidence, rng, &mut events);
                 }
-                Met::Served => {
-                    self.succeed(cluster, gates, *endpoint, &mut events);
-                    self.warm_up(cluster, gates, *endpoint);
+                Counts::Success => self.succeed(cluster, gates, endpoint, &mut events),
+                Counts::Failure | Counts::Nothing => {}
+            }
+            match evidence.what {
+                Met::Status(status) if cluster.passive.cools(status.code) => {
+                    self.cool(cluster, gates, endpoint, status, &mut events);
                 }
-                // It answers, so nothing is wrong with the way to it.
-                Met::Status(status) => {
-                    self.succeed(cluster, gates, *endpoint, &mut events);
-                    self.cool(cluster, gates, *endpoint, *status, &mut events);
-                }
+                _ if evidence.counts == Counts::Success => self.warm_up(cluster, gates, endpoint),
+                _ => {}
             }
         }
         all_down(cluster, gates, &mut events);
         events
+    }
+
+    /// Whether a failure may hold its backend back. That no connection could be made is reason enough;
+    /// all else says less: perhaps a kept connection had gone stale, or it is the requests that fail. So
+    /// little leaves no cluster without anybody, and of a tier most.
+    fn may_hold(&self, cluster: &Cluster, gates: &Gates, evidence: &Evidence) -> bool {
+        let endpoint = evidence.endpoint;
+        match evidence.what {
+            Met::Connect => true,
+            _ if is_last(cluster, gates, endpoint, self.now) => false,
+            what => !what.is_passive() || may_eject(cluster, gates, endpoint, self.now),
+        }
     }
 
     /// Whether the stream says anything of the time after a gate's latest failure (RT-2).
@@ -64,8 +74,12 @@ impl GateChange {
         let (mut cleared, mut was_down) = (false, false);
         for key in cluster.keys_at(endpoint) {
             gates.update(key, |gate| {
-                if gate.tries > 0 && self.is_news(gate) {
-                    (cleared, was_down) = (true, was_down || gate.down);
+                if gate.has_counts() && self.is_news(gate) {
+                    cleared |= gate.tries > 0;
+                    was_down |= gate.down;
+                    if gate.down && cluster.ramp.is_some() {
+                        gate.recovered_at = self.now;
+                    }
                     gate.forgive();
                 }
             });
@@ -83,7 +97,7 @@ impl GateChange {
         &self,
         cluster: &Cluster,
         gates: &mut Gates,
-        endpoint: EndpointIndex,
+        &Evidence { endpoint, what, .. }: &Evidence,
         rng: &mut SplitMix64,
         events: &mut Vec<Event>,
     ) {
@@ -105,6 +119,8 @@ impl GateChange {
             gates.update(key, |gate| {
                 gate.tries = u8::try_from(tries).unwrap_or(u8::MAX);
                 gate.down = down;
+                gate.ejected = what.is_passive();
+                gate.on_trial = false;
                 gate.failed_at = self.now;
                 gate.until = self.now.plus(wait_ns);
             });
@@ -114,6 +130,7 @@ impl GateChange {
             backend,
             tries,
             wait_ns,
+            reason: what.name(),
         });
         if down && !was_down {
             events.push(Event::BackendDown { backend });
@@ -143,7 +160,7 @@ impl GateChange {
         status: Status,
         events: &mut Vec<Event>,
     ) {
-        let Some(config) = &cluster.cooldown else {
+        let Some(config) = &cluster.passive.cooldown else {
             return;
         };
         // All ids at the address share the cooldown (LB-18).

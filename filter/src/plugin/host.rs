@@ -71,6 +71,12 @@ pub fn number(path: &'static str) -> Option<u64> {
         .map(|bytes| u64::from_le_bytes(*bytes))
 }
 
+/// Sets a property that is a number: the stream's filters have it from then on, those upstream too. Any
+/// phase.
+pub fn set_number(path: &'static str, value: u64) {
+    import::set_property(path, &value.to_le_bytes());
+}
+
 /// A request header's first value. Request headers phase.
 pub fn request_header(name: &str) -> Option<Vec<u8>> {
     import::header(MapType::HttpRequestHeaders as u32, name)
@@ -96,9 +102,15 @@ pub fn add_response_header(name: &str, value: &str) {
     import::add_header(MapType::HttpResponseHeaders as u32, name, value.as_bytes());
 }
 
-/// Answers the request here. Request headers phase.
-pub fn answer(status: u32, headers: &[(&str, &str)], body: &[u8]) {
-    import::answer(status, &header_map(headers), body);
+/// Answers the request here; to a gRPC client with the status that Envoy translates to, or this one.
+/// Request headers phase, and response headers phase, where it takes the place of the answer that came.
+pub fn answer(status: u32, grpc_status: Option<i32>, headers: &[(&str, &str)], body: &[u8]) {
+    import::answer(
+        status,
+        grpc_status.unwrap_or(-1),
+        &header_map(headers),
+        body,
+    );
 }
 
 /// Headers as the host reads them: how many, the sizes of each name and value, then each of these
@@ -154,7 +166,13 @@ pub fn set_tick_period(period: Duration) {
 
 /// The plugin's configuration. `on_configure`.
 pub fn configuration(size: usize) -> Vec<u8> {
-    import::buffer(BufferType::PluginConfiguration as u32, size).unwrap_or_default()
+    import::buffer(BufferType::PluginConfiguration as u32, (0, size)).unwrap_or_default()
+}
+
+/// At most so many bytes, from `start` on, of what has come of a request's body since the callback before.
+/// Request body phase.
+pub fn request_body(start: usize, max_size: usize) -> Vec<u8> {
+    import::buffer(BufferType::HttpRequestBody as u32, (start, max_size)).unwrap_or_default()
 }
 
 /// Posts to an Envoy cluster; the token of the call. Through the SDK, which hands the answer to the
@@ -175,5 +193,5 @@ pub fn call_header(name: &str) -> Option<Vec<u8>> {
 
 /// The body of a call's answer. `on_http_call_response` that has headers.
 pub fn call_body(size: usize) -> Vec<u8> {
-    import::buffer(BufferType::HttpCallResponseBody as u32, size).unwrap_or_default()
+    import::buffer(BufferType::HttpCallResponseBody as u32, (0, size)).unwrap_or_default()
 }

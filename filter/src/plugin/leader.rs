@@ -57,6 +57,10 @@ pub fn record_gauges(vm: &Vm, snapshot: &Snapshot, settled: bool, now: WallTime)
         gauges.drop_gone(snapshot, now, zero);
         for key in gauges.take_forgotten(now) {
             host::set_shared(&keys::gates(key), &[]);
+            let buckets = keys::buckets(key);
+            if !host::shared(&buckets).0.is_empty() {
+                host::set_shared(&buckets, &[]);
+            }
         }
     }
 }

@@ -14,11 +14,19 @@ use crate::gates::event::Event;
 
 /// A counter of one cluster. Names carry tags as `;c=<cluster>;r=<reason>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counter {
+pub enum Counter<'a> {
     /// Picks out of the ordinary: their reason.
     Pick(&'static str),
-    /// Requests answered 503 here.
+    /// Requests answered here.
     Refusal(&'static str),
+    /// Requests whose body was not taken.
+    BodyRefused(&'static str),
+    /// Requests of JSON-RPC, by their method as far as the document names it (RL-13).
+    Method(&'a str),
+    /// Answers that became errors of JSON-RPC, by what those say.
+    Mapped(&'static str),
+    /// Requests that were held for their body, of which nothing ever came.
+    BodyMissed,
     /// Attempts that failed, by how it is known.
     Failure(&'static str),
     /// Requests whose every attempt failed (RT-6).
@@ -31,7 +39,7 @@ pub enum Counter {
     Event(&'static str),
 }
 
-impl Counter {
+impl<'a> Counter<'a> {
     /// The counter of a refusal.
     pub fn refusal(reason: RefusalReason) -> Self {
         Counter::Refusal(reason.name())
@@ -42,10 +50,14 @@ impl Counter {
         tagged(name, cluster, reason)
     }
 
-    fn parts(self) -> (&'static str, &'static str) {
+    fn parts(self) -> (&'static str, &'a str) {
         match self {
             Counter::Pick(reason) => ("pointsman_picks_total", reason),
             Counter::Refusal(reason) => ("pointsman_refusals_total", reason),
+            Counter::BodyRefused(reason) => ("pointsman_bodies_refused_total", reason),
+            Counter::Method(method) => ("pointsman_json_rpc_requests_total", method),
+            Counter::Mapped(error) => ("pointsman_errors_mapped_total", error),
+            Counter::BodyMissed => ("pointsman_bodies_missed_total", ""),
             Counter::Failure(reason) => ("pointsman_failed_attempts_total", reason),
             Counter::Exhausted => ("pointsman_retries_exhausted_total", ""),
             Counter::Conflict => ("pointsman_state_conflicts_total", ""),
@@ -129,11 +141,11 @@ pub struct Metrics(RefCell<KeyMap<u32>>);
 
 impl Metrics {
     /// Counts one.
-    pub fn count(&self, cluster: &Cluster, counter: Counter) {
+    pub fn count(&self, cluster: &Cluster, counter: Counter<'_>) {
         self.count_of((cluster.key, &cluster.name), counter);
     }
 
-    fn count_of(&self, cluster: (ClusterKey, &str), counter: Counter) {
+    fn count_of(&self, cluster: (ClusterKey, &str), counter: Counter<'_>) {
         let (name, reason) = counter.parts();
         let define = || host::define_metric(MetricType::Counter, &counter.name(cluster.1));
         if let Some(id) = self.id_of(key(cluster.0, name, reason), define) {

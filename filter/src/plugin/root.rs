@@ -10,13 +10,14 @@ use proxy_wasm::types::ContextType;
 use super::downstream::Downstream;
 use super::metrics::Whole;
 use super::sidecar::SidecarLink;
+use super::upstream::Upstream;
 use super::vm::Vm;
 use super::{host, tick};
 use crate::base::event::EventName;
 use crate::base::hash;
 use crate::base::keys;
 use crate::cluster::snapshot::Snapshot;
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, UPSTREAM_ROLE};
 use crate::fleet::exchange::{Rejection, TEXT_MAX};
 use crate::fleet::rejection::RejectionRecord;
 
@@ -27,6 +28,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub fn root(_context_id: u32) -> Box<dyn RootContext> {
     Box::new(Root {
         vm: Vm::here(),
+        is_upstream: false,
         snapshot: None,
         order: 0,
         sidecar: SidecarLink::default(),
@@ -37,6 +39,8 @@ pub fn root(_context_id: u32) -> Box<dyn RootContext> {
 /// long as a stream holds it, and goes on ticking.
 struct Root {
     vm: Rc<Vm>,
+    /// It sees the attempts of streams, and has no clusters of its own.
+    is_upstream: bool,
     /// Absent until a configuration was taken over.
     snapshot: Option<Rc<Snapshot>>,
     /// The order among the roots of this VM in which it was configured.
@@ -69,6 +73,11 @@ impl RootContext for Root {
     /// may then be rejected. The one thing that leaves there in shared data is the reason of a
     /// rejection, until a later one is taken over.
     fn on_configure(&mut self, size: usize) -> bool {
+        let name = host::property("plugin_root_id");
+        self.is_upstream = name.as_deref() == Some(UPSTREAM_ROLE.as_bytes());
+        if self.is_upstream {
+            return true;
+        }
         let bytes = host::configuration(size);
         match self.compile(&bytes) {
             Ok(snapshot) => {
@@ -92,6 +101,9 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        if self.is_upstream {
+            return Some(Box::new(Upstream::new(self.vm.clone())));
+        }
         self.vm.serves();
         Some(Box::new(Downstream::new(
             self.vm.clone(),

@@ -18,12 +18,13 @@ use crate::cluster::snapshot::Snapshot;
 use crate::config::ExchangeConfig;
 use crate::fleet::exchange::{
     Answer, CONTENT_TYPE, ClusterVerdicts, MESSAGE_MAX, PATH, REVISIONS_MAX, Request, Version,
+    fitting,
 };
 use crate::fleet::heartbeat::Heartbeat;
 use crate::fleet::rejection::RejectionRecord;
 use crate::fleet::schedule::Schedule;
 use crate::fleet::verdicts::VerdictState;
-use crate::gates::{Gates, availability};
+use crate::gates::{Gates, availability, recovery};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -35,6 +36,8 @@ pub struct SidecarLink {
     /// What the workers ran at the last tick.
     revisions: Vec<u64>,
     workers: u32,
+    /// The sidecar wants to know whom the workers hold to be unhealthy.
+    hand_back: bool,
 }
 
 impl SidecarLink {
@@ -60,14 +63,18 @@ impl SidecarLink {
             return;
         }
         let stands = verdict_state().0.version;
-        let body = self.request(vm, self.schedule.have(stands)).to_json();
+        let mut request = self.request(vm, self.schedule.have(stands), now);
+        if self.hand_back {
+            request.unhealthy = Some(fitting(snapshot.clusters().iter().filter_map(held)));
+        }
+        let body = request.to_json();
         match send(config, &body) {
             Ok(token) => self.schedule.sent(token, stands, now),
             Err(_) => self.failed(vm, now, "not sent"),
         }
     }
 
-    fn request(&mut self, vm: &Vm, have: Version) -> Request {
+    fn request(&mut self, vm: &Vm, have: Version, now: WallTime) -> Request {
         let node = self.node.get_or_insert_with(|| {
             let id = host::property("xds\0node\0id").unwrap_or_default();
             String::from_utf8_lossy(&id).chars().take(253).collect()
@@ -75,11 +82,13 @@ impl SidecarLink {
         Request {
             node: node.clone(),
             process: Some(vm.identity.get().process),
+            at: Some(now),
             workers: self.workers,
             revisions: self.revisions.clone(),
             rejected: RejectionRecord::decode(&host::shared(keys::REJECTED).0)
                 .map(|record| record.0),
             have,
+            unhealthy: None,
         }
     }
 
@@ -94,6 +103,10 @@ impl SidecarLink {
             Ok(answer) => {
                 self.schedule.succeeded();
                 vm.metrics.count_whole(Whole::ExchangesDone);
+                self.hand_back = answer.hand_back;
+                if answer.hand_back {
+                    return;
+                }
                 if take_in(vm, snapshot, &answer, asked, now) && answer.full {
                     self.schedule.took_full();
                 }
@@ -130,6 +143,16 @@ impl SidecarLink {
             replace_verdict_state(VerdictState::default(), version, now);
         }
     }
+}
+
+/// Whom the workers hold to be unhealthy, of a cluster in which they do so.
+fn held(cluster: &Rc<Cluster>) -> Option<ClusterVerdicts> {
+    let unhealthy = Gates::decode(&host::shared(&cluster.gates_key).0).unhealthy();
+    (!unhealthy.is_empty()).then(|| ClusterVerdicts {
+        name: cluster.name.to_string(),
+        unhealthy,
+        healthy: Vec::new(),
+    })
 }
 
 fn send(config: &ExchangeConfig, body: &str) -> Result<u32, Status> {
@@ -242,7 +265,7 @@ fn judge(
 ) -> bool {
     shared::change_gates(cluster, &vm.metrics, |gates: &mut Gates| {
         let mut events = Vec::new();
-        gates.judge(unhealthy, &is_healthy, now);
+        recovery::judge(cluster, gates, unhealthy, &is_healthy, now);
         availability::all_down(cluster, gates, &mut events);
         events
     })

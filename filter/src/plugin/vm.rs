@@ -5,8 +5,11 @@ use std::rc::Rc;
 
 use super::metrics::Metrics;
 use super::{host, shared};
+use crate::base::hash::KeyMap;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
+use crate::cluster::Cluster;
+use crate::cluster::clients::Clients;
 use crate::cluster::load::Loads;
 use crate::cluster::snapshot::Snapshot;
 use crate::fleet::clock::Clock;
@@ -14,14 +17,25 @@ use crate::fleet::drain::Drain;
 use crate::fleet::gauges::Gauges;
 use crate::fleet::identity::Identity;
 use crate::fleet::lease::{Claimant, LeaseWatch};
+use crate::fleet::round::Round;
 use crate::fleet::telling::Turns;
 use crate::gates::heirs;
 use crate::gates::late::LateChanges;
+use crate::stream::upstream::Trail;
+
+/// The property of a stream that holds its mark.
+const MARK: &str = "pointsman_stream";
 
 /// The state of one VM: a worker, the main thread, or a canary that never serves.
 pub struct Vm {
     /// The loads of all endpoints, by identity.
     pub loads: RefCell<Loads>,
+    /// The streams of clients that may have so many at most.
+    pub clients: RefCell<Clients>,
+    /// Which of the other workers are still to be read.
+    pub round: RefCell<Round>,
+    /// Whether it knows what other workers have told: one that begins with a request has not ticked yet.
+    pub knows_others: Cell<bool>,
     /// Metric ids.
     pub metrics: Metrics,
     /// Endpoints that are draining.
@@ -32,7 +46,9 @@ pub struct Vm {
     pub turns: RefCell<Turns>,
     /// Given at the first tick; none until then.
     pub identity: Cell<Identity>,
-    /// When it picked last.
+    /// Whether it has picked since its last tick.
+    pub picked: Cell<bool>,
+    /// When it picked last, as of its last tick.
     pub picked_at: Cell<WallTime>,
     /// The lease as it sees it.
     pub lease: RefCell<LeaseWatch>,
@@ -40,8 +56,14 @@ pub struct Vm {
     pub slot: Cell<Option<u32>>,
     /// Changes of gates that other workers outran.
     pub late: RefCell<LateChanges>,
+    /// The clusters that it has taken tokens of in advance.
+    pub has_tokens: RefCell<Vec<Rc<Cluster>>>,
     /// The gauges as they were set last.
     pub gauges: RefCell<Gauges>,
+    /// Whether held requests get their bodies is known, or was told of, since the last configuration.
+    pub bodies_settled: Cell<bool>,
+    /// Streams whose attempts the module sees upstream, by their marks.
+    trails: RefCell<KeyMap<Rc<Trail>>>,
     rng: RefCell<SplitMix64>,
     serving: Cell<bool>,
     /// The roots that live, by the order in which they were configured, with their clusters.
@@ -74,16 +96,23 @@ impl Vm {
     fn new() -> Self {
         Vm {
             loads: RefCell::default(),
+            clients: RefCell::default(),
+            round: RefCell::default(),
+            knows_others: Cell::new(false),
             metrics: Metrics::default(),
             drain: RefCell::default(),
             clock: RefCell::default(),
             turns: RefCell::default(),
             identity: Cell::default(),
+            picked: Cell::new(false),
             picked_at: Cell::default(),
             lease: RefCell::default(),
             slot: Cell::new(None),
             late: RefCell::default(),
+            has_tokens: RefCell::default(),
             gauges: RefCell::default(),
+            bodies_settled: Cell::new(false),
+            trails: RefCell::default(),
             // VMs start at different nanoseconds, so no two workers draw alike (LB-21).
             rng: RefCell::new(SplitMix64::new(host::now().ns())),
             serving: Cell::new(false),
@@ -101,6 +130,26 @@ impl Vm {
     /// Lets `use_rng` draw from this VM's generator.
     pub fn with_rng<R>(&self, use_rng: impl FnOnce(&mut SplitMix64) -> R) -> R {
         use_rng(&mut self.rng.borrow_mut())
+    }
+
+    /// Marks the current stream, so that upstream the module knows its attempts. A mark means something
+    /// in this VM alone, which dies with all its streams.
+    pub fn mark(&self, trail: &Rc<Trail>) -> u64 {
+        let mark = self.draw();
+        self.trails.borrow_mut().insert(mark, trail.clone());
+        host::set_number(MARK, mark);
+        mark
+    }
+
+    /// What belongs to the mark of the current stream. A shadow has none, nor has a call of another filter.
+    pub fn marked_trail(&self) -> Option<Rc<Trail>> {
+        let mark = host::number(MARK)?;
+        self.trails.borrow().get(&mark).cloned()
+    }
+
+    /// Forgets a mark.
+    pub fn unmark(&self, mark: u64) {
+        self.trails.borrow_mut().remove(&mark);
     }
 
     /// Notes that this VM serves requests: it is a worker's, not the main thread's or a canary.
@@ -137,6 +186,7 @@ impl Vm {
         let order = self.configured.get().saturating_add(1);
         self.configured.set(order);
         self.configured_at.set(now);
+        self.bodies_settled.set(false);
         let mut roots = self.roots.borrow_mut();
         let before = in_charge(&roots).map(|(_, snapshot)| snapshot.clone());
         roots.push((order, snapshot.clone()));

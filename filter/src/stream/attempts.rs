@@ -5,7 +5,7 @@
 
 use crate::balance::list::{LIST_MAX, List};
 use crate::cluster::{Cluster, EndpointIndex};
-use crate::gates::evidence::{Evidence, Met, Status};
+use crate::gates::evidence::{Counts, Evidence, Met, Status};
 
 /// What became of the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,11 @@ pub enum Ending {
     Answered,
     /// No connection could be made to it.
     ConnectFailed,
-    /// It gave no answer for another reason: a reset, a timeout. That proves nothing of it.
+    /// Its connection ended before there was an answer.
+    Reset,
+    /// It gave no answer in time.
+    TimedOut,
+    /// There was no answer for another reason. That proves nothing of it.
     Unanswered,
     /// The client left while it was being asked.
     Abandoned,
@@ -36,27 +40,110 @@ pub struct Answer {
     pub status: Option<Status>,
 }
 
-/// What a stream's attempts prove.
+/// What the module saw upstream of a stream's attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// Endpoints of which something was evidence already: each counts once.
+    pub told: List,
+    /// The last attempt ended without an answer; this is evidence if Envoy goes on after it.
+    pub unanswered: Option<Evidence>,
+    /// Two ran at once: which of them Envoy ends says nothing of its backend.
+    pub hedged: bool,
+}
+
+/// What a stream's attempts prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     /// Endpoints that were passed over: they did not answer.
     passed: List,
+    /// What that is for their back-offs.
+    unknown_counts: Counts,
     /// The last attempt's, where it proves something.
     last: Option<Evidence>,
+    /// It was given before, by the module's role upstream.
+    given: bool,
+    /// Whom attempts after the first were sent to.
+    pub later: List,
     /// An endpoint answered that is not in the list: Envoy's fallback policy chose it.
     pub spilled: bool,
     /// Every entry was tried and none answered (RT-6).
     pub exhausted: bool,
 }
 
+impl Default for Outcome {
+    fn default() -> Self {
+        Outcome {
+            passed: List::default(),
+            unknown_counts: Counts::Nothing,
+            last: None,
+            given: false,
+            later: List::default(),
+            spilled: false,
+            exhausted: false,
+        }
+    }
+}
+
 impl Outcome {
+    /// What one attempt met, alone.
+    pub(super) fn of_one(evidence: Evidence) -> Self {
+        Outcome {
+            last: Some(evidence),
+            ..Outcome::default()
+        }
+    }
+
+    /// Takes in what the module saw upstream of the last attempt.
+    pub(super) fn settle(&mut self, seen: Seen, ending: Ending) {
+        // Where it had not so much time as an attempt may have, the route's was up.
+        let was_due = |evidence: &Evidence| match ending {
+            Ending::Reset => true,
+            Ending::TimedOut => evidence.what == Met::Timeout,
+            _ => false,
+        };
+        self.last = seen.unanswered.filter(was_due).or(self.last);
+        let is_unclear = |last: &Evidence| matches!(last.what, Met::Reset | Met::Timeout);
+        if seen.hedged && self.last.as_ref().is_some_and(is_unclear) {
+            self.last = None;
+        }
+        let told = |last: &Evidence| seen.told.entries().contains(&last.endpoint);
+        self.given = self.last.as_ref().is_some_and(told);
+    }
+
     /// One for each attempt that met something, in their order.
     pub fn evidence(&self) -> impl Iterator<Item = Evidence> {
         let unknown = |endpoint: &EndpointIndex| Evidence {
             endpoint: *endpoint,
             what: Met::Unknown,
+            counts: self.unknown_counts,
         };
-        self.passed.entries().iter().map(unknown).chain(self.last)
+        self.passed.entries().iter().map(unknown).chain(self.last())
+    }
+
+    /// The last attempt's, where nobody has given it before.
+    pub(super) fn last(&self) -> Option<Evidence> {
+        self.last.filter(|_| !self.given)
+    }
+
+    /// Failures count in rows: the last attempt's endpoint goes on with its own, or ends it.
+    pub(super) fn count_in_a_row(&mut self, cluster: &Cluster) {
+        let consecutive = cluster.passive.consecutive;
+        let last = self
+            .last
+            .as_mut()
+            .filter(|_| consecutive > 1 && !self.given);
+        let load = last.and_then(|last| Some((cluster.endpoint(last.endpoint)?, last)));
+        if let Some((endpoint, last)) = load {
+            match last.counts {
+                Counts::Success => endpoint.load.succeed(),
+                Counts::Failure if last.what.is_passive() => {
+                    if endpoint.load.fail() < consecutive {
+                        last.counts = Counts::Nothing;
+                    }
+                }
+                Counts::Failure | Counts::Nothing => {}
+            }
+        }
     }
 
     /// The endpoint that answered.
@@ -95,20 +182,32 @@ pub fn judge(cluster: &Cluster, list: &List, transport_only: bool, answer: &Answ
             passed.push(*entry);
         }
     }
+    // The last was asked in any case.
+    let known = if answer.attempts == place.saturating_add(1) {
+        1
+    } else {
+        place.max(1)
+    };
+    let mut later = List::default();
+    let asked = sent.entries().get(known..=place).unwrap_or_default();
+    asked.iter().for_each(|endpoint| later.push(*endpoint));
     let what = match answer.ending {
         Ending::Answered => Some(answer.status.map_or(Met::Served, Met::Status)),
         Ending::ConnectFailed => Some(Met::Connect),
-        Ending::Unanswered | Ending::Abandoned => None,
+        Ending::Reset => Some(Met::Reset),
+        // Those before it may have left a later one no time.
+        Ending::TimedOut if answer.attempts == 1 => Some(Met::Timeout),
+        Ending::TimedOut | Ending::Unanswered | Ending::Abandoned => None,
     };
     let all_tried = answer.attempts >= entries.len().min(LIST_MAX);
     Outcome {
         passed,
-        last: what.map(|what| Evidence {
-            endpoint: last,
-            what,
-        }),
+        unknown_counts: Evidence::new(cluster, last, Met::Unknown).counts,
+        last: what.map(|what| Evidence::new(cluster, last, what)),
+        given: false,
+        later,
         spilled: false,
-        exhausted: all_tried && matches!(answer.ending, Ending::ConnectFailed | Ending::Unanswered),
+        exhausted: all_tried && !matches!(answer.ending, Ending::Answered | Ending::Abandoned),
     }
 }
 

@@ -10,14 +10,18 @@ pub struct ListHeaders<'a> {
     list: String,
     retries: usize,
     retry_on: &'a str,
+    /// The only endpoint stands twice, for resets.
+    alone: bool,
 }
 
 impl<'a> ListHeaders<'a> {
-    /// Spells a plan out for a request's method.
-    pub fn new(cluster: &'a Cluster, plan: &Plan, method: &[u8]) -> Self {
-        let retry_on = cluster.retry.retry_on(method, plan.alone);
-        let is_short = plan.list.len() < cluster.retry.attempts;
-        let may_repeat = plan.alone || (is_short && retry::is_idempotent(method));
+    /// Spells a plan out for a request's method, which is asked for where something depends on it.
+    pub fn new(cluster: &'a Cluster, plan: &Plan, method: impl FnOnce() -> Vec<u8>) -> Self {
+        let is_short = !plan.alone && plan.list.len() < cluster.retry.attempts;
+        let asks_method = is_short || cluster.retry.asks_method();
+        let is_idempotent = asks_method && retry::is_idempotent(&method());
+        let retry_on = cluster.retry.retry_on(is_idempotent, plan.alone);
+        let may_repeat = plan.alone || (is_short && is_idempotent);
         // All of a short list may have had stale connections; to the first, a new one is made then.
         let again = plan
             .list
@@ -38,6 +42,7 @@ impl<'a> ListHeaders<'a> {
             list,
             retries,
             retry_on,
+            alone: plan.alone,
         }
     }
 
@@ -50,6 +55,9 @@ impl<'a> ListHeaders<'a> {
             if !self.retry.status_codes.is_empty() {
                 set(retry::STATUS_CODES, self.retry.status_codes.as_bytes());
             }
+        }
+        if self.retries > 0 && !self.alone && !self.retry.grpc_on.is_empty() {
+            set(retry::GRPC_ON, self.retry.grpc_on.as_bytes());
         }
         if !self.retry.per_try_timeout_ms.is_empty() {
             let timeout = self.retry.per_try_timeout_ms.as_bytes();
@@ -66,7 +74,7 @@ fn digit(number: usize) -> &'static [u8] {
 mod tests {
     use super::*;
     use crate::balance::route::Decision;
-    use crate::config::RetryOn;
+    use crate::config::{Code, Failure};
     use crate::testing::drawing::Drawing;
     use std::time::Duration;
     #[cfg(target_arch = "wasm32")]
@@ -78,13 +86,10 @@ mod tests {
             return Vec::new();
         };
         let mut headers = Vec::new();
-        ListHeaders::new(&drawing.cluster, &plan, method.as_bytes()).write(
-            "list",
-            |name, value| {
-                let name = name.trim_start_matches("x-envoy-");
-                headers.push(format!("{name}: {}", String::from_utf8_lossy(value)));
-            },
-        );
+        ListHeaders::new(&drawing.cluster, &plan, || method.into()).write("list", |name, value| {
+            let name = name.trim_start_matches("x-envoy-");
+            headers.push(format!("{name}: {}", String::from_utf8_lossy(value)));
+        });
         headers
     }
 
@@ -120,7 +125,7 @@ mod tests {
             headers(&mut drawing, "GET"),
             [twice, "max-retries: 1", &resets]
         );
-        let mut drawing = drawing.edit(|config| config.retry.on = vec![RetryOn::ConnectFailure]);
+        let mut drawing = drawing.edit(|config| config.retry.on = vec![Failure::ConnectFailure]);
         let once = ["list: 10.0.0.97:80", "max-retries: 0"];
         assert_eq!(headers(&mut drawing, "POST"), once, "no reset is retried");
     }
@@ -149,7 +154,7 @@ mod tests {
     fn statuses_are_sent_with_retries_and_the_timeout_always() {
         let drawing = Drawing::new("a b").attempts(2);
         let mut drawing = drawing.edit(|config| {
-            config.retry.on = vec![RetryOn::Status(429), RetryOn::GatewayError];
+            config.retry.on = vec![Failure::Code(Code::http(429)), Failure::GatewayError];
             config.retry.per_try_timeout = Duration::from_millis(250);
         });
         let sent = headers(&mut drawing, "POST");

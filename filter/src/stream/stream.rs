@@ -1,124 +1,44 @@
 //! The life of one stream: what its arrival, its response and its end lead to.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::attempts::{Answer, Outcome, judge};
+use super::arrival::{Arrival, Record, Replace, Step};
+use super::attempts::{Answer, judge};
 use super::cookie;
+use super::effects::{Effects, Measurement, Time};
+use super::held::Held;
+use super::tokens;
+use super::upstream::Trail;
 use crate::balance::list::List;
-use crate::balance::route::{Decision, Facts, PickReason, Plan, RefusalReason, route};
+use crate::balance::route::{
+    Decision, Facts, PickReason, Plan, RefusalReason, decide, lift_trials,
+};
 use crate::base::random::SplitMix64;
-use crate::base::time::WallTime;
+use crate::base::time::{WallTime, nanos};
+use crate::cluster::clients::{ClientStreams, Counted};
 use crate::cluster::load::Load;
 use crate::cluster::{Cluster, EndpointIndex};
-use crate::config::{Cooldown, Metric};
-use crate::gates::evidence::Met;
-use crate::gates::transition::GateChange;
+use crate::config::Metric;
+use crate::gates::buckets::Buckets;
 use crate::gates::view::GatesView;
+use crate::json_rpc::{Asked, Fault};
 
-/// Longest time that is taken in, nanoseconds: what seems longer may be a clock that stepped forward.
-const TIME_MAX_NS: u64 = 60_000_000_000;
-
-/// A request of one of our clusters.
-pub struct Arrival {
-    /// Its cluster.
-    pub cluster: Rc<Cluster>,
-    /// The cluster's gates, as they stand in shared data.
-    pub gates: Vec<u8>,
-    /// What the client's sticky cookies say, in a sticky cluster.
-    pub cookies: Vec<Vec<u8>>,
-    /// The method.
-    pub method: Vec<u8>,
-    /// The request ends with its headers.
-    pub whole: bool,
-    /// Wall clock.
-    pub now: WallTime,
-}
-
-/// What becomes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// It is sent along a list.
-    Forward {
-        /// The list, and why.
-        plan: Plan,
-        /// It is the first that is sent to the unhealthy: fail-open begins (GT-7).
-        fails_open: bool,
-    },
-    /// It is answered here.
-    Refuse {
-        /// Why.
-        reason: RefusalReason,
-        /// The soonest end of a back-off, from now, nanoseconds.
-        retry_after_ns: Option<u64>,
-    },
-}
-
-/// What a response, or an end without one, leads to.
-pub struct Effects {
-    /// The stream's cluster.
-    pub cluster: Rc<Cluster>,
-    /// What the attempts prove.
-    pub outcome: Outcome,
-    /// The line that names the backend that served, for a client that does not know it.
-    pub set_cookie: Option<String>,
-    picked_at: WallTime,
-    changes_gates: bool,
-    measurement: Option<Measurement>,
-}
-
-/// A time of an endpoint: that in which it served, or that in which it did not.
-struct Measurement {
-    load: Rc<Load>,
-    time: Time,
-}
-
-enum Time {
-    /// Nanoseconds.
-    Lasted(u64),
-    /// Until now.
-    Since(WallTime),
-}
-
-impl Effects {
-    /// Whether any of them depends on the time: reading the clock is a call to the host.
-    pub fn need_clock(&self) -> bool {
-        self.changes_gates || self.measurement.is_some()
-    }
-
-    /// The change of the cluster's gates; `None` where nothing is news.
-    pub fn gate_change(&self, now: WallTime) -> Option<GateChange> {
-        self.changes_gates.then(|| GateChange {
-            evidence: self.outcome.evidence().collect(),
-            picked_at: self.picked_at,
-            now,
-        })
-    }
-
-    /// Takes in the time of an endpoint, where the cluster's policy weighs one.
-    pub fn measure(&self, now: WallTime) {
-        if let Some(Measurement { load, time }) = &self.measurement {
-            let time_ns = match time {
-                Time::Lasted(time_ns) => *time_ns,
-                Time::Since(start) => now.since(*start),
-            };
-            load.observe(time_ns.min(TIME_MAX_NS), now);
-        }
-    }
-}
+/// So often a decision is made whose token or trial other workers take before; then it needs none. A loop
+/// must end: there is no fuel in the VM.
+pub const TOKEN_TRIES_MAX: u32 = 16;
 
 /// What the questions about a response depend on.
 pub struct Awaited<'a> {
     /// The first address of the list.
     pub first: &'a str,
-    /// What the policy weighs.
-    pub metric: Metric,
-    /// Which statuses cool a backend down.
-    pub cooldown: Option<&'a Cooldown>,
+    /// The cluster: what it weighs, and which answers say something.
+    pub cluster: &'a Cluster,
 }
 
-/// One stream. It may outlive its configuration by hours.
+/// One stream, and its place among those of its client. It may outlive its configuration by hours.
 #[derive(Default)]
-pub struct Stream(Stage);
+pub struct Stream(Stage, Option<Counted>);
 
 /// How far a stream is.
 #[derive(Default)]
@@ -126,6 +46,10 @@ enum Stage {
     /// Not picked, or over.
     #[default]
     Idle,
+    /// Its body is read before it is picked. No endpoint is charged with that time.
+    Held(Box<Held>),
+    /// Answered here.
+    Answered,
     /// Picked, and no response has begun. Charged to the pick.
     Picked(Box<Picked>),
     /// The response has begun; charged to the endpoint that serves.
@@ -139,38 +63,168 @@ struct Picked {
     load: Rc<Load>,
     /// What the client's sticky cookies said.
     cookies: Vec<Vec<u8>>,
+    /// The backend that they name merely has no room.
+    keeps_cookie: bool,
+    /// What each attempt costs, tokens.
+    cost: u32,
     picked_at: WallTime,
     /// When all of the request was here: from then on only the backend's time counts.
     whole_at: Option<WallTime>,
     /// Some entry had something counted against it: its success is news.
     had_counts: bool,
+    /// Where the module stands upstream as well.
+    trail: Option<Rc<Trail>>,
 }
 
 impl Stream {
-    /// Decides where a request goes, and charges the pick with it.
-    pub fn arrive(&mut self, arrival: &Arrival, rng: &mut SplitMix64) -> Step {
-        let cluster = &arrival.cluster;
-        let gates = &GatesView::read(cluster, &arrival.gates);
-        let facts = Facts {
-            cluster,
-            gates,
-            cookies: &arrival.cookies,
-            now: arrival.now,
+    /// Holds a request, as one of its client's; `Some`: it is answered here, that one has too many.
+    pub fn hold(
+        &mut self,
+        cluster: &Rc<Cluster>,
+        client: Option<&Rc<ClientStreams>>,
+    ) -> Option<Step> {
+        let rules = cluster.json_rpc.as_ref()?;
+        if let Some(step) = too_many(cluster, client) {
+            self.0 = Stage::Answered;
+            return Some(step);
+        }
+        self.1 = client.map(Counted::one);
+        self.0 = Stage::Held(Box::new(Held::new(cluster, rules)));
+        None
+    }
+
+    /// The cluster of a stream that is held.
+    pub fn held(&self) -> Option<&Rc<Cluster>> {
+        match &self.0 {
+            Stage::Held(held) => Some(&held.cluster),
+            _ => None,
+        }
+    }
+
+    /// Reads on in a held stream's body. `Some` once enough is known, as it is at its end.
+    pub fn read(&mut self, bytes: &[u8], is_end: bool) -> Option<Result<Asked, Fault>> {
+        let Stage::Held(held) = &mut self.0 else {
+            return None;
         };
-        match route(&facts, rng) {
-            Decision::Forward(plan) => {
-                plan.commit(&facts);
-                self.0 = Stage::pick(arrival, &plan, gates);
-                let fails_open = plan.reason == PickReason::FailOpen && !gates.fail_open();
-                Step::Forward { plan, fails_open }
+        let known = held.read(bytes, is_end);
+        if matches!(known, Some(Err(_))) {
+            self.0 = Stage::Answered;
+        }
+        known
+    }
+
+    /// It was held until its end, and nothing of its body came.
+    pub fn missed_body(&self) -> Option<&Rc<Cluster>> {
+        match &self.0 {
+            Stage::Held(held) if !held.has_body => Some(&held.cluster),
+            _ => None,
+        }
+    }
+
+    /// It is answered here.
+    pub fn answer(&mut self) {
+        self.0 = Stage::Answered;
+    }
+
+    /// Whether it was answered here.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.0, Stage::Answered)
+    }
+
+    /// Decides where a request goes, and charges the pick with it. `replace` is for records that the pick
+    /// has changed; where another worker was faster, all is decided again. A token that was taken for a
+    /// trial that others have begun is lost.
+    pub fn arrive(
+        &mut self,
+        arrival: &Arrival,
+        rng: &mut SplitMix64,
+        replace: &mut Replace<'_>,
+    ) -> Step {
+        let cluster = &arrival.cluster;
+        if let Some(step) = too_many(cluster, arrival.client.as_ref()) {
+            self.0 = Stage::Answered;
+            return step;
+        }
+        let no_key = || cluster.key_source.as_ref().map_or(0, |_| rng.draw());
+        let key = arrival.key.unwrap_or_else(no_key);
+        let mut is_read = arrival.buckets_version.is_some();
+        let seen = cluster.buckets_seen.borrow().clone().filter(|_| !is_read);
+        let buckets = seen.as_deref().unwrap_or(&arrival.buckets);
+        let mut buckets = Cow::Borrowed(&buckets[..]);
+        let mut blob = Cow::Borrowed(&arrival.gates[..]);
+        let mut tries: u32 = 0;
+        loop {
+            let gates = &GatesView::read(cluster, &blob);
+            let facts = Facts {
+                cluster,
+                gates,
+                buckets: Buckets::read(&buckets, arrival.now).at_cost(arrival.cost),
+                cookies: &arrival.cookies,
+                key,
+                now: arrival.now,
+            };
+            let mut decision = decide(&facts, rng);
+            lift_trials(&mut decision, &facts, rng);
+            if !is_read && !tokens::suffice(&decision, &facts) {
+                is_read = true;
+                buckets = Cow::Owned(replace(Record::Buckets, &[]).unwrap_or_default());
+                continue;
             }
-            Decision::Refuse {
-                reason,
-                retry_after_ns,
-            } => Step::Refuse {
-                reason,
-                retry_after_ns,
-            },
+            let plan = match &mut decision {
+                Decision::Forward(plan) => plan,
+                Decision::Refuse {
+                    reason,
+                    retry_after_ns,
+                } => return self.refuse(*reason, *retry_after_ns),
+            };
+            if let Some(newer) = tokens::take(plan, &facts, arrival.workers, replace) {
+                tries = tries.saturating_add(1);
+                if tries < TOKEN_TRIES_MAX {
+                    buckets = Cow::Owned(newer);
+                    continue;
+                }
+                plan.unpaid = true;
+            }
+            if let Some(record) = plan.begin_trial(&facts, &blob) {
+                if let Some(newer) = replace(Record::Gates, &record) {
+                    tries = tries.saturating_add(1);
+                    if tries < TOKEN_TRIES_MAX {
+                        blob = Cow::Owned(newer);
+                        continue;
+                    }
+                } else {
+                    plan.trial = true;
+                }
+            }
+            return self.pick(arrival, plan, &facts);
+        }
+    }
+
+    fn refuse(&mut self, reason: RefusalReason, retry_after_ns: Option<u64>) -> Step {
+        self.0 = Stage::Answered;
+        Step::Refuse {
+            reason,
+            retry_after_ns,
+        }
+    }
+
+    fn pick(&mut self, arrival: &Arrival, plan: &Plan, facts: &Facts<'_>) -> Step {
+        plan.commit(facts);
+        self.0 = Stage::pick(arrival, plan, facts.gates);
+        let counted = || arrival.client.as_ref().map(Counted::one);
+        self.1 = self.1.take().or_else(counted);
+        let fails_open = plan.reason == PickReason::FailOpen && !facts.gates.fail_open();
+        Step::Forward {
+            plan: *plan,
+            fails_open,
+        }
+    }
+
+    /// What is shared with the module's role upstream, where it has one.
+    pub fn trail(&self) -> Option<&Rc<Trail>> {
+        match &self.0 {
+            Stage::Picked(picked) => picked.trail.as_ref(),
+            _ => None,
         }
     }
 
@@ -194,8 +248,7 @@ impl Stream {
         let first = picked.list.first().and_then(|e| picked.cluster.endpoint(e));
         Some(Awaited {
             first: first.map_or("", |endpoint| &*endpoint.address),
-            metric: picked.cluster.balancing.metric,
-            cooldown: picked.cluster.cooldown.as_ref(),
+            cluster: &picked.cluster,
         })
     }
 
@@ -208,8 +261,11 @@ impl Stream {
             let endpoint = picked.cluster.endpoint(served)?;
             Some((served, endpoint))
         }) {
-            effects.set_cookie = cookie::set_cookie(&picked.cluster, served, &picked.cookies);
-            effects.measurement = picked.measurement(&endpoint.load, answer);
+            if !picked.keeps_cookie {
+                effects.set_cookie = cookie::set_cookie(&picked.cluster, served, &picked.cookies);
+            }
+            let measured = picked.measurement(&endpoint.load, answer);
+            effects.measurement = effects.measurement.or(measured);
             endpoint.load.begin();
             self.0 = Stage::Served(endpoint.load.clone());
         }
@@ -221,12 +277,16 @@ impl Stream {
     /// had begun: the client has left. That proves nothing of the endpoint but that it takes at least
     /// so long (LB-7).
     pub fn end(&mut self, answer: Option<&Answer>) -> Option<Effects> {
+        self.1 = None;
         if let Stage::Served(load) = &self.0 {
             load.end();
             self.0 = Stage::Idle;
         }
         let picked = self.take_picked()?;
         picked.load.end();
+        if let (None, Some(trail)) = (answer, &picked.trail) {
+            trail.close();
+        }
         answer.map(|answer| {
             let mut effects = picked.effects(answer);
             if picked.asks_first(answer) {
@@ -247,6 +307,14 @@ impl Stream {
     }
 }
 
+fn too_many(cluster: &Cluster, client: Option<&Rc<ClientStreams>>) -> Option<Step> {
+    client.filter(|client| client.has_no_room())?;
+    Some(Step::Refuse {
+        reason: RefusalReason::TooManyStreams,
+        retry_after_ns: Some(nanos(cluster.limits.retry_after)).filter(|ns| *ns > 0),
+    })
+}
+
 impl Stage {
     fn pick(arrival: &Arrival, plan: &Plan, gates: &GatesView<'_>) -> Self {
         let cluster = &arrival.cluster;
@@ -255,14 +323,19 @@ impl Stage {
         };
         first.load.begin();
         let has_counts = |e: &EndpointIndex| gates.has_counts(*e);
+        let had_counts = plan.list.entries().iter().any(has_counts);
+        let trail = || Rc::new(Trail::new(cluster, plan.list, arrival.now, had_counts));
         Stage::Picked(Box::new(Picked {
             cluster: cluster.clone(),
             list: plan.list,
             load: first.load.clone(),
             cookies: arrival.cookies.clone(),
+            keeps_cookie: plan.keeps_cookie,
+            cost: arrival.cost,
             picked_at: arrival.now,
             whole_at: arrival.whole.then_some(arrival.now),
-            had_counts: plan.list.entries().iter().any(has_counts),
+            had_counts,
+            trail: cluster.retry.upstream.then(trail),
         }))
     }
 }
@@ -270,17 +343,12 @@ impl Stage {
 impl Picked {
     fn effects(&self, answer: &Answer) -> Effects {
         let cluster = &self.cluster;
-        let outcome = judge(cluster, &self.list, cluster.retry.transport_only, answer);
-        let is_news = outcome.evidence().any(|met| met.what != Met::Served);
-        let served = outcome.served().is_some();
-        Effects {
-            cluster: cluster.clone(),
-            outcome,
-            set_cookie: None,
-            picked_at: self.picked_at,
-            changes_gates: is_news || (self.had_counts && served),
-            measurement: None,
+        let mut outcome = judge(cluster, &self.list, !cluster.retry.upstream, answer);
+        if let Some(trail) = &self.trail {
+            outcome.settle(trail.close(), answer.ending);
         }
+        let pick = (self.picked_at, self.had_counts);
+        Effects::new(cluster, outcome, pick, self.cost)
     }
 
     /// Whether the last attempt is at the pick itself.
@@ -295,7 +363,8 @@ impl Picked {
     fn measurement(&self, load: &Rc<Load>, answer: &Answer) -> Option<Measurement> {
         let metric = self.cluster.balancing.metric;
         // A refusal is quick, whatever the backend's work takes.
-        if !metric.is_time() || answer.attempts != 1 || answer.status.is_some() {
+        let says_nothing = answer.status.is_some() && !self.cluster.has_averages();
+        if !metric.is_time() || answer.attempts != 1 || says_nothing {
             return None;
         }
         let time = match metric {

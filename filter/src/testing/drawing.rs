@@ -5,11 +5,11 @@
 //! so a backend keeps it when the drawing around it changes. Marks of a backend:
 //! `wN` weight · `backup` · `draining` · `cordoned` · `unhealthy` · `cooling`, `coolingN` inside a
 //! window that ends in half a second, in N seconds · `waited` failed once, window over · `down` all
-//! tries failed, window over · `limited` inside a cooldown that ends in half a second · `busyN` N streams in flight · `says=X` sticky id.
+//! tries failed, window over · `trial` another request tries it, for half a second more · `limited` inside a cooldown that ends in half a second · `busyN` N streams in flight · `says=X` sticky id
+//! · `backN` healthy again for N seconds · `rateN/B` N requests per second, B at once · `spent` no token is left · `maxN` N streams at most.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -20,14 +20,17 @@ use crate::base::time::WallTime;
 use crate::cluster::load::{Load, Loads};
 use crate::cluster::{Cluster, EndpointIndex};
 use crate::config::{
-    BackendConfig, ClusterConfig, Cooldown, Metric, Policy, State, WhenAllUnhealthy,
+    BackendConfig, ClusterConfig, Code, Cooldown, Metric, Policy, SlowStart, WhenAllUnhealthy,
 };
+use crate::gates::buckets::Buckets;
 use crate::gates::event::Event;
 use crate::gates::evidence::{Evidence, Met, Status};
 use crate::gates::transition::GateChange;
 use crate::gates::view::GatesView;
 use crate::gates::{Gate, Gates};
 use crate::stream::Arrival;
+use crate::testing::marks::backend_of;
+use crate::testing::shares::Shares;
 
 pub const SECOND: u64 = 1_000_000_000;
 /// When every drawing begins, wall clock.
@@ -38,11 +41,15 @@ pub struct Drawing {
     pub config: ClusterConfig,
     pub cluster: Rc<Cluster>,
     pub gates: Gates,
+    /// The record of its buckets.
+    pub buckets: Vec<u8>,
     pub loads: Loads,
     pub rng: SplitMix64,
     pub now: WallTime,
     /// What the client's sticky cookies say.
     pub cookies: Vec<Vec<u8>>,
+    /// The key of the next request.
+    pub key: u64,
 }
 
 impl Drawing {
@@ -54,13 +61,26 @@ impl Drawing {
             cluster: Rc::new(Cluster::compile(&config, &mut loads, NOW, 0)),
             config,
             gates: Gates::default(),
+            buckets: Vec::new(),
             loads,
             rng: SplitMix64::new(7),
             now: NOW,
             cookies: Vec::new(),
+            key: 0,
         };
         drawing.redraw(text);
+        drawing.loads.come_new = true;
         drawing
+    }
+
+    /// Weights of those that come, or come back, grow for so many seconds, from ten percent on.
+    pub fn slow_start(self, seconds: u64) -> Self {
+        self.edit(|config| {
+            config.load_balancing.slow_start = Some(SlowStart {
+                window: Duration::from_secs(seconds),
+                ..SlowStart::default()
+            });
+        })
     }
 
     pub fn policy(self, policy: Policy) -> Self {
@@ -130,10 +150,15 @@ impl Drawing {
             }),
             "cooling" => self.gates.update(key, window(1, SECOND / 2)),
             "waited" => self.gates.update(key, window(1, 0)),
+            "trial" => self.gates.update(key, |gate| {
+                window(1, SECOND / 2)(gate);
+                gate.on_trial = true;
+            }),
             "limited" => self.gates.update(key, |gate| {
                 (gate.cooldowns, gate.cooled_at) = (1, failed_at);
                 gate.cools_until = now.plus(SECOND / 2);
             }),
+            "spent" => self.spend(&backend.id),
             "down" => self.gates.update(key, |gate| {
                 window(6, 0)(gate);
                 gate.down = true;
@@ -146,9 +171,25 @@ impl Drawing {
         {
             self.gates.update(key, window(1, seconds * SECOND));
         }
+        if let Some(seconds) = mark
+            .strip_prefix("back")
+            .and_then(|n| n.parse::<u64>().ok())
+        {
+            let at = WallTime::from_ns(now.ns() - seconds * SECOND);
+            self.gates.update(key, |gate| gate.recovered_at = at);
+        }
         if let Some(streams) = mark.strip_prefix("busy") {
             let streams: u32 = streams.parse().unwrap();
             (0..streams).for_each(|_| self.load(&backend.id).begin());
+        }
+    }
+
+    /// Takes all tokens of a backend.
+    pub fn spend(&mut self, id: &str) {
+        let endpoint = self.cluster.endpoint(self.endpoint(id)).unwrap();
+        let quota = endpoint.quota.as_deref().unwrap();
+        while Buckets::read(&self.buckets, self.now).wait_ns(quota) == 0 {
+            self.buckets = Buckets::read(&self.buckets, self.now).take(quota);
         }
     }
 
@@ -199,7 +240,9 @@ impl Drawing {
         Facts {
             cluster: &self.cluster,
             gates,
+            buckets: Buckets::read(&self.buckets, self.now),
             cookies: &self.cookies,
+            key: self.key,
             now: self.now,
         }
     }
@@ -209,10 +252,13 @@ impl Drawing {
         let mut rng = self.rng.clone();
         let facts = self.facts(&gates);
         let decision = route(&facts, &mut rng);
+        let mut taken = None;
         if let Decision::Forward(plan) = &decision {
+            taken = plan.take_token(&facts);
             plan.commit(&facts);
         }
         self.rng = rng;
+        self.buckets = taken.unwrap_or(std::mem::take(&mut self.buckets));
         decision
     }
 
@@ -221,8 +267,15 @@ impl Drawing {
         Arrival {
             cluster: self.cluster.clone(),
             gates: self.gates.encode(),
+            gates_version: 0,
+            buckets: self.buckets.clone(),
+            buckets_version: self.cluster.buckets_seen.borrow().is_none().then_some(0),
+            workers: 2,
+            client: None,
             cookies: self.cookies.clone(),
-            method: b"GET".to_vec(),
+            key: Some(self.key),
+            key_missing: false,
+            cost: 1,
             whole: true,
             now: self.now,
         }
@@ -250,7 +303,7 @@ impl Drawing {
 
     /// How often each was picked.
     pub fn shares(&mut self, requests: usize) -> Shares {
-        let mut shares = Shares(BTreeMap::new());
+        let mut shares = Shares::default();
         for pick in self.picks(requests) {
             shares.add(pick);
         }
@@ -264,7 +317,12 @@ impl Drawing {
                 let ids: Vec<String> = plan.list.entries().iter().map(|e| self.id(*e)).collect();
                 let alone = if plan.alone { " alone" } else { "" };
                 let lost = if plan.sticky_lost { " lost" } else { "" };
-                format!("{} by {:?}{alone}{lost}", ids.join(" "), plan.reason)
+                let deferred = if plan.deferred { " deferred" } else { "" };
+                format!(
+                    "{} by {:?}{alone}{lost}{deferred}",
+                    ids.join(" "),
+                    plan.reason
+                )
             }
             Decision::Refuse { reason, .. } => format!("refuse {reason:?}"),
         }
@@ -273,10 +331,7 @@ impl Drawing {
     /// Applies what a stream proved, picked and ended now unless `picked_at` says otherwise. `a`
     /// refused, `a?` was passed over.
     pub fn learn(&mut self, failed: &str, served: Option<&str>, picked_at: WallTime) -> String {
-        let met = |id, what| Evidence {
-            endpoint: self.endpoint(id),
-            what,
-        };
+        let met = |id, what| Evidence::new(&self.cluster, self.endpoint(id), what);
         let failed = failed
             .split_whitespace()
             .map(|word| match word.strip_suffix('?') {
@@ -309,13 +364,15 @@ impl Drawing {
 
     /// A backend answers 429 now to a request that was picked then, and asks to be left alone.
     pub fn limit(&mut self, id: &str, asked_ns: Option<u64>, picked_at: WallTime) -> String {
-        let what = Met::Status(Status {
-            code: 429,
-            asked_ns,
-        });
+        let code = Code::http(429);
+        self.meet(id, Met::Status(Status { code, asked_ns }), picked_at)
+    }
+
+    /// An attempt at a backend meets this now, of a request that was picked then.
+    pub fn meet(&mut self, id: &str, what: Met, picked_at: WallTime) -> String {
         let endpoint = self.endpoint(id);
         let change = GateChange {
-            evidence: vec![Evidence { endpoint, what }],
+            evidence: vec![Evidence::new(&self.cluster, endpoint, what)],
             picked_at,
             now: self.now,
         };
@@ -329,29 +386,6 @@ impl Drawing {
     }
 }
 
-/// Picks by id.
-#[derive(Debug)]
-pub struct Shares(BTreeMap<String, usize>);
-
-impl Shares {
-    pub fn add(&mut self, id: String) {
-        *self.0.entry(id).or_default() += 1;
-    }
-
-    pub fn of(&self, id: &str) -> usize {
-        self.0.get(id).copied().unwrap_or(0)
-    }
-
-    /// Every one of these, and nobody else, has `wanted` picks, give or take `tolerance`.
-    pub fn each(&self, ids: &str, wanted: usize, tolerance: usize) {
-        for id in ids.split_whitespace() {
-            assert!(self.of(id).abs_diff(wanted) <= tolerance, "{id}: {self:?}");
-        }
-        let known = |id: &String| ids.split_whitespace().any(|known| known == id);
-        assert!(self.0.keys().all(known), "{self:?}");
-    }
-}
-
 /// The events' names in order.
 pub fn names(events: &[Event]) -> String {
     events
@@ -359,35 +393,4 @@ pub fn names(events: &[Event]) -> String {
         .map(|event| event.name().name())
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-fn backend_of(word: &str) -> BackendConfig {
-    let (name, marks) = word.split_once(':').unwrap_or((word, ""));
-    let (id, host) = name.split_once('@').unwrap_or((name, name));
-    let mut backend = BackendConfig {
-        id: id.to_owned(),
-        id_given: true,
-        address: SocketAddr::from((Ipv4Addr::new(10, 0, 0, host.as_bytes()[0]), 80)),
-        weight: 100,
-        backup: false,
-        sticky_id: None,
-        state: State::Normal,
-    };
-    for mark in marks.split(',').filter(|mark| !mark.is_empty()) {
-        match mark {
-            "backup" => backend.backup = true,
-            "draining" => backend.state = State::Draining,
-            "cordoned" => backend.state = State::Cordoned,
-            "unhealthy" | "waited" | "down" | "limited" => {}
-            _ if mark.starts_with("cooling") || mark.starts_with("busy") => {}
-            _ => {
-                let weight = mark.strip_prefix('w').and_then(|n| n.parse().ok());
-                let says = mark.strip_prefix("says=");
-                backend.weight = weight.unwrap_or(backend.weight);
-                backend.sticky_id = says.map(str::to_owned).or(backend.sticky_id);
-                assert!(weight.is_some() || says.is_some(), "{mark}: no such mark");
-            }
-        }
-    }
-    backend
 }

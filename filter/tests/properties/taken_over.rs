@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 
+use crate::runs;
 use crate::world::NOW;
 
 /// By which clusters begin their turns.
@@ -94,7 +95,9 @@ impl Container {
 }
 
 fn compile(json: &str, living: &[Rc<Snapshot>]) -> Result<Snapshot, ConfigErrors> {
-    Snapshot::compile(json.as_bytes(), living, &mut Loads::default(), NOW, SEED)
+    let mut loads = Loads::default();
+    loads.come_new = true;
+    Snapshot::compile(json.as_bytes(), living, &mut loads, NOW, SEED)
 }
 
 /// All of it; where documents stand among the others is the map's own business.
@@ -103,11 +106,7 @@ fn shown(snapshot: &Snapshot) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 500,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(runs(500))]
 
     #[test]
     fn what_is_taken_over_is_as_what_is_compiled_anew(edits in vec(an_edit(), 1..30)) {

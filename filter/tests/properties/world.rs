@@ -11,6 +11,7 @@ use pointsman_filter::cluster::load::Loads;
 use pointsman_filter::config::{
     BackendConfig, ClusterConfig, Cooldown, Metric, Policy, State, WhenAllUnhealthy,
 };
+use pointsman_filter::gates::buckets::Buckets;
 use pointsman_filter::gates::standing::Standing;
 use pointsman_filter::gates::view::GatesView;
 use pointsman_filter::gates::{Gate, Gates};
@@ -69,12 +70,7 @@ impl World {
 
     pub fn decide(&self, built: &mut Built) -> Decision {
         let gates = GatesView::new(&built.cluster, &built.gates);
-        let facts = Facts {
-            cluster: &built.cluster,
-            gates: &gates,
-            cookies: self.cookies(),
-            now: NOW,
-        };
+        let facts = self.facts(&built.cluster, &gates);
         let decision = route(&facts, &mut built.rng);
         if let Decision::Forward(plan) = &decision {
             plan.commit(&facts);
@@ -82,9 +78,29 @@ impl World {
         decision
     }
 
+    pub fn facts<'a>(&'a self, cluster: &'a Cluster, gates: &'a GatesView<'a>) -> Facts<'a> {
+        Facts {
+            cluster,
+            gates,
+            buckets: Buckets::read(&[], NOW),
+            cookies: self.cookies(),
+            key: self.seed,
+            now: NOW,
+        }
+    }
+
     pub fn cookies(&self) -> &[Vec<u8>] {
         let sticky = self.config.sticky.is_some();
         if sticky { &self.cookies } else { &[] }
+    }
+
+    /// The same, but that trials hold nobody back.
+    pub fn lifting_trials(&self) -> Self {
+        let mut world = self.clone();
+        for gate in world.gates.iter_mut().filter(|gate| gate.on_trial) {
+            (gate.on_trial, gate.until) = (false, WallTime::default());
+        }
+        world
     }
 
     /// The standing of a backend's address: the worst of what is held against its backends.
@@ -99,6 +115,8 @@ impl World {
             Standing::BackingOff
         } else if held.iter().any(|gate| gate.cools(NOW)) {
             Standing::CoolingDown
+        } else if held.iter().any(|gate| gate.is_on_trial(NOW)) {
+            Standing::OnTrial
         } else if held.iter().any(|gate| gate.unhealthy) {
             Standing::Unhealthy
         } else {
@@ -106,9 +124,15 @@ impl World {
         }
     }
 
+    /// Whether a backend takes requests: to Tiered weight 0 is a drain.
+    pub fn takes(&self, backend: &BackendConfig) -> bool {
+        let has_rank = self.config.load_balancing.policy != Policy::Tiered || backend.weight > 0;
+        backend.state == State::Normal && has_rank
+    }
+
     /// The addresses that take requests.
     pub fn addresses(&self) -> BTreeMap<String, Known> {
-        let takes = |b: &&BackendConfig| b.state == State::Normal;
+        let takes = |b: &&BackendConfig| self.takes(b);
         let mut addresses = BTreeMap::new();
         for backend in self.config.backends.iter().filter(takes) {
             let at_it: Vec<&BackendConfig> = self
@@ -166,6 +190,8 @@ pub fn backend(place: usize, host: u8, weight: u16) -> BackendConfig {
         backup: false,
         sticky_id: None,
         state: State::Normal,
+        max_in_flight: 0,
+        rate_limit: None,
     }
 }
 
@@ -179,11 +205,14 @@ pub fn empty(sticky: bool) -> ClusterConfig {
     ClusterConfig::parse(&document).unwrap()
 }
 
-const POLICIES: [Policy; 4] = [
+const POLICIES: [Policy; 7] = [
     Policy::RoundRobin,
     Policy::Random,
     Policy::LeastLoaded,
     Policy::PowerOfTwo,
+    Policy::Tiered,
+    Policy::Rendezvous,
+    Policy::Maglev,
 ];
 const METRICS: [Metric; 4] = [
     Metric::Requests,
@@ -199,7 +228,7 @@ prop_compose! {
         attempts in 1u32..=10,
         refuse in prop::bool::weighted(0.3),
         sticky in any::<bool>(),
-        (max_tries, cools) in (1u32..=16, any::<bool>()),
+        (max_tries, cools, half_open) in (1u32..=16, any::<bool>(), any::<bool>()),
     ) -> ClusterConfig {
         let mut config = empty(sticky);
         for (place, backend) in backends.iter_mut().enumerate() {
@@ -207,7 +236,9 @@ prop_compose! {
         }
         config.backends = backends;
         (config.load_balancing.policy, config.load_balancing.metric) = (policy, metric);
+        config.load_balancing.table_size = 251;
         (config.retry.attempts, config.backoff.max_tries) = (attempts, max_tries);
+        config.backoff.half_open = half_open;
         config.passive.cooldown = cools.then(Cooldown::default);
         if refuse {
             config.when_all_unhealthy = WhenAllUnhealthy::Refuse;
@@ -234,6 +265,7 @@ prop_compose! {
         tries in prop_oneof![Just(0u8), 1u8..8, any::<u8>()],
         unhealthy in any::<bool>(),
         (failed_at, until) in (a_time(), a_time()),
+        on_trial in prop::bool::weighted(0.2),
         cooldowns in prop_oneof![3 => Just(0u8), 1 => any::<u8>()],
         (cooled_at, cools_until) in (a_time(), a_time()),
     ) -> (usize, Gate) {
@@ -243,7 +275,7 @@ prop_compose! {
             _ => (cooled_at, cools_until),
         };
         let gate = Gate {
-            key: BackendKey(0), tries, down, unhealthy, failed_at, until, unhealthy_since,
+            key: BackendKey(0), tries, down, ejected: tries % 2 == 1, on_trial, unhealthy, failed_at, until, unhealthy_since, recovered_at: WallTime::default(),
             cooldowns, cooled_at, cools_until,
         };
         (place, gate)

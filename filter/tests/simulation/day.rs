@@ -2,6 +2,7 @@
 
 mod edits;
 mod envoy;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,7 +13,6 @@ use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::load::{Load, LoadReport, Loads};
 use pointsman_filter::cluster::{Cluster, EndpointIndex};
 use pointsman_filter::config::{ClusterConfig, Metric, Policy};
-use pointsman_filter::gates::event::Event;
 use pointsman_filter::gates::{Gates, availability};
 use pointsman_filter::stream::attempts::{Answer, Ending};
 use pointsman_filter::stream::{Arrival, Effects, Step, Stream};
@@ -26,8 +26,6 @@ const HOSTS: u32 = 9;
 const IDS: u32 = HOSTS + 2;
 /// The addresses that two ids have.
 pub const SHARED: [&str; 2] = ["10.0.0.1:80", "10.0.0.2:80"];
-/// Most attempts at one write; more would mean that a writer starves.
-const WRITES_MAX: u32 = 4;
 
 /// One worker's VM.
 pub struct Worker {
@@ -83,12 +81,18 @@ impl Day {
             Policy::Random,
             Policy::LeastLoaded,
             Policy::PowerOfTwo,
+            Policy::Tiered,
+            Policy::Rendezvous,
+            Policy::Maglev,
         ];
-        let drawn = policies[rng.below(4) as usize];
+        let drawn = policies[rng.below(7) as usize];
         let metric = [Metric::Requests, Metric::Latency][rng.below(2) as usize];
         let mut document = json!({"name": "orders", "backends": []});
         document["retry"] = json!({"attempts": 1 + rng.below(4)});
         document["passive"] = json!({"cooldown": {"base": "1s", "max": "20s"}});
+        if rng.below(4) == 0 {
+            document["backoff"] = json!({"halfOpen": false});
+        }
         if rng.below(3) == 0 {
             document["whenAllUnhealthy"] = "Refuse".into();
         }
@@ -97,6 +101,7 @@ impl Day {
         }
         let mut config = ClusterConfig::parse(&document).unwrap();
         config.load_balancing.policy = policy.unwrap_or(drawn);
+        config.load_balancing.table_size = 251;
         if policy.is_none() {
             config.load_balancing.metric = metric;
         }
@@ -144,7 +149,7 @@ impl Day {
     /// Something happens; what must be true is checked.
     pub fn step(&mut self) {
         match self.rng.below(100) {
-            0..50 => self.request(),
+            0..50 => self.request(true),
             50..75 => self.go_on(),
             75..79 => self.change_manners(),
             79..83 => self.change_verdicts(),
@@ -218,65 +223,53 @@ impl Day {
         effects.measure(now);
     }
 
-    /// A worker's write to shared data. Between its reading and its writing another may write.
-    fn update(
-        &mut self,
-        worker: usize,
-        mut racing: bool,
-        change: impl Fn(&mut Gates, &mut SplitMix64) -> Vec<Event>,
-    ) -> Vec<Event> {
-        for _ in 0..WRITES_MAX {
-            let (blob, version) = self.shared.clone();
-            let mut gates = Gates::decode(&blob);
-            let events = change(&mut gates, &mut self.workers[worker].rng);
-            if std::mem::take(&mut racing)
-                && self.chance(20)
-                && let Some(other) = self.requests.iter().position(|request| !request.answered)
-            {
-                self.proceed(other, false);
-            }
-            if self.shared.1 != version {
-                self.conflicts += 1;
-                continue;
-            }
-            let written = gates.encode();
-            if written != blob {
-                self.shared = (written, version + 1);
-            }
-            self.note(&format!("{events:?}"));
-            return events;
-        }
-        panic!("a writer starves");
-    }
-
-    fn request(&mut self) {
+    fn request(&mut self, racing: bool) {
         let place = self.rng.below(self.workers.len() as u32) as usize;
         let cookie = format!("b{}", self.rng.below(IDS));
         let whole = self.chance(80);
-        let worker = &mut self.workers[place];
+        let worker = &self.workers[place];
+        let mut rng = worker.rng.clone();
         let has_cookie = worker.cluster.sticky.is_some() && !cookie.ends_with('3');
+        let now = match worker.cluster.asks_the_time(&self.shared.0) {
+            true => self.now,
+            false => WallTime::FIRST,
+        };
         let arrival = Arrival {
             cluster: worker.cluster.clone(),
             gates: self.shared.0.clone(),
+            gates_version: self.shared.1,
+            buckets: Vec::new(),
+            buckets_version: Some(0),
+            workers: 1,
+            client: None,
             cookies: has_cookie
                 .then(|| cookie.into_bytes())
                 .into_iter()
                 .collect(),
-            method: b"GET".to_vec(),
+            key: Some(hash::draw(self.now.ns(), 0)),
+            key_missing: false,
+            cost: 1,
             whole,
-            now: self.now,
+            now,
         };
         let mut stream = Stream::default();
-        let step = stream.arrive(&arrival, &mut worker.rng);
-        self.ledger.decided(&self.workers[place], &step, self.now);
+        let mut version = self.shared.1;
+        let step = stream.arrive(&arrival, &mut rng, &mut |_, record| {
+            self.race(racing);
+            self.replace(record, &mut version)
+        });
+        self.workers[place].rng = rng;
+        let gates = Gates::decode(&self.shared.0);
+        self.ledger
+            .decided(&self.workers[place], &gates, &step, self.now);
         let Step::Forward { plan, fails_open } = step else {
             self.note(&format!("{step:?}"));
             return;
         };
         let (list, reason) = (plan.list.entries(), plan.reason.name());
         self.note(&format!(
-            "{list:?} {reason} {} {}",
-            plan.sticky_lost, plan.alone
+            "{list:?} {reason} {} {} {}",
+            plan.sticky_lost, plan.alone, plan.trial
         ));
         if fails_open {
             let events = self.update(place, false, |gates, _| {
@@ -307,7 +300,8 @@ impl Day {
         for (place, worker) in self.workers.iter().enumerate() {
             let others = told.iter().enumerate().filter(|(other, _)| *other != place);
             let reports = others.flat_map(|(_, reports)| reports.iter().copied());
-            worker.loads.merge(reports, now);
+            worker.loads.gather(reports);
+            worker.loads.turn_over(now);
         }
     }
 

@@ -84,6 +84,8 @@ impl Day {
             backup: self.rng.below(4) == 0,
             sticky_id: None,
             state: State::Normal,
+            max_in_flight: 0,
+            rate_limit: None,
         });
         self.config = Rc::new(config);
     }
@@ -147,7 +149,7 @@ impl Day {
             if self.shared.0.is_empty() {
                 return;
             }
-            (0..BURST).for_each(|_| self.request());
+            (0..BURST).for_each(|_| self.request(true));
             self.now = self.now.plus(self.rng.between(1, SECOND));
             self.go_on();
             self.tidy();

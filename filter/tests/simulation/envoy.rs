@@ -2,6 +2,7 @@
 
 use pointsman_filter::balance::route::Plan;
 use pointsman_filter::cluster::Cluster;
+use pointsman_filter::config::Code;
 use pointsman_filter::gates::evidence::Status;
 use pointsman_filter::stream::Stream;
 use pointsman_filter::stream::attempts::{Answer, Ending};
@@ -33,7 +34,7 @@ impl Day {
                 let asked_s = u64::from(self.rng.below(40));
                 let asks = asked_s < 30;
                 Status {
-                    code: 429,
+                    code: Code::http(429),
                     asked_ns: asks.then_some(asked_s * SECOND),
                 }
             });

@@ -6,18 +6,29 @@ use pointsman_filter::balance::route::PickReason;
 use pointsman_filter::base::hash::BackendKey;
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::{BackendIndex, Cluster, EndpointIndex};
-use pointsman_filter::config::{State, WhenAllUnhealthy};
+use pointsman_filter::config::{Policy, State, WhenAllUnhealthy};
+use pointsman_filter::gates::Gates;
 use pointsman_filter::gates::event::Event;
-use pointsman_filter::gates::evidence::{Evidence, Met, Status};
+use pointsman_filter::gates::evidence::{Counts, Evidence, Met, Status};
 use pointsman_filter::gates::transition::GateChange;
 use pointsman_filter::stream::{Effects, Step};
 
 use crate::day::{self, Request, Worker};
 
+/// How long a trial lasts where attempts have no timeout.
+const TRIAL_NS: u64 = 5_000_000_000;
+
 /// Back-off of one backend, as the events told it.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     failed_at: WallTime,
+    until: WallTime,
+}
+
+/// One request tries a backend for all others.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    began: WallTime,
     until: WallTime,
 }
 
@@ -27,6 +38,10 @@ pub struct Ledger {
     windows: BTreeMap<BackendKey, Window>,
     /// When the cooldowns end, as events and what answers asked for told it.
     cooldowns: BTreeMap<BackendKey, WallTime>,
+    /// Trials that have not told, and have time left.
+    trials: BTreeMap<BackendKey, Trial>,
+    /// How many there were.
+    pub trials_seen: u32,
     pub unhealthy: BTreeSet<BackendKey>,
     /// Those among them whose verdict was forgotten: no worker runs a configuration with them.
     pub forgotten: BTreeSet<BackendKey>,
@@ -65,15 +80,39 @@ impl Ledger {
             .any(|key| self.unhealthy.contains(&key) && !self.forgotten.contains(&key))
     }
 
-    /// Invariants 2 and 3 of one decision.
-    pub fn decided(&mut self, worker: &Worker, step: &Step, now: WallTime) {
+    fn is_on_trial(&self, cluster: &Cluster, endpoint: EndpointIndex, now: WallTime) -> bool {
+        let mut trials = cluster
+            .keys_at(endpoint)
+            .filter_map(|key| self.trials.get(&key));
+        trials.any(|trial| now < trial.until)
+    }
+
+    /// The pick is a trial: the only one of its backend, and it holds back nobody who is the last.
+    fn tries(&mut self, cluster: &Cluster, gates: &Gates, first: EndpointIndex, now: WallTime) {
+        assert!(!self.is_on_trial(cluster, first, now), "two trials at once");
+        self.trials_seen += 1;
+        let held = cluster
+            .keys_at(first)
+            .filter(|key| gates.of(*key).is_some_and(|it| it.on_trial));
+        let trial = Trial {
+            began: now,
+            until: now.plus(TRIAL_NS),
+        };
+        self.trials.extend(held.map(|key| (key, trial)));
+        assert!(self.is_on_trial(cluster, first, now), "nobody is held back");
+    }
+
+    /// Invariants 2 and 3 of one decision. `gates` stand in shared data after it.
+    pub fn decided(&mut self, worker: &Worker, gates: &Gates, step: &Step, now: WallTime) {
         self.requests += 1;
         self.refused += u32::from(matches!(step, Step::Refuse { .. }));
         let cluster = &*worker.cluster;
         let takes = |endpoint: EndpointIndex| {
             let config = worker.config.backends.iter().zip(&cluster.backends);
             let mut here = config.filter(|(_, compiled)| compiled.endpoint == endpoint);
-            here.any(|(document, _)| document.state == State::Normal)
+            // To Tiered weight 0 is a drain.
+            let ranks = worker.config.load_balancing.policy == Policy::Tiered;
+            here.any(|(it, _)| it.state == State::Normal && (it.weight > 0 || !ranks))
         };
         let ready = |e: EndpointIndex| {
             takes(e) && !self.is_left_alone(cluster, e, now) && !self.is_unhealthy(cluster, e)
@@ -98,7 +137,9 @@ impl Ledger {
         };
         let distinct: BTreeSet<&EndpointIndex> = plan.list.entries().iter().collect();
         assert_eq!(distinct.len(), plan.list.len(), "invariant 2: nobody twice");
+        let on_trial = |e: EndpointIndex| self.is_on_trial(cluster, e, now);
         for endpoint in plan.list.entries() {
+            assert!(plan.lifts_trials || !on_trial(*endpoint), "two at once");
             assert!(takes(*endpoint), "invariant 2: draining or cordoned");
             assert!(
                 !self.backs_off(cluster, *endpoint, now),
@@ -116,13 +157,27 @@ impl Ledger {
             );
         }
         assert!(plan.reason != PickReason::FailOpen || !endpoints().any(ready));
+        assert!(
+            !plan.lifts_trials || !endpoints().any(|e| ready(e) && !on_trial(e)),
+            "others are on trial, and somebody is ready"
+        );
+        if plan.trial {
+            let others = |e: &EndpointIndex| Some(*e) != plan.list.first();
+            let fails = plan.reason == PickReason::FailOpen;
+            let able = |e| takes(e) && (fails && !self.is_left_alone(cluster, e, now) || ready(e));
+            assert!(
+                endpoints().filter(others).any(able),
+                "the last is held back"
+            );
+            self.tries(cluster, gates, plan.list.first().unwrap(), now);
+        }
     }
 
     /// An endpoint is blamed only for a failure of this very request.
     pub fn judged(&self, request: &Request, effects: &Effects) {
         for met in effects.outcome.evidence() {
             let failed = request.really_failed.contains(&met.endpoint);
-            assert_eq!(failed, met.what.failure().is_some(), "blamed for nothing");
+            assert_eq!(failed, met.failure().is_some(), "blamed for nothing");
         }
     }
 
@@ -142,6 +197,9 @@ impl Ledger {
                     assert!((1..=63).contains(&(wait_ns / 1_000_000_000)), "RT-1");
                     self.windows
                         .extend(cluster.keys_at(endpoint).map(|key| (key, window)));
+                    for key in cluster.keys_at(endpoint) {
+                        self.trials.remove(&key);
+                    }
                 }
                 Event::CooldownStarted {
                     backend, window_ns, ..
@@ -173,6 +231,15 @@ impl Ledger {
         for met in &change.evidence {
             self.has_counted(cluster, change, *met);
             self.has_cooled(cluster, change, *met);
+            if met.counts == Counts::Success {
+                for key in cluster.keys_at(met.endpoint) {
+                    let trials = &mut self.trials;
+                    let since = |trial: &Trial| trial.began <= change.picked_at;
+                    if trials.get(&key).is_some_and(since) {
+                        trials.remove(&key);
+                    }
+                }
+            }
         }
         self.told(cluster, events);
     }
@@ -195,15 +262,20 @@ impl Ledger {
         self.cooldowns.extend(keys().map(|key| (key, end)));
     }
 
-    /// Every failure has opened a window, fell into one, or is older than the last. One of unknown
-    /// kind has left the last alone.
+    /// Every failure has opened a window, fell into one, or is older than the last or than a trial. One
+    /// of unknown kind has left the last alone.
     fn has_counted(&self, cluster: &Cluster, change: &GateChange, met: Evidence) {
         let windows = cluster.keys_at(met.endpoint);
         let mut windows = windows.filter_map(|key| self.windows.get(&key));
         let serves = |e: &EndpointIndex| {
             let normal = cluster.endpoints[e.place()].normal;
-            normal && *e != met.endpoint && !self.is_left_alone(cluster, *e, change.now)
+            let held = self.is_left_alone(cluster, *e, change.now)
+                || self.is_on_trial(cluster, *e, change.now);
+            normal && *e != met.endpoint && !held
         };
+        let mut trials = cluster
+            .keys_at(met.endpoint)
+            .filter_map(|key| self.trials.get(&key));
         let sick = |e| self.is_unhealthy(cluster, e);
         let endpoints = (0..cluster.endpoints.len()).map(EndpointIndex::of);
         let mut others = endpoints.filter(serves);
@@ -211,6 +283,7 @@ impl Ledger {
             met.what.is_answer()
                 || self.backs_off(cluster, met.endpoint, change.now)
                 || windows.any(|window| window.failed_at >= change.picked_at)
+                || trials.any(|trial| trial.began > change.picked_at)
                 || met.what == Met::Unknown && !others.any(|e| sick(met.endpoint) || !sick(e)),
             "a failure without a window"
         );

@@ -164,10 +164,12 @@ mod tests {
                 revisions: revisions.to_vec(),
                 workers: 2,
                 refused: None,
+                written: None,
                 since: seen,
                 seen,
                 unserving: None,
                 idle: false,
+                asks_left: 0,
             };
             let node = fleet.nodes.entry((*node).to_owned()).or_default();
             node.processes.insert(Some(process), report);

@@ -113,25 +113,34 @@ impl Sources {
         let view = health.cluster(&cluster.name);
         let counts = view.map(|view| (view.total, view.healthy, view.half_healthy));
         let (total, healthy, half_healthy) = counts.unwrap_or_default();
-        let backends = cluster.backends.iter();
-        let backends = backends.map(|backend| {
+        let mut document = cluster.to_value();
+        let mut documents = document["backends"].take();
+        let backends = cluster.backends.iter().enumerate();
+        let backends = backends.map(|(place, backend)| {
+            let document = &mut documents[place];
             let word = registry.overrides.get(&cluster.name, &backend.id);
             let next = registry.overrides.next(&cluster.name, &backend.id);
             api::Backend {
                 in_force: word.map(api::Override::from),
                 next: next.map(api::Override::from),
+                max_in_flight: document["maxInFlight"].take(),
+                rate_limit: document["rateLimit"].take(),
                 ..self.backend(cluster, backend, health, now)
             }
         });
+        let backends = backends.collect();
         api::Cluster {
             name: cluster.name.clone(),
             etag: registry.etags.get(&cluster.name).cloned(),
-            health_check: health_check(cluster),
+            health_check: without_secrets(document["healthCheck"].take()),
+            limits: document["limits"].take(),
+            json_rpc: document["jsonRpc"].take(),
+            rate_limit: document["rateLimit"].take(),
             ca_file_error: self.trust.borrow().error_of(cluster),
             total,
             healthy,
             half_healthy,
-            backends: backends.collect(),
+            backends,
         }
     }
 
@@ -176,8 +185,7 @@ fn rejected(registry: Option<&Registry>, odd: &[Rejected]) -> Vec<api::Rejected>
 }
 
 /// The check with its defaults. What probes send along may be secret and is left out.
-fn health_check(cluster: &ClusterConfig) -> Value {
-    let mut check = cluster.to_value()["healthCheck"].take();
+fn without_secrets(mut check: Value) -> Value {
     if let Some(http) = check.get_mut("http").and_then(Value::as_object_mut) {
         http.remove("headers");
         http.remove("body");

@@ -40,7 +40,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
             "unhealthyThreshold": 1},
         "backends": [{"id": "a", "address": "10.0.0.1:80", "weight": 7}]});
     let cluster = ClusterConfig::parse(&document).expect("a good document");
-    let mut health = Health::new(5, 7);
+    let mut health = Health::new(5, 7, Duration::from_secs(30));
     health.apply(std::slice::from_ref(&cluster), 9, Duration::ZERO);
     let jobs = health.start_due(Duration::from_secs(1), 1);
     let outcome = Outcome::Failed(Failure::Status(503));
@@ -112,10 +112,12 @@ fn fleet() -> Fleet {
             revision: 10,
             reason: "too new".to_owned(),
         }),
+        written: None,
         since: Instant::now(),
         seen: Instant::now(),
         unserving: None,
         idle: false,
+        asks_left: 0,
     };
     let other = ProcessReport {
         revisions: vec![9],

@@ -102,6 +102,15 @@ pub struct Cluster {
     pub etag: Option<String>,
     /// As documents have it, with its defaults; null: none.
     pub health_check: Value,
+    /// As documents have them, with their defaults; null: none.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub limits: Value,
+    /// How bodies are read, as documents have it, with its defaults; null: they are not.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub json_rpc: Value,
+    /// That of every backend without one of its own; null: none.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub rate_limit: Value,
     /// Why its `caFile` cannot be used as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file_error: Option<String>,
@@ -129,6 +138,12 @@ pub struct Backend {
     pub backup: bool,
     /// `Normal`, `Draining` or `Cordoned`.
     pub state: String,
+    /// Requests at a time; null: any number.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub max_in_flight: Value,
+    /// Its own; null: the cluster's.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub rate_limit: Value,
     /// The verdict of its probes.
     pub healthy: bool,
     /// Probes in a row that failed up to now.

@@ -1,7 +1,7 @@
 //! The prober, the exchange and the admin listener, and what they need of the other stages.
 
 use axum::Router;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -18,6 +18,9 @@ use crate::settings::{RegistrySettings, Settings};
 use crate::telemetry::counts::EventCounts;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
+
+/// Most proxies' verdicts that wait for the prober at a time.
+const HANDED_BACK_MAX: usize = 16;
 
 /// What the admin listener needs to know.
 pub struct AdminStage {
@@ -78,10 +81,13 @@ pub fn start(
     admin: AdminStage,
 ) -> Router {
     let started = Instant::now();
+    let (handing, handed_back) = mpsc::channel(HANDED_BACK_MAX);
+    let (seed, ttl) = (instance.number(), settings.verdict_ttl);
     let prober = Prober {
         registry: channels.registry.subscribe(),
         trust: channels.trust.subscribe(),
-        state: Health::new(instance.number(), instance.number()),
+        handed_back,
+        state: Health::new(seed, seed, ttl),
         verdicts: channels.verdicts.clone(),
         view: channels.health.clone(),
         metrics: metrics.clone(),
@@ -132,6 +138,9 @@ pub fn start(
     exchange::router(Exchange {
         verdicts: channels.verdicts.subscribe(),
         fleet: channels.fleet.clone(),
+        offers: channels.offers.subscribe(),
+        handed_back: handing,
+        young_until: started + ttl,
         token: super::exchange_config(settings).token,
         metrics,
         events,

@@ -6,7 +6,7 @@ use pointsman_filter::config::ClusterConfig;
 
 use super::report::Report;
 use super::{client, documents};
-use crate::registry::{cookies, document};
+use crate::registry::{bodies, cookies, document};
 use crate::trust::Trust;
 
 /// Reads and judges the files; asks nobody.
@@ -22,6 +22,9 @@ pub fn run(files: &[PathBuf]) -> Report {
             .filter_map(|it| ClusterConfig::parse(it).ok())
             .collect();
         report.warnings = cookies::warnings(&clusters).into_values().collect();
+        report
+            .warnings
+            .extend(clusters.iter().filter_map(bodies::warning));
         match client::wait_for(Trust::read(&clusters, &Trust::default())) {
             Ok(trust) => report.warnings.extend(untrusted(&clusters, &trust)),
             Err(error) => return error,
@@ -66,6 +69,15 @@ mod tests {
             "{:?}",
             report.warnings
         );
+    }
+
+    #[test]
+    fn rl_5_bodies_that_no_listener_holds_by_itself_are_valid_and_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.yaml");
+        std::fs::write(&file, "name: a\njsonRpc: {maxBodyBytes: 2000000}").unwrap();
+        let report = run(&[file]);
+        assert!(report.errors.is_empty() && report.warnings.len() == 1);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The exchange through a real server, and its rules where only time matters.
 
+mod reports;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +26,7 @@ const TOKEN: &str = "0123abcd";
 /// An exchange at a port of its own, for one cluster `orders` with one probed backend.
 struct Stage {
     address: SocketAddr,
-    health: Hand,
+    health: Arc<Hand>,
     fleet: watch::Sender<Fleet>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -32,17 +34,35 @@ struct Stage {
 
 impl Stage {
     async fn start(token: &str, ready: bool) -> Self {
+        Self::young(token, ready, Duration::ZERO).await
+    }
+
+    /// One that asks proxies for so long what they know from before.
+    async fn young(token: &str, ready: bool, young: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("its address");
-        let health = Hand::new();
+        let health = Arc::new(Hand::new());
         if ready {
             apply(&health, 1);
         }
         let fleet = watch::Sender::new(Fleet::default());
         let stop = CancellationToken::new();
+        let (handing, mut handed_back) = mpsc::channel::<HandedBack>(1);
+        tokio::spawn({
+            let health = Arc::clone(&health);
+            async move {
+                while let Some(back) = handed_back.recv().await {
+                    health.change(|health| drop(health.take_back(back.verdicts)));
+                    back.taken.send(()).expect("it waits");
+                }
+            }
+        });
         let routes = router(Exchange {
+            handed_back: handing,
+            young_until: Instant::now() + young,
             verdicts: health.verdicts.subscribe(),
             fleet: fleet.clone(),
+            offers: watch::Sender::new(None).subscribe(),
             token: token.to_owned(),
             metrics: Metrics::default(),
             events: Events::default(),
@@ -123,7 +143,7 @@ struct Hand {
 
 impl Hand {
     fn new() -> Self {
-        let state = Health::new(5, 7);
+        let state = Health::new(5, 7, Duration::from_secs(30));
         Hand {
             verdicts: watch::Sender::new(Arc::new(state.verdicts().clone())),
             state: Mutex::new(state),
@@ -219,10 +239,51 @@ async fn a_poll_without_news_is_held_and_answered_with_nothing() {
         answer,
         Answer {
             version: have,
-            full: false,
-            clusters: Vec::new()
+            ..Answer::default()
         }
     );
+}
+
+#[tokio::test]
+async fn a_young_sidecar_asks_each_proxy_what_it_knows_from_before() {
+    let stage = Stage::young(TOKEN, true, DEADLINE).await;
+    let before = version_of(3);
+    let of_process = |process, unhealthy| wire::Request {
+        process,
+        unhealthy,
+        ..request(before)
+    };
+    let expected = Answer {
+        version: before,
+        hand_back: true,
+        ..Answer::default()
+    };
+    assert_eq!(stage.poll(&of_process(Some(1), None)).await, expected);
+    let full = stage.poll(&of_process(Some(1), Some(unhealthy()))).await;
+    assert_eq!((full.full, full.clusters), (true, unhealthy()));
+    let later = stage.poll(&of_process(Some(1), None)).await;
+    assert!(!later.hand_back, "it has said what it knows");
+    // One that knows nothing waits no longer, and one that does not understand is asked in vain.
+    let full = stage.poll(&of_process(Some(2), Some(Vec::new()))).await;
+    assert_eq!((full.full, full.clusters), (true, unhealthy()));
+    for asked in [true, true, true, false, false] {
+        let answer = stage.poll(&of_process(Some(3), None)).await;
+        assert_eq!((answer.hand_back, answer.full), (asked, !asked));
+    }
+    let older = stage.poll(&of_process(None, None)).await;
+    assert!(!older.hand_back && older.full, "a filter before the field");
+    let grown = Stage::young(TOKEN, true, Duration::ZERO).await;
+    let full = grown.poll(&of_process(Some(1), Some(unhealthy()))).await;
+    assert!(!full.hand_back && full.full && full.clusters.is_empty());
+}
+
+/// A state of another sidecar's verdicts.
+fn version_of(epoch: u64) -> Version {
+    Version {
+        epoch,
+        counter: 1,
+        revision: 1,
+    }
 }
 
 #[tokio::test]
@@ -317,69 +378,4 @@ async fn bad_posts_are_refused_with_a_reason() {
         let error = body["error"].as_str().unwrap_or_default();
         assert!(error.contains(why), "{error}");
     }
-}
-
-#[test]
-fn a_refused_configuration_is_an_event_once_for_each_revision() {
-    let fleet = watch::Sender::new(Fleet::default());
-    let mut seen = fleet.subscribe();
-    let now = Instant::now();
-    let with = |refused: Option<u64>| wire::Request {
-        rejected: refused.map(|revision| Rejection {
-            revision,
-            reason: "bad".to_owned(),
-        }),
-        ..request(Version::default())
-    };
-    let mut said = Vec::new();
-    for refused in [None, Some(3), Some(3), Some(4), Some(4), None, Some(4)] {
-        said.push(crate::fleet::take(&fleet, with(refused), now).is_some());
-    }
-    assert_eq!(said, [false, true, false, true, false, false, true]);
-    seen.mark_unchanged();
-    crate::fleet::take(&fleet, with(Some(4)), now);
-    assert!(
-        !seen.has_changed().expect("the sender lives"),
-        "the same again wakes nobody"
-    );
-}
-
-#[test]
-fn the_nodes_are_bounded() {
-    let fleet = watch::Sender::new(Fleet::default());
-    for number in 0..5_000 {
-        let node = format!("edge-{number}");
-        let request = wire::Request {
-            node,
-            ..request(Version::default())
-        };
-        crate::fleet::take(&fleet, request, Instant::now());
-    }
-    assert_eq!(fleet.borrow().nodes.len(), 1024);
-    let fleet = watch::Sender::new(Fleet::default());
-    for process in 0..5_000 {
-        let request = wire::Request {
-            process: Some(process),
-            ..request(Version::default())
-        };
-        crate::fleet::take(&fleet, request, Instant::now());
-    }
-    assert_eq!(fleet.borrow().reports().count(), 1024);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_is_silent_for_30_seconds_is_dropped() {
-    let fleet = watch::Sender::new(Fleet::default());
-    let stop = CancellationToken::new();
-    crate::fleet::take(&fleet, request(Version::default()), Instant::now());
-    let dropping = tokio::spawn(crate::fleet::drop_silent(fleet.clone(), stop.clone()));
-    let asked = Instant::now();
-    let mut seen = fleet.subscribe();
-    seen.wait_for(|fleet| fleet.nodes.is_empty())
-        .await
-        .expect("the sender lives");
-    let silent = asked.elapsed().as_secs();
-    assert!((30..=32).contains(&silent), "{silent} s");
-    stop.cancel();
-    dropping.await.expect("it ends");
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pointsman_filter::base::time::WallTime;
 use pointsman_filter::fleet::exchange::{Rejection, Request};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval};
@@ -19,6 +20,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(6);
 const UNSERVING_MAX: Duration = Duration::from_secs(30);
 /// Most processes kept; further ones get verdicts but are not shown.
 const PROCESSES_MAX: usize = 1024;
+/// So often a process is asked what it has from before: an answer may be lost, or its filter may be too
+/// old to understand.
+const ASKED_MAX: u8 = 3;
 
 /// The last report of every Envoy that still reports.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +47,8 @@ pub struct ProcessReport {
     pub workers: u32,
     /// The last configuration its filter refused, and why.
     pub refused: Option<Rejection>,
+    /// When it wrote this report, by its host's clock.
+    pub written: Option<WallTime>,
     /// When its first report came.
     pub since: Instant,
     /// When this report came.
@@ -51,6 +57,8 @@ pub struct ProcessReport {
     pub unserving: Option<Instant>,
     /// It has had none for so long that nobody waits for it: no request has come to it.
     pub idle: bool,
+    /// So often it is still to be asked which verdicts it has from before.
+    pub asks_left: u8,
 }
 
 impl Fleet {
@@ -101,11 +109,20 @@ impl ProcessReport {
     /// With what the one before it is remembered for.
     fn after(mut self, last: Option<&ProcessReport>) -> Self {
         self.since = last.map_or(self.since, |last| last.since);
+        let left = last.map_or(ASKED_MAX, |last| last.asks_left.saturating_sub(1));
+        self.asks_left = self.asks_left.min(left);
         if self.revisions.is_empty() {
             self.unserving = last.and_then(|last| last.unserving).or(Some(self.seen));
             self.idle = last.is_some_and(|last| last.idle);
         }
         self
+    }
+
+    /// Whether the last report was written later: posts of several VMs come over several connections
+    /// and are read by several threads, in any order.
+    fn was_overtaken_by(&self, last: &ProcessReport) -> bool {
+        let written = self.written.zip(last.written);
+        written.is_some_and(|(this, last)| this < last && !this.stepped_back_since(last))
     }
 
     fn is_news_after(&self, last: &ProcessReport) -> bool {
@@ -144,20 +161,34 @@ impl Node {
     }
 }
 
-/// Keeps a report. Receivers wake up only when it says something new. Returns an event when the
-/// process refused a configuration that it had not said so of before.
-pub fn take(fleet: &watch::Sender<Fleet>, request: Request, now: Instant) -> Option<Event> {
-    let mut refused_before = None;
+/// What a report came to.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The process may have verdicts from before, and is to be asked for them.
+    pub ask_back: bool,
+    /// The process refused a configuration that it had not said so of before.
+    pub event: Option<Event>,
+}
+
+/// Keeps a report. Receivers wake up only when it says something new.
+pub fn take(fleet: &watch::Sender<Fleet>, request: Request, now: Instant) -> Taken {
+    let (mut refused_before, mut ask_back) = (None, false);
     let refused = request.rejected.clone();
     let node = request.node.clone();
     let report = ProcessReport {
         revisions: request.revisions,
         workers: request.workers,
         refused: request.rejected,
+        written: request.at,
         since: now,
         seen: now,
         unserving: None,
         idle: false,
+        asks_left: match (request.process, &request.unhealthy) {
+            (Some(_), None) => ASKED_MAX,
+            // One that says no process is older than handing back.
+            _ => 0,
+        },
     };
     fleet.send_if_modified(|fleet| {
         let last = fleet.nodes.get(&request.node);
@@ -165,23 +196,27 @@ pub fn take(fleet: &watch::Sender<Fleet>, request: Request, now: Instant) -> Opt
         refused_before = last
             .and_then(|last| last.refused.as_ref())
             .map(|it| it.revision);
-        if last.is_none() && fleet.reports().count() >= PROCESSES_MAX {
+        let is_full = last.is_none() && fleet.reports().count() >= PROCESSES_MAX;
+        let is_overtaken = last.is_some_and(|last| report.was_overtaken_by(last));
+        if is_full || is_overtaken {
             // Not kept, so what it refuses cannot be told from what it refused before.
             refused_before = report.refused.as_ref().map(|refused| refused.revision);
             return false;
         }
         let report = report.after(last);
+        ask_back = report.asks_left > 0;
         let news = last.is_none_or(|last| report.is_news_after(last));
         let node = fleet.nodes.entry(request.node).or_default();
         node.processes.insert(request.process, report);
         news
     });
-    let refused = refused.filter(|refused| refused_before != Some(refused.revision))?;
-    Some(Event::ConfigRefused {
+    let refused = refused.filter(|refused| refused_before != Some(refused.revision));
+    let event = refused.map(|refused| Event::ConfigRefused {
         node,
         revision: refused.revision,
         reason: refused.reason,
-    })
+    });
+    Taken { ask_back, event }
 }
 
 /// Looks once a second who went silent and who serves nothing, until told to stop.
@@ -226,6 +261,33 @@ mod tests {
         assert!(!idle_at(40, &[]), "from now on anew");
         assert!(!idle_at(70, &[]));
         assert!(idle_at(71, &[]));
+    }
+
+    #[test]
+    fn ad_20_a_report_that_was_overtaken_says_nothing() {
+        let (fleet, now) = (watch::Sender::new(Fleet::default()), Instant::now());
+        let tell = |written: u64, refused: bool| {
+            let rejection = Rejection {
+                revision: 9,
+                reason: "why".to_owned(),
+            };
+            let request = Request {
+                at: Some(WallTime::from_ns(written)),
+                rejected: refused.then_some(rejection),
+                ..report(&[7])
+            };
+            let told = take(&fleet, request, now).event.is_some();
+            let fleet = fleet.borrow();
+            (told, fleet.reports().any(|it| it.refused.is_some()))
+        };
+        let hour = 3600 * 1_000_000_000;
+        assert_eq!(tell(hour, false), (false, false));
+        assert_eq!(tell(hour + 2, true), (true, true));
+        assert_eq!(tell(hour + 1, false), (false, true));
+        assert_eq!(tell(hour + 4, false), (false, false));
+        assert_eq!(tell(hour + 3, true), (false, false));
+        // A clock that was set back: the reports go on.
+        assert_eq!(tell(hour / 2, true), (true, true));
     }
 
     /// Stands for a filter that does not say which process it is in.

@@ -83,10 +83,12 @@ mod tests {
                 revisions: registries.iter().map(|it| it.revision).collect(),
                 workers: 2,
                 refused: None,
+                written: None,
                 since: Instant::now(),
                 seen: Instant::now(),
                 unserving: None,
                 idle: false,
+                asks_left: 0,
             };
             let node = fleet.nodes.entry("edge".to_owned()).or_default();
             node.processes.insert(Some(index), report);

@@ -3,6 +3,7 @@
 //! Nothing here waits, connects or logs. `now` is the time since the start of the sidecar.
 
 mod apply;
+mod resume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use super::verdicts::Verdicts;
 use super::view::{BackendHealth, ClusterHealth, HealthView, TargetHealth};
 use crate::model::event::{Event, Recovery};
 use crate::model::outcome::Outcome;
+use resume::Left;
 
 /// So many times the free places is the most that one cluster may have under way. Clusters of which
 /// nobody answers never fill the last ones so, however many they are: the others find a free place
@@ -30,6 +32,8 @@ pub struct Health {
     last_number: TargetNumber,
     schedule: Schedule,
     verdicts: Verdicts,
+    /// Who was unhealthy in clusters that have left the registry.
+    left: Left,
     /// As it was drawn last, and the clusters of which something is new since.
     view: HealthView,
     changed: BTreeSet<Arc<str>>,
@@ -37,8 +41,8 @@ pub struct Health {
 
 impl Health {
     /// Nothing known. `seed` and `epoch` are random: one places the targets in time, the other
-    /// tells this incarnation's verdicts from another's.
-    pub fn new(seed: u64, epoch: u64) -> Self {
+    /// tells this incarnation's verdicts from another's. Verdicts that nobody renews hold for `ttl`.
+    pub fn new(seed: u64, epoch: u64, ttl: Duration) -> Self {
         Health {
             seed,
             clusters: BTreeMap::new(),
@@ -46,6 +50,7 @@ impl Health {
             last_number: 0,
             schedule: Schedule::default(),
             verdicts: Verdicts::new(epoch),
+            left: Left::new(ttl),
             view: HealthView::default(),
             changed: BTreeSet::new(),
         }

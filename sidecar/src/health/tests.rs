@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use pointsman_filter::base::hash::backend_key;
 use pointsman_filter::fleet::exchange::Version;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -24,6 +25,7 @@ struct Stage {
     verdicts: watch::Receiver<Arc<Verdicts>>,
     view: watch::Receiver<Arc<HealthView>>,
     metrics: Metrics,
+    handing: mpsc::Sender<HandedBack>,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -31,7 +33,7 @@ struct Stage {
 impl Stage {
     fn start(clusters: Vec<Value>) -> Self {
         let registry = watch::Sender::new(published(clusters, 1));
-        let state = Health::new(5, 7);
+        let state = Health::new(5, 7, Duration::from_secs(30));
         let verdicts = watch::Sender::new(Arc::new(state.verdicts().clone()));
         let view = watch::Sender::default();
         let metrics = Metrics::new(
@@ -45,7 +47,9 @@ impl Stage {
                 queue: watch::Sender::default().subscribe(),
             },
         );
+        let (handing, handed_back) = mpsc::channel(1);
         let prober = Prober {
+            handed_back,
             registry: registry.subscribe(),
             trust: watch::Sender::default().subscribe(),
             state,
@@ -62,6 +66,7 @@ impl Stage {
             verdicts: verdicts.subscribe(),
             view: view.subscribe(),
             metrics,
+            handing,
             stop,
             task,
         }
@@ -207,5 +212,32 @@ async fn hc_9_a_hanging_backend_holds_one_connection_and_the_end_closes_it() {
     stage.unhealthy(1).await;
     assert!(!overlap.is_finished(), "two probes were open at a time");
     overlap.abort();
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn what_a_proxy_hands_back_is_a_verdict_before_it_is_told_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let mut slow = cluster(address);
+    slow["healthCheck"]["interval"] = "1h".into();
+    let mut stage = Stage::start(vec![slow]);
+    stage.unhealthy(0).await;
+    let (taken, told) = oneshot::channel();
+    let verdicts = ClusterVerdicts {
+        name: "orders".to_owned(),
+        unhealthy: vec![backend_key("a", &address.to_string())],
+        healthy: Vec::new(),
+    };
+    let verdicts = vec![verdicts];
+    let handed = stage.handing.send(HandedBack { verdicts, taken });
+    handed.await.expect("the prober runs");
+    let told = timeout(DEADLINE, told).await;
+    told.expect("in time").expect("the prober runs");
+    assert!(stage.verdicts.has_changed().expect("the prober runs"));
+    stage.unhealthy(1).await;
+    stage.shows(0).await;
+    let line = r#"pointsman_events_total{event="verdicts_resumed",reason="handed_back"} 1"#;
+    assert!(stage.has(line));
     stage.end().await;
 }

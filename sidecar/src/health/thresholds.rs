@@ -8,6 +8,8 @@ pub struct Thresholds {
     healthy: bool,
     passes: u32,
     failures: u32,
+    /// Probes were alike so often in a row that the verdict is theirs.
+    decided: bool,
 }
 
 impl Thresholds {
@@ -17,7 +19,15 @@ impl Thresholds {
             healthy: true,
             passes: 0,
             failures: 0,
+            decided: false,
         }
+    }
+
+    /// Takes over that it was unhealthy before, unless probes have decided since; whether it did.
+    pub fn resume(&mut self) -> bool {
+        let resumes = self.healthy && !self.decided;
+        self.healthy &= !resumes;
+        resumes
     }
 
     /// The verdict.
@@ -39,11 +49,10 @@ impl Thresholds {
             self.passes = 0;
             self.failures = self.failures.saturating_add(1);
         }
-        let healthy = if self.healthy {
-            self.failures < check.unhealthy_threshold
-        } else {
-            self.passes >= check.healthy_threshold
-        };
+        let passes = self.passes >= check.healthy_threshold;
+        let fails = self.failures >= check.unhealthy_threshold;
+        self.decided |= passes || fails;
+        let healthy = if self.healthy { !fails } else { passes };
         let changed = healthy != self.healthy;
         self.healthy = healthy;
         changed
@@ -95,6 +104,28 @@ mod tests {
     fn hc_11_a_backend_starts_healthy() {
         assert!(Thresholds::pristine().healthy());
         assert_eq!(play("PPPP"), "PPPP");
+    }
+
+    #[test]
+    fn what_was_before_holds_until_probes_have_decided() {
+        let check = fixture::health_check();
+        let resumed_after = |results: &str| {
+            let mut thresholds = Thresholds::pristine();
+            for result in results.chars() {
+                thresholds.take(result == 'P', &check);
+            }
+            thresholds.resume()
+        };
+        assert!(["", "PP", "F", "PPF"].iter().all(|it| resumed_after(it)));
+        assert!(!["PPP", "PPPF", "FFF"].iter().any(|it| resumed_after(it)));
+        let mut thresholds = Thresholds::pristine();
+        thresholds.take(true, &check);
+        thresholds.resume();
+        assert!(!thresholds.take(true, &check) && !thresholds.healthy());
+        assert!(
+            thresholds.take(true, &check),
+            "what passed before counts too"
+        );
     }
 
     #[test]

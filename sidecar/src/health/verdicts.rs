@@ -128,6 +128,7 @@ impl Verdicts {
             version: self.version,
             full: clusters.is_none(),
             clusters: clusters.unwrap_or_else(|| self.full()),
+            hand_back: false,
         })
     }
 

@@ -36,6 +36,15 @@ pub enum Event {
         /// What brought it back.
         reason: Recovery,
     },
+    /// Backends that were unhealthy before count as unhealthy until probes have decided.
+    VerdictsResumed {
+        /// Their cluster.
+        cluster: Arc<str>,
+        /// How many.
+        backends: usize,
+        /// Who knew.
+        origin: Origin,
+    },
     /// Some backends of a cluster are healthy, but no more than half of them (HC-14): said when it
     /// comes to be so, not at every result; the gauge `cluster_half_healthy` says for how long.
     ClusterHalfHealthy {
@@ -188,6 +197,28 @@ impl Recovery {
     }
 }
 
+/// From where it is known who was unhealthy before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Proxies handed it back to a sidecar that had just started.
+    Proxies,
+    /// Their cluster had left the registry, and is back.
+    Return,
+}
+
+impl Origin {
+    /// Every label there is.
+    pub const LABELS: [&'static str; 2] = ["handed_back", "cluster_returned"];
+
+    /// Its name in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Origin::Proxies => "handed_back",
+            Origin::Return => "cluster_returned",
+        }
+    }
+}
+
 /// The names of log lines for which there is no value: what the process and its connections go
 /// through. Each stands in the line's field `event`, and is counted there.
 pub const LINES: [&str; 22] = [
@@ -217,9 +248,10 @@ pub const LINES: [&str; 22] = [
 
 impl Event {
     /// The names of all events that are values.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 18] = [
         "backend_unhealthy",
         "backend_healthy",
+        "verdicts_resumed",
         "cluster_half_healthy",
         "probes_obstructed",
         "config_refused",
@@ -242,6 +274,7 @@ impl Event {
         match self {
             Event::BackendUnhealthy { .. } => "backend_unhealthy",
             Event::BackendHealthy { .. } => "backend_healthy",
+            Event::VerdictsResumed { .. } => "verdicts_resumed",
             Event::ClusterHalfHealthy { .. } => "cluster_half_healthy",
             Event::ProbesObstructed { .. } => "probes_obstructed",
             Event::ConfigRefused { .. } => "config_refused",
@@ -265,6 +298,7 @@ impl Event {
         match self {
             Event::BackendUnhealthy { reason, .. } => Some(reason.label()),
             Event::BackendHealthy { reason, .. } => Some(reason.label()),
+            Event::VerdictsResumed { origin, .. } => Some(origin.label()),
             Event::ProbesObstructed { obstacle, .. } => Some(obstacle.label()),
             Event::HeartbeatImpossible { reason, .. } => Some(reason.label()),
             _ => None,
@@ -276,6 +310,7 @@ impl Event {
         match name {
             "backend_unhealthy" => &Failure::LABELS,
             "backend_healthy" => &Recovery::LABELS,
+            "verdicts_resumed" => &Origin::LABELS,
             "probes_obstructed" => &Obstacle::LABELS,
             "heartbeat_impossible" => &HeartbeatFault::LABELS,
             _ => &[],

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::clock::is_plausible;
 use super::errors::error;
 use super::json;
-pub use plan::{Edit, Edited, Held, NEXT, edit};
-use plan::{ended_long_ago, is_next, settle};
+pub use plan::{Edit, Edited, Held, NEXT, edit, edit_values};
+use plan::{is_next, settle};
 
 /// Longest reason and longest actor, bytes.
 pub const TEXT_MAX: usize = 256;
@@ -126,68 +126,27 @@ impl Override {
     }
 }
 
+/// Reads the overrides on a cluster's backends, `{backend: override}`, each for itself.
+pub fn read_each(
+    cluster: &str,
+    overrides: &Map<String, Value>,
+) -> BTreeMap<String, Result<Override, ConfigErrors>> {
+    let entry = |(id, value): (&String, &Value)| {
+        let read = Override::read(&format!("overrides.{cluster}[{id}]"), value);
+        (id.clone(), read)
+    };
+    overrides.iter().map(entry).collect()
+}
+
 /// The overrides of all backends, by cluster and id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overrides(BTreeMap<String, BTreeMap<String, Override>>);
 
 impl Overrides {
-    /// Reads `{cluster: {backend: override}}`; everything that is wrong with it at once.
-    pub fn read(value: &Value) -> Result<Self, ConfigErrors> {
-        let place = "overrides";
-        let must = "must be an object of clusters";
-        let clusters = value.as_object().ok_or_else(|| error(place, must))?;
-        let (mut read, mut errors) = (Overrides::default(), Vec::new());
-        for (cluster, overrides) in clusters {
-            let place = format!("{place}.{cluster}");
-            let Some(overrides) = overrides.as_object() else {
-                errors.extend(error(&place, "must be an object of backends").0);
-                continue;
-            };
-            for (backend, entry) in overrides {
-                match Override::read(&format!("{place}[{backend}]"), entry) {
-                    Ok(entry) => drop(read.put(cluster, backend, entry)),
-                    Err(wrong) => errors.extend(wrong.0),
-                }
-            }
-        }
-        match errors.is_empty() {
-            true => Ok(read),
-            false => Err(ConfigErrors(errors)),
-        }
-    }
-
-    /// What [`Overrides::read`] reads.
-    pub fn to_value(&self) -> Value {
-        let overrides = |overrides: &BTreeMap<String, Override>| -> Value {
-            let overrides = overrides.iter();
-            overrides
-                .map(|(id, entry)| (id.clone(), entry.to_value()))
-                .collect()
-        };
-        let clusters = self.0.iter();
-        clusters
-            .map(|(name, it)| (name.clone(), overrides(it)))
-            .collect()
-    }
-
     /// Puts an override under a field of a cluster; gives back the one before.
     pub fn put(&mut self, cluster: &str, field: &str, entry: Override) -> Option<Override> {
         let overrides = self.0.entry(cluster.to_owned()).or_default();
         overrides.insert(field.to_owned(), entry)
-    }
-
-    /// Applies an act on a backend at `now`, ms; `None`: there is nothing that could end.
-    pub fn edit(&mut self, cluster: &str, backend: &str, act: &Edit, now: u64) -> Option<Edited> {
-        let held = self.0.entry(cluster.to_owned()).or_default();
-        let edited = edit(held, backend, act, now);
-        for (field, entry) in edited.iter().flat_map(|it| &it.fields) {
-            match entry {
-                Some(entry) => drop(held.insert(field.clone(), entry.clone())),
-                None => drop(held.remove(field)),
-            }
-        }
-        self.0.retain(|_, held| !held.is_empty());
-        edited
     }
 
     /// The override of a backend that is in force.
@@ -236,14 +195,6 @@ impl Overrides {
         let ends = self.in_force().filter_map(|(_, _, entry)| entry.expires_at);
         let starts = self.planned().filter_map(|(_, _, entry)| entry.starts_at);
         ends.chain(starts).min()
-    }
-
-    /// Forgets what ended long ago.
-    pub fn tidy(&mut self, now: u64) {
-        self.0.retain(|_, held| {
-            held.retain(|_, entry| !ended_long_ago(entry, now));
-            !held.is_empty()
-        });
     }
 
     /// Gives the backends the states that were said.

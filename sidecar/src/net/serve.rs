@@ -24,7 +24,8 @@ use tonic::codegen::Service;
 use super::caller::{Caller, HEAD_MAX};
 use super::listener::{Accepted, Listener, Stream};
 
-/// Largest head of a request, and most that is read ahead of a body, bytes.
+/// Largest head of a request, most that is read ahead of a body, and most of an answer that is copied
+/// for a peer who takes it slowly, bytes.
 const BUFFER_MAX: usize = 64 << 10;
 /// How long answers may take that are under way when the sidecar is told to stop.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -108,6 +109,7 @@ async fn answer(
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_send_buf_size(BUFFER_MAX)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     if !rules.http2 {

@@ -343,6 +343,8 @@ impl Member {
             backup: false,
             sticky_id: None,
             state: self.state,
+            max_in_flight: 0,
+            rate_limit: None,
         }
     }
 }

@@ -66,6 +66,17 @@ fn log(event: &Event) {
             let reason = reason.label();
             info!(event = name, %cluster, %backend, %address, reason, "a backend became healthy");
         }
+        Event::VerdictsResumed {
+            cluster,
+            backends,
+            origin,
+        } => {
+            let reason = origin.label();
+            info!(
+                event = name,
+                %cluster, backends, reason, "backends were unhealthy before, and are until probes decide"
+            );
+        }
         Event::ClusterHalfHealthy {
             cluster,
             healthy,

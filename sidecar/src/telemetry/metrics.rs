@@ -150,7 +150,8 @@ impl Metrics {
         let (cluster, verdict) = match event {
             Event::BackendHealthy { cluster, .. } => (cluster, VERDICTS[0]),
             Event::BackendUnhealthy { cluster, .. } => (cluster, VERDICTS[1]),
-            Event::ClusterHalfHealthy { .. }
+            Event::VerdictsResumed { .. }
+            | Event::ClusterHalfHealthy { .. }
             | Event::ProbesObstructed { .. }
             | Event::ConfigRefused { .. }
             | Event::RegistryLost { .. }

@@ -1,23 +1,34 @@
 //! The delta ADS service: drives one [`Session`] per stream.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use envoy_types::pb::envoy::service::discovery::v3 as discovery;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server as ads;
-use futures_util::stream::{self, Stream};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::SERVICE_NAME;
+use futures_util::stream;
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
+use tonic_prost::ProstDecoder;
 use tracing::{debug, info, warn};
 
 use super::session::{self, Answer, Event, Session};
 use super::snapshot::Snapshot;
+use super::views::{Offer, Wanted};
+use super::wire::Pieces;
 use super::{Kind, Proxies, Proxy};
 use crate::settings::Secret;
 
@@ -25,12 +36,9 @@ use crate::settings::Secret;
 const MESSAGE_MAX: usize = 64 << 20;
 const NODE_ID_MAX: usize = 1024;
 
-type Delta = discovery::DeltaDiscoveryRequest;
-type DeltaAnswer = discovery::DeltaDiscoveryResponse;
-
 /// The service and what it shares with the other stages.
 pub struct Ads {
-    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    offers: watch::Receiver<Option<Arc<Offer>>>,
     proxies: watch::Sender<Proxies>,
     token: Option<Secret>,
     stop: CancellationToken,
@@ -38,16 +46,16 @@ pub struct Ads {
 }
 
 impl Ads {
-    /// A service that sends `snapshots` to whoever shows the token, if one is set, and tells
+    /// A service that sends what `offers` hold to whoever shows the token, if one is set, and tells
     /// `proxies` what they said to it.
     pub fn new(
-        snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+        offers: watch::Receiver<Option<Arc<Offer>>>,
         proxies: watch::Sender<Proxies>,
         token: Option<Secret>,
         stop: CancellationToken,
     ) -> Self {
         Ads {
-            snapshots,
+            offers,
             proxies,
             token,
             stop,
@@ -55,18 +63,28 @@ impl Ads {
         }
     }
 
-    /// The service as routes take it.
-    pub fn into_service(self) -> ads::AggregatedDiscoveryServiceServer<Self> {
-        ads::AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(MESSAGE_MAX)
+    /// The service as routes. Not tonic's own, which writes every message into a buffer of its
+    /// stream, and keeps the buffer.
+    pub fn into_router(self) -> Router {
+        Router::new()
+            .route(
+                &format!("/{SERVICE_NAME}/DeltaAggregatedResources"),
+                post(delta).with_state(Arc::new(self)),
+            )
+            .route(
+                &format!("/{SERVICE_NAME}/StreamAggregatedResources"),
+                post(state_of_the_world),
+            )
+            .fallback(not_served)
     }
 
     /// Digests are compared, so that the time it takes says nothing about the token.
-    fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Status> {
         let Some(token) = &self.token else {
             return Ok(());
         };
-        let shown = metadata
-            .get("authorization")
+        let shown = headers
+            .get(AUTHORIZATION)
             .map_or(&[][..], |shown| shown.as_bytes());
         let expected = format!("Bearer {}", token.reveal());
         match Sha256::digest(shown) == Sha256::digest(expected) {
@@ -76,54 +94,84 @@ impl Ads {
     }
 }
 
-#[tonic::async_trait]
-impl ads::AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream =
-        stream::Empty<Result<discovery::DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream =
-        Pin<Box<dyn Stream<Item = Result<DeltaAnswer, Status>> + Send>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        _: Request<Streaming<discovery::DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let why = "only delta is served: set api_type: DELTA_GRPC in ads_config";
-        Err(Status::unimplemented(why))
+/// Opens a stream.
+async fn delta(State(ads): State<Arc<Ads>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if let Err(status) = ads.admit(&parts.headers) {
+        return status.into_http();
     }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<Delta>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        self.admit(request.metadata())?;
-        let driver = Driver {
-            inbound: request.into_inner(),
-            snapshots: self.snapshots.clone(),
-            session: Session::default(),
-            seat: None,
-            id: self.streams.fetch_add(1, Ordering::Relaxed),
-            proxies: self.proxies.clone(),
-            stop: self.stop.clone(),
+    let decoder = ProstDecoder::default();
+    let driver = Driver {
+        inbound: Streaming::new_request(decoder, body, None, Some(MESSAGE_MAX)),
+        offers: ads.offers.clone(),
+        session: Session::default(),
+        seat: None,
+        wanted: None,
+        id: ads.streams.fetch_add(1, Ordering::Relaxed),
+        proxies: ads.proxies.clone(),
+        stop: ads.stop.clone(),
+    };
+    let sending = Sending {
+        driver,
+        answer: None,
+    };
+    // The connection polls the driver: there is no task that could outlive it.
+    let frames = stream::unfold(Some(sending), |sending| async move {
+        let mut sending = sending?;
+        let (frame, sending) = match sending.next().await {
+            Ok(piece) => (Frame::data(piece), Some(sending)),
+            Err(status) => (Frame::trailers(trailers(&status)), None),
         };
-        // The connection polls the driver: there is no task that could outlive it.
-        let answers = stream::unfold(Some(driver), |driver| async move {
-            let mut driver = driver?;
-            match driver.next().await {
-                Ok(Some(answer)) => Some((Ok(answer), Some(driver))),
-                Ok(None) => None,
-                Err(status) => Some((Err(status), None)),
+        Some((Ok::<_, Infallible>(frame), sending))
+    });
+    let body = Body::new(StreamBody::new(frames));
+    ([(CONTENT_TYPE, "application/grpc")], body).into_response()
+}
+
+async fn state_of_the_world() -> Response {
+    let why = "only delta is served: set api_type: DELTA_GRPC in ads_config";
+    Status::unimplemented(why).into_http()
+}
+
+async fn not_served() -> Response {
+    Status::unimplemented("").into_http()
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Fails for texts that no header can hold, and theirs are escaped.
+    let _ = status.add_header(&mut trailers);
+    trailers
+}
+
+/// A stream and the answer that is on its way.
+struct Sending {
+    driver: Driver,
+    answer: Option<Pieces>,
+}
+
+impl Sending {
+    /// What is sent next, or how the stream ends.
+    async fn next(&mut self) -> Result<Bytes, Status> {
+        loop {
+            if let Some(piece) = self.answer.as_mut().and_then(Iterator::next) {
+                return Ok(piece);
             }
-        });
-        Ok(Response::new(Box::pin(answers)))
+            let answer = self.driver.next().await?;
+            let answer = answer.ok_or_else(|| Status::ok(""))?;
+            self.answer = Some(Pieces::new(answer));
+        }
     }
 }
 
 /// One stream.
 struct Driver {
-    inbound: Streaming<Delta>,
-    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    inbound: Streaming<DeltaDiscoveryRequest>,
+    offers: watch::Receiver<Option<Arc<Offer>>>,
     session: Session,
     seat: Option<Seat>,
+    /// The clusters it wants; `None`: all.
+    wanted: Option<Wanted>,
     id: u64,
     proxies: watch::Sender<Proxies>,
     stop: CancellationToken,
@@ -131,17 +179,20 @@ struct Driver {
 
 impl Driver {
     /// The next answer; `None` ends the stream.
-    async fn next(&mut self) -> Result<Option<DeltaAnswer>, Status> {
+    async fn next(&mut self) -> Result<Option<Answer>, Status> {
         loop {
-            let snapshot = self.snapshots.borrow_and_update().clone();
-            let answer = snapshot.and_then(|snapshot| self.session.next(&snapshot));
+            self.offers.mark_unchanged();
+            let snapshot = self.snapshot();
+            let answer = snapshot.and_then(|snapshot| self.session.next(&snapshot, Instant::now()));
             if let Some(answer) = answer {
                 self.report(answer.kind);
-                return Ok(Some(message(answer)));
+                return Ok(Some(answer));
             }
+            let wake = self.session.wake();
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(None),
-                changed = self.snapshots.changed() => if changed.is_err() {
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                changed = self.offers.changed() => if changed.is_err() {
                     return Ok(None);
                 },
                 request = self.inbound.message() => match request {
@@ -153,9 +204,13 @@ impl Driver {
         }
     }
 
-    fn on_request(&mut self, request: Delta) -> Result<(), Status> {
+    fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         if self.seat.is_none() {
-            let node = request.node.as_ref().map_or("", |node| node.id.as_str());
+            let node = request.node.as_ref();
+            let metadata = node.and_then(|node| node.metadata.as_ref());
+            self.wanted = Wanted::of(metadata)
+                .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let node = node.map_or("", |node| node.id.as_str());
             if node.is_empty() || node.len() > NODE_ID_MAX {
                 let why = format!("node.id must be set, at most {NODE_ID_MAX} bytes");
                 return Err(Status::invalid_argument(why));
@@ -178,9 +233,10 @@ impl Driver {
             nonce: request.response_nonce,
             error: request.error_detail.map(|error| error.message),
         };
+        let snapshot = self.snapshot();
         let event = self
             .session
-            .on_request(kind, request)
+            .on_request(kind, request, snapshot.as_deref())
             .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let node = self.seat.as_ref().map_or("", |seat| &seat.node);
         match event {
@@ -198,6 +254,12 @@ impl Driver {
         }
         self.report(kind);
         Ok(())
+    }
+
+    /// What is served to this proxy.
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let offer = self.offers.borrow().clone()?;
+        Some(offer.of(self.wanted.as_ref()))
     }
 
     fn report(&self, kind: Kind) {
@@ -248,45 +310,23 @@ impl Drop for Seat {
     }
 }
 
-fn message(answer: Answer) -> DeltaAnswer {
-    let resources = answer
-        .resources
-        .into_iter()
-        .map(|(name, resource)| discovery::Resource {
-            name,
-            version: resource.version.clone(),
-            resource: Some(resource.body.clone()),
-            ..Default::default()
-        });
-    DeltaAnswer {
-        system_version_info: answer.version,
-        resources: resources.collect(),
-        type_url: answer.kind.type_url().to_owned(),
-        removed_resources: answer.removed,
-        nonce: answer.nonce,
-        ..Default::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn service(token: Option<&str>) -> Ads {
-        let snapshots = watch::Sender::new(None).subscribe();
+        let offers = watch::Sender::new(None).subscribe();
         let token = token.map(|token| Secret::new(token.to_owned()));
         Ads::new(
-            snapshots,
+            offers,
             watch::Sender::default(),
             token,
             CancellationToken::new(),
         )
     }
 
-    fn shown(value: &'static str) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("authorization", value.parse().unwrap());
-        metadata
+    fn shown(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
     }
 
     #[test]
@@ -297,7 +337,7 @@ mod tests {
             let status = guarded.admit(&shown(wrong)).expect_err(wrong);
             assert_eq!(status.code(), tonic::Code::Unauthenticated);
         }
-        assert!(guarded.admit(&MetadataMap::new()).is_err());
-        assert!(service(None).admit(&MetadataMap::new()).is_ok());
+        assert!(guarded.admit(&HeaderMap::new()).is_err());
+        assert!(service(None).admit(&HeaderMap::new()).is_ok());
     }
 }

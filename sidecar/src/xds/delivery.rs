@@ -19,6 +19,7 @@ use tracing::info;
 use super::Proxies;
 use super::resources::{self, Code, Served};
 use super::snapshot::Snapshot;
+use super::views::Offer;
 use crate::fleet::{Fleet, ProcessReport};
 use crate::registry::{Published, Registry};
 use crate::trust::Trust;
@@ -31,7 +32,7 @@ const REVISIONS_MAX: usize = 256;
 
 /// What is served, what is wanted, and what is on its way out.
 pub struct Delivery {
-    code: Code,
+    code: Arc<Code>,
     wanted: Option<Arc<Registry>>,
     /// Whom clusters trust, and whether that is news.
     trust: (Arc<Trust>, bool),
@@ -56,7 +57,7 @@ impl Delivery {
     /// Nothing is served yet. `interval`: the least time between two changes.
     pub fn new(code: Code, interval: Duration) -> Self {
         Delivery {
-            code,
+            code: Arc::new(code),
             wanted: None,
             trust: Default::default(),
             served: None,
@@ -125,6 +126,12 @@ impl Delivery {
             &served.config,
             &self.code,
         ))
+    }
+
+    /// A snapshot as it is offered to proxies; `before` is what they were offered last.
+    fn offer(&self, snapshot: Snapshot, before: Option<&Offer>) -> Option<Offer> {
+        let (registry, code) = (self.served.clone()?, Arc::clone(&self.code));
+        Some(Offer::new(snapshot, registry, code, before))
     }
 
     fn leaving_of(&self, cluster: &str) -> BTreeSet<SocketAddr> {
@@ -243,13 +250,13 @@ fn has_passed(
     !report.revisions.is_empty() && report.revisions.iter().all(passed)
 }
 
-/// Publishes snapshots until told to stop.
+/// Offers snapshots until told to stop.
 pub async fn run(
     mut delivery: Delivery,
     mut registry: watch::Receiver<Published>,
     mut trust: watch::Receiver<Arc<Trust>>,
     (mut fleet, mut proxies): (watch::Receiver<Fleet>, watch::Receiver<Proxies>),
-    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    offers: watch::Sender<Option<Arc<Offer>>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     loop {
@@ -265,7 +272,9 @@ pub async fn run(
                 leaving = delivery.has_leaving(),
                 "serving a new snapshot"
             );
-            snapshots.send_replace(Some(Arc::new(snapshot)));
+            let before = offers.borrow().clone();
+            let offer = delivery.offer(snapshot, before.as_deref());
+            offers.send_replace(offer.map(Arc::new));
         }
         let wake = delivery.wake();
         let reports_matter = delivery.has_leaving();
@@ -294,4 +303,4 @@ fn step(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

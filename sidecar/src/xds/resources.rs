@@ -13,10 +13,10 @@ use envoy_types::pb::google::protobuf::UInt32Value;
 use envoy_types::util::pack_any;
 use pointsman_filter::config::{ClusterConfig, FilterConfig};
 
-use super::snapshot::{Resource, Shelf, Snapshot};
+use super::snapshot::{Name, Resource, Shelf, Snapshot};
 use crate::trust::Trust;
 
-pub use filter::Code;
+pub use filter::{Code, filter};
 
 /// The name of the filter's configuration, and of its root context and its VM.
 pub const FILTER_NAME: &str = "pointsman";
@@ -40,23 +40,26 @@ pub fn snapshot<'a>(
     let mut sds = BTreeMap::new();
     let mut eds = BTreeMap::new();
     for served in clusters {
-        let name = &served.config.name;
+        let name = Name::from(served.config.name.as_str());
         let cluster = Resource::new(pack_any(cluster::cluster(served.config)));
         let endpoints = pack_any(endpoints::endpoints(served.config, &served.leaving));
-        cds.insert(name.clone(), Arc::new(cluster));
+        cds.insert(Arc::clone(&name), Arc::new(cluster));
         if let Some((path, secret)) = secret::of(served.config, trust) {
             let secret = || Arc::new(Resource::new(pack_any(secret)));
-            sds.entry(path.to_owned()).or_insert_with(secret);
+            sds.entry(Name::from(path)).or_insert_with(secret);
         }
-        eds.insert(name.clone(), Arc::new(Resource::new(endpoints)));
+        eds.insert(name, Arc::new(Resource::new(endpoints)));
     }
-    let filter = Resource::new(pack_any(filter::filter(config, code)));
-    let ecds = BTreeMap::from([(FILTER_NAME.to_owned(), Arc::new(filter))]);
+    let roles = [filter(config, code), filter::upstream(code)];
+    let ecds = roles.map(|role| {
+        let name = Name::from(role.name.as_str());
+        (name, Arc::new(Resource::new(pack_any(role))))
+    });
     Snapshot {
         clusters: Shelf::new(cds),
         secrets: Shelf::new(sds),
         endpoints: Shelf::new(eds),
-        filters: Shelf::new(ecds),
+        filters: Shelf::new(BTreeMap::from(ecds)),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 use super::ads::Ads;
 use crate::net::listener::Listener;
@@ -22,10 +21,7 @@ pub async fn serve(
     ads: Ads,
     extra: axum::Router,
 ) -> anyhow::Result<()> {
-    let routes = Routes::new(ads.into_service())
-        .into_axum_router()
-        .merge(extra);
-    let routes = watch::Sender::new(routes);
+    let routes = watch::Sender::new(ads.into_router().merge(extra));
     serve::serve(listener, RULES, routes.subscribe(), stop).await;
     Ok(())
 }

@@ -3,20 +3,19 @@
 //! Answers leave in an order that never breaks what is being served: clusters, whom they trust,
 //! endpoints, filters; then what is gone. The filter that names a backend comes after the endpoints that hold it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod renewal;
+mod subscription;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::snapshot::{Resource, Snapshot};
+use super::snapshot::{Name, Resource, Snapshot};
 use super::{Kind, Nack, Progress};
+use renewal::Renewals;
+use subscription::{Sent, Subscription};
+use tokio::time::Instant;
 
-/// Answers of one kind that may be waiting for the proxy's word; then changes wait too, and the
-/// next answer carries all of them at once.
-const PENDING_MAX: usize = 32;
-/// Names a stream may subscribe to, per kind.
-const NAMES_MAX: usize = 100_000;
-/// Longest text of a refusal that is kept, bytes: a page shows one per type of every stream.
-const ERROR_MAX: usize = 4096;
-const WILDCARD: &str = "*";
+pub use subscription::TooManyNames;
 
 /// What a proxy's message says.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +42,7 @@ pub struct Answer {
     /// The version of everything of this kind at this moment.
     pub version: String,
     /// New or changed.
-    pub resources: Vec<(String, Arc<Resource>)>,
+    pub resources: Vec<(Name, Arc<Resource>)>,
     /// Gone, or never there.
     pub removed: Vec<String>,
 }
@@ -60,11 +59,6 @@ pub enum Event {
     Nacked(Nack),
 }
 
-/// A stream asks for more names than any registry holds.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a stream may subscribe to at most {NAMES_MAX} names of one kind")]
-pub struct TooManyNames;
-
 /// One stream's state.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -74,56 +68,69 @@ pub struct Session {
     filters: Subscription,
     /// Clusters that were sent and whose endpoints were not sent since: Envoy warms a changed
     /// cluster until it gets its endpoints again, and never asks for them.
-    cold: BTreeSet<String>,
+    cold: BTreeSet<Name>,
+    /// Clusters that another sidecar has rendered, while they wait.
+    renewals: Renewals,
     nonces: u64,
 }
 
-#[derive(Debug, Default)]
-struct Subscription {
-    started: bool,
-    wildcard: bool,
-    names: BTreeSet<String>,
-    /// What the proxy was sent, whether it accepted it or not: a refused version is not sent again.
-    has: BTreeMap<String, String>,
-    /// Names that are owed an answer even if it is not news.
-    owed: BTreeSet<String>,
-    /// Nonce and version of each answer it has not judged yet.
-    pending: VecDeque<(String, String)>,
-    acked: Option<String>,
-    nacked: Option<Nack>,
-}
-
 impl Session {
-    /// Takes in a message.
+    /// Takes in a message; `snapshot` is what is served, if anything is.
     pub fn on_request(
         &mut self,
         kind: Kind,
         request: Request,
+        snapshot: Option<&Snapshot>,
     ) -> Result<Option<Event>, TooManyNames> {
+        let shelf = snapshot.map(|snapshot| snapshot.shelf(kind));
+        let shared = |name: String| match shelf {
+            Some(shelf) => shelf.shared(name),
+            None => name.into(),
+        };
         let subscription = self.of(kind);
         let event = subscription.on_nonce(&request.nonce, request.error);
         let first = !std::mem::replace(&mut subscription.started, true);
+        if first || !request.subscribe.is_empty() || !request.unsubscribe.is_empty() {
+            subscription.settled = None;
+        }
         if first {
             // Only cluster discovery has the old way of saying "everything": saying nothing.
             subscription.wildcard = kind == Kind::Clusters && request.subscribe.is_empty();
-            subscription.has = request.initial;
+            let initial = request.initial.into_iter();
+            let initial = initial.map(|(name, version)| (shared(name), version.into()));
+            subscription.has = Arc::new(initial.collect());
+            subscription.came_back = !subscription.has.is_empty();
         }
-        subscription.subscribe(request.subscribe, first)?;
+        subscription.subscribe(request.subscribe.into_iter().map(shared), first)?;
         subscription.unsubscribe(request.unsubscribe);
         Ok(event)
     }
 
-    /// The next answer that is due, if any; to be asked until there is none.
-    pub fn next(&mut self, snapshot: &Snapshot) -> Option<Answer> {
+    /// The next answer that is due, if any; to be asked until there is none, and again at [`Self::wake`].
+    pub fn next(&mut self, snapshot: &Snapshot, now: Instant) -> Option<Answer> {
         self.cold
             .retain(|name| snapshot.clusters.get(name).is_some());
-        self.answer(Kind::Clusters, snapshot, true, false)
+        let mut renewed = self.renewals.take_due(now);
+        renewed.retain(|name| snapshot.clusters.get(name).is_some());
+        self.clusters.owe(renewed);
+        self.answer(Kind::Clusters, snapshot, true, false, now)
             // A cluster is warm only once it has been told that there is no such secret, too.
-            .or_else(|| self.answer(Kind::Secrets, snapshot, true, true))
-            .or_else(|| self.answer(Kind::Endpoints, snapshot, true, false))
-            .or_else(|| self.answer(Kind::Filters, snapshot, true, true))
-            .or_else(|| self.answer(Kind::Clusters, snapshot, false, true))
-            .or_else(|| self.answer(Kind::Endpoints, snapshot, false, true))
+            .or_else(|| self.answer(Kind::Secrets, snapshot, true, true, now))
+            .or_else(|| self.answer(Kind::Endpoints, snapshot, true, false, now))
+            .or_else(|| self.answer(Kind::Filters, snapshot, true, true, now))
+            .or_else(|| self.answer(Kind::Clusters, snapshot, false, true, now))
+            .or_else(|| self.answer(Kind::Endpoints, snapshot, false, true, now))
+            .or_else(|| {
+                for kind in Kind::ALL {
+                    self.of(kind).settle_on(snapshot.shelf(kind).version());
+                }
+                None
+            })
+    }
+
+    /// When something will be due although nothing changes.
+    pub fn wake(&self) -> Option<Instant> {
+        self.renewals.next()
     }
 
     /// How far the proxy is with a kind; absent: it never asked for it.
@@ -136,7 +143,7 @@ impl Session {
         };
         subscription.started.then(|| Progress {
             acked: subscription.acked.clone(),
-            nacked: subscription.nacked.clone(),
+            nacked: subscription.nacked.as_ref().map(|(_, nack)| nack.clone()),
             pending: subscription.pending.len(),
         })
     }
@@ -156,20 +163,27 @@ impl Session {
         snapshot: &Snapshot,
         news: bool,
         gone: bool,
+        now: Instant,
     ) -> Option<Answer> {
         let cold = match kind {
             Kind::Endpoints => std::mem::take(&mut self.cold),
             Kind::Clusters | Kind::Secrets | Kind::Filters => BTreeSet::new(),
         };
         let subscription = self.of(kind);
-        let (mut resources, mut removed) = (Vec::new(), Vec::new());
-        if subscription.pending.len() < PENDING_MAX {
+        let (mut resources, mut removed, mut brought) = (Vec::new(), Vec::new(), None);
+        let version = snapshot.shelf(kind).version();
+        let settled = subscription.is_settled_on(version) && cold.is_empty();
+        if !settled && subscription.has_room() {
             if news {
-                resources = subscription.take_news(snapshot, kind, &cold);
+                brought = subscription.take_brought();
+                resources = subscription.take_news(snapshot.shelf(kind), kind, &cold);
             }
             if gone {
-                removed = subscription.take_gone(snapshot, kind);
+                removed = subscription.take_gone(snapshot.shelf(kind));
             }
+        }
+        if kind == Kind::Clusters {
+            resources = self.renewals.admit(resources, brought.as_deref(), now);
         }
         self.settle_cold(kind, cold, &resources);
         if resources.is_empty() && removed.is_empty() {
@@ -177,9 +191,13 @@ impl Session {
         }
         self.nonces += 1;
         let nonce = self.nonces.to_string();
-        let version = snapshot.shelf(kind).version().to_owned();
-        let sent = (nonce.clone(), version.clone());
-        self.of(kind).pending.push_back(sent);
+        let version = version.to_owned();
+        let filter = resources.first().filter(|_| kind == Kind::Filters);
+        self.of(kind).pending.push_back(Sent {
+            nonce: nonce.clone(),
+            version: version.clone(),
+            filter: filter.map(|(name, _)| Arc::clone(name)),
+        });
         Some(Answer {
             kind,
             nonce,
@@ -189,14 +207,11 @@ impl Session {
         })
     }
 
-    fn settle_cold(
-        &mut self,
-        kind: Kind,
-        cold: BTreeSet<String>,
-        sent: &[(String, Arc<Resource>)],
-    ) {
+    fn settle_cold(&mut self, kind: Kind, cold: BTreeSet<Name>, sent: &[(Name, Arc<Resource>)]) {
         match kind {
-            Kind::Clusters => self.cold.extend(sent.iter().map(|(name, _)| name.clone())),
+            Kind::Clusters => self
+                .cold
+                .extend(sent.iter().map(|(name, _)| Arc::clone(name))),
             Kind::Endpoints => {
                 self.cold = cold;
                 for (name, _) in sent {
@@ -205,117 +220,6 @@ impl Session {
             }
             Kind::Secrets | Kind::Filters => {}
         }
-    }
-}
-
-impl Subscription {
-    fn on_nonce(&mut self, nonce: &str, error: Option<String>) -> Option<Event> {
-        // An unknown nonce speaks of another stream: it tells nothing.
-        let at = self.pending.iter().position(|(sent, _)| sent == nonce)?;
-        let (_, version) = self.pending.remove(at)?;
-        Some(match error {
-            None => {
-                self.acked = Some(version.clone());
-                self.nacked = None;
-                Event::Acked { version }
-            }
-            Some(mut error) => {
-                error.truncate(error.floor_char_boundary(ERROR_MAX));
-                let nack = Nack { version, error };
-                self.nacked = Some(nack.clone());
-                Event::Nacked(nack)
-            }
-        })
-    }
-
-    fn subscribe(&mut self, names: Vec<String>, first: bool) -> Result<(), TooManyNames> {
-        for name in names {
-            if name == WILDCARD {
-                self.wildcard = true;
-                continue;
-            }
-            // A name that is asked for is answered, even again; but not one the proxy brought
-            // along from an earlier stream.
-            if !(first && self.has.contains_key(&name)) {
-                self.owed.insert(name.clone());
-            }
-            self.names.insert(name);
-        }
-        if first {
-            let (wildcard, names) = (self.wildcard, &self.names);
-            self.has.retain(|name, _| wildcard || names.contains(name));
-        }
-        match self.names.len() <= NAMES_MAX {
-            true => Ok(()),
-            false => Err(TooManyNames),
-        }
-    }
-
-    /// What is unsubscribed is forgotten: a later subscription starts from nothing.
-    fn unsubscribe(&mut self, names: Vec<String>) {
-        for name in names {
-            if name == WILDCARD {
-                self.wildcard = false;
-                let names = &self.names;
-                self.has.retain(|name, _| names.contains(name));
-                continue;
-            }
-            self.names.remove(&name);
-            self.has.remove(&name);
-            self.owed.remove(&name);
-            if self.wildcard {
-                // The wildcard still covers it, and the answer says so.
-                self.owed.insert(name);
-            }
-        }
-    }
-
-    fn take_news(
-        &mut self,
-        snapshot: &Snapshot,
-        kind: Kind,
-        cold: &BTreeSet<String>,
-    ) -> Vec<(String, Arc<Resource>)> {
-        let shelf = snapshot.shelf(kind);
-        let due = |name: &String, resource: &Arc<Resource>| {
-            self.has.get(name) != Some(&resource.version)
-                || self.owed.contains(name)
-                || cold.contains(name)
-        };
-        let news: Vec<(String, Arc<Resource>)> = match self.wildcard {
-            true => shelf
-                .iter()
-                .filter(|(name, resource)| due(name, resource))
-                .map(|(name, resource)| (name.clone(), Arc::clone(resource)))
-                .collect(),
-            false => self
-                .names
-                .iter()
-                .filter_map(|name| Some((name, shelf.get(name)?)))
-                .filter(|(name, resource)| due(name, resource))
-                .map(|(name, resource)| (name.clone(), Arc::clone(resource)))
-                .collect(),
-        };
-        for (name, resource) in &news {
-            self.owed.remove(name);
-            self.has.insert(name.clone(), resource.version.clone());
-        }
-        news
-    }
-
-    fn take_gone(&mut self, snapshot: &Snapshot, kind: Kind) -> Vec<String> {
-        let shelf = snapshot.shelf(kind);
-        let names: BTreeSet<&String> = self.has.keys().chain(&self.owed).collect();
-        let gone: Vec<String> = names
-            .into_iter()
-            .filter(|name| shelf.get(name).is_none())
-            .cloned()
-            .collect();
-        for name in &gone {
-            self.has.remove(name);
-            self.owed.remove(name);
-        }
-        gone
     }
 }
 

@@ -4,23 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
+use hyper::body::Bytes;
 use pointsman_filter::base::hash;
 
 use super::Kind;
+
+/// A resource's name: one text for the shelves and for all streams that ask for it.
+pub type Name = Arc<str>;
+/// Which version is had of what.
+pub type Versions = BTreeMap<Name, Arc<str>>;
 
 /// One resource as it is sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resource {
     /// A hash of the body, so that sidecars agree and a restart sends nothing again.
-    pub version: String,
-    /// The message.
-    pub body: Any,
+    pub version: Arc<str>,
+    /// The message, whose type is that of its kind.
+    pub body: Bytes,
 }
 
 impl Resource {
     /// A resource, named by the hash of what it says.
     pub fn new(body: Any) -> Self {
-        let version = hash::hex(hash::text_key(&body.value));
+        let version = hash::hex(hash::text_key(&body.value)).into();
+        let body = body.value.into();
         Resource { version, body }
     }
 }
@@ -28,13 +35,14 @@ impl Resource {
 /// The resources of one kind, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Shelf {
-    resources: BTreeMap<String, Arc<Resource>>,
+    resources: BTreeMap<Name, Arc<Resource>>,
+    versions: Arc<Versions>,
     version: String,
 }
 
 impl Shelf {
     /// A shelf whose version is a hash of the names and versions on it.
-    pub fn new(resources: BTreeMap<String, Arc<Resource>>) -> Self {
+    pub fn new(resources: BTreeMap<Name, Arc<Resource>>) -> Self {
         let mut text = String::new();
         for (name, resource) in &resources {
             // Names hold no control characters.
@@ -44,7 +52,25 @@ impl Shelf {
             text.push('\n');
         }
         let version = hash::hex(hash::text_key(text.as_bytes()));
-        Shelf { resources, version }
+        let versions = resources
+            .iter()
+            .map(|(name, resource)| (Arc::clone(name), Arc::clone(&resource.version)));
+        Shelf {
+            versions: Arc::new(versions.collect()),
+            resources,
+            version,
+        }
+    }
+
+    /// What a stream has that was sent all of it: one map for all of them.
+    pub fn versions(&self) -> &Arc<Versions> {
+        &self.versions
+    }
+
+    /// A name as it stands on the shelf, so that a stream keeps no copy; its own where it is not there.
+    pub fn shared(&self, name: String) -> Name {
+        let known = self.resources.get_key_value(name.as_str());
+        known.map_or_else(|| name.into(), |(known, _)| Arc::clone(known))
     }
 
     /// The version of the whole shelf.
@@ -58,7 +84,7 @@ impl Shelf {
     }
 
     /// Every resource, in the order of the names.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &Arc<Resource>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Arc<Resource>)> {
         self.resources.iter()
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use pointsman_filter::config::FilterConfig;
 use serde_json::{Value, json};
 
 use crate::artefacts;
@@ -24,30 +25,35 @@ pub struct Bootstrap {
 impl Bootstrap {
     /// `envoy/envoy.yaml` with `envoy/sidecar.yaml`, its sidecar being at `xds`.
     pub fn ads(xds: SocketAddr) -> Result<Self> {
-        Self::shipped(&["sidecar.yaml", "envoy.yaml"])?.endpoints("pointsman_sidecar", &[xds])
+        Self::shipped(&["sidecar.yaml", "envoy.yaml"], "")?.endpoints("pointsman_sidecar", &[xds])
     }
 
     /// `envoy/envoy.yaml` with `envoy/remote.yaml`, its sidecar being at `xds`.
     pub fn remote(xds: SocketAddr) -> Result<Self> {
-        Self::shipped(&["remote.yaml", "envoy.yaml"])?.endpoints("pointsman_sidecar", &[xds])
+        Self::shipped(&["remote.yaml", "envoy.yaml"], "")?.endpoints("pointsman_sidecar", &[xds])
     }
 
-    /// `envoy/static.yaml`, the filter's inline configuration being `container`.
+    /// `envoy/static.yaml`, the filter's inline configuration being `container`; where one of its
+    /// clusters needs the module upstream, with the lines that say so.
     pub fn fixed(container: &Value) -> Result<Self> {
-        let mut bootstrap = Self::shipped(&["static.yaml"])?;
+        let config = FilterConfig::parse(container.to_string().as_bytes());
+        let clusters = config.map(|config| config.clusters).unwrap_or_default();
+        let upstream = clusters.iter().any(|it| it.retry.needs_upstream());
+        let mut bootstrap = Self::shipped(&["static.yaml"], if upstream { "#+ " } else { "" })?;
         let filter = bootstrap.filter_mut(FILTER)?;
         let value = filter.pointer_mut("/typed_config/config/configuration/value");
         *value.context("the filter has no inline configuration")? = container.to_string().into();
         Ok(bootstrap)
     }
 
-    /// These files, merged as Envoy merges them. Without what stories have no use for: the listener of
+    /// These files, merged as Envoy merges them, and with the lines that stand behind `choice`. Without what stories have no use for: the listener of
     /// pages, whose port is fixed, and the access log, for their log is for events.
-    fn shipped(names: &[&str]) -> Result<Self> {
+    fn shipped(names: &[&str], choice: &str) -> Result<Self> {
         let mut root = json!({});
         for name in names {
             let text = fs::read_to_string(artefacts::bootstrap(name)?)?;
-            let file = serde_saphyr::from_str(&text).with_context(|| format!("envoy/{name}"))?;
+            let file = serde_saphyr::from_str(&text.replace(choice, ""))
+                .with_context(|| format!("envoy/{name}"))?;
             merge(&mut root, file);
         }
         let mut bootstrap = Bootstrap {

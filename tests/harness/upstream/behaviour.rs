@@ -21,6 +21,13 @@ pub enum Behaviour {
         /// Header fields, such as `("retry-after", "5")`.
         headers: Vec<(&'static str, String)>,
     },
+    /// An answer with a body.
+    Says {
+        /// The status code.
+        status: u16,
+        /// The body.
+        body: &'static str,
+    },
     /// Answers 200, late.
     Slow(Duration),
     /// Keeps the request until the behaviour changes, then does what it changed to.
@@ -78,6 +85,11 @@ impl Act {
             }
             Behaviour::Answer { status, headers } => {
                 Act::Answer(Answer::plain(backend, *status, headers))
+            }
+            Behaviour::Says { status, body } => {
+                let mut answer = Answer::plain(backend, *status, &[]);
+                answer.body = Bytes::from_static(body.as_bytes());
+                Act::Answer(answer)
             }
             Behaviour::ResetAfter(answered) if request.nth < *answered => {
                 Act::Answer(Answer::ok(backend, request))

@@ -5,7 +5,7 @@ use wasmi::{Caller, Val};
 
 use super::function::Function;
 use super::host::{
-    BAD_ARGUMENT, CONFIGURATION, Host, NOT_FOUND, OK, POST_BODY, POST_HEADERS, Phase,
+    BAD_ARGUMENT, CONFIGURATION, Host, NOT_FOUND, OK, POST_BODY, POST_HEADERS, Phase, REQUEST_BODY,
     REQUEST_HEADERS, RESPONSE_HEADERS, Values,
 };
 use super::memory::{hand_over, read, read_text, write};
@@ -58,6 +58,7 @@ pub(super) fn answer(
         Function::Time => time(caller, &call),
         Function::Buffer => buffer(caller, &call),
         Function::Property => property(caller, &call),
+        Function::SetProperty => set_property(caller, &call),
         Function::Headers | Function::Header => get_header(caller, &call),
         Function::ReplaceHeader | Function::AddHeader | Function::RemoveHeader => {
             set_header(caller, &call)
@@ -92,6 +93,7 @@ fn time(caller: &mut Caller<'_, Host>, call: &Call<'_>) -> Result<u32> {
 fn buffer(caller: &mut Caller<'_, Host>, call: &Call<'_>) -> Result<u32> {
     let host = caller.data_mut();
     let bytes = match (call.argument(0), host.phase) {
+        (REQUEST_BODY, Phase::RequestBody) => host.request_body.clone(),
         (CONFIGURATION, Phase::Configure) => host.configuration.clone(),
         (POST_BODY, Phase::PostAnswered { has_headers: true }) => host.post_body.clone(),
         _ => {
@@ -99,7 +101,9 @@ fn buffer(caller: &mut Caller<'_, Host>, call: &Call<'_>) -> Result<u32> {
             return Ok(NOT_FOUND);
         }
     };
+    let start = call.argument(1).cast_unsigned() as usize;
     let most = call.argument(2).cast_unsigned() as usize;
+    let bytes = bytes.get(start..).unwrap_or(&[]);
     let bytes = bytes.get(..most.min(bytes.len())).unwrap_or(&[]);
     hand_over(caller, bytes, call.argument(3), call.argument(4))?;
     Ok(OK)
@@ -110,6 +114,12 @@ fn property(caller: &mut Caller<'_, Host>, call: &Call<'_>) -> Result<u32> {
         return Ok(NOT_FOUND);
     };
     hand_over(caller, &value, call.argument(2), call.argument(3))?;
+    Ok(OK)
+}
+
+fn set_property(caller: &mut Caller<'_, Host>, call: &Call<'_>) -> Result<u32> {
+    let value = read(caller, call.argument(2), call.argument(3))?;
+    caller.data_mut().set_property(&call.subject, value);
     Ok(OK)
 }
 
@@ -200,10 +210,11 @@ fn subject(caller: &mut Caller<'_, Host>, function: Function, given: &[Val]) -> 
         }
         Function::Buffer => match argument(0) {
             CONFIGURATION => "configuration".to_owned(),
+            REQUEST_BODY => "request body".to_owned(),
             POST_BODY => "body of a post's answer".to_owned(),
             other => format!("buffer {other}"),
         },
-        Function::Property => text(caller, 0)?.replace('\0', "."),
+        Function::Property | Function::SetProperty => text(caller, 0)?.replace('\0', "."),
         Function::Headers => map_name(argument(0)),
         Function::Header
         | Function::ReplaceHeader

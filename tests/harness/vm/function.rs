@@ -13,6 +13,8 @@ pub enum Function {
     Buffer,
     /// `get_property`
     Property,
+    /// `set_property`
+    SetProperty,
     /// `get_header_map_pairs`
     Headers,
     /// `get_header_map_value`
@@ -41,12 +43,13 @@ pub enum Function {
     EffectiveContext,
 }
 
-const NAMES: [(&str, Function); 18] = [
+const NAMES: [(&str, Function); 19] = [
     ("log", Function::Log),
     ("get_current_time_nanoseconds", Function::Time),
     ("set_tick_period_milliseconds", Function::TickPeriod),
     ("get_buffer_bytes", Function::Buffer),
     ("get_property", Function::Property),
+    ("set_property", Function::SetProperty),
     ("get_header_map_pairs", Function::Headers),
     ("get_header_map_value", Function::Header),
     ("replace_header_map_value", Function::ReplaceHeader),

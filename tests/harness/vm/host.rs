@@ -1,6 +1,6 @@
 //! A made-up host: what it knows, what it answers, and what no module may ask of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 
@@ -25,6 +25,7 @@ pub(super) const REQUEST_HEADERS: i32 = 0;
 pub(super) const RESPONSE_HEADERS: i32 = 2;
 pub(super) const POST_HEADERS: i32 = 6;
 /// The host's numbers of buffers.
+pub(super) const REQUEST_BODY: i32 = 0;
 pub(super) const POST_BODY: i32 = 4;
 pub(super) const CONFIGURATION: i32 = 7;
 
@@ -82,6 +83,8 @@ pub struct Host {
     pub configuration: Vec<u8>,
     /// The request's headers.
     pub request_headers: Values,
+    /// What came of the request's body since the last callback.
+    pub request_body: Vec<u8>,
     /// The response's headers.
     pub response_headers: Values,
     /// The headers of a post's answer.
@@ -106,6 +109,10 @@ pub struct Host {
     pub offences: Vec<String>,
     /// Comes between.
     pub interference: Option<Box<dyn Interference>>,
+    /// The streams whose request headers the module holds back.
+    pub held: BTreeSet<i32>,
+    /// The context that is being told.
+    pub(super) context: i32,
     pub(super) phase: Phase,
     calls_in_phase: usize,
     versions: u32,
@@ -118,6 +125,7 @@ impl Default for Host {
             now_ns: NOW_NS,
             configuration: Vec::new(),
             request_headers: Values::new(),
+            request_body: Vec::new(),
             response_headers: Values::new(),
             post_headers: Values::new(),
             post_body: Vec::new(),
@@ -130,6 +138,8 @@ impl Default for Host {
             calls: Vec::new(),
             offences: Vec::new(),
             interference: None,
+            held: BTreeSet::new(),
+            context: 0,
             phase: Phase::Start,
             calls_in_phase: 0,
             versions: 0,
@@ -173,8 +183,9 @@ impl Host {
         named.map(|(_, value)| value).sum()
     }
 
-    pub(super) fn enter(&mut self, phase: Phase) {
+    pub(super) fn enter(&mut self, phase: Phase, context: i32) {
         self.phase = phase;
+        self.context = context;
         self.calls_in_phase = 0;
     }
 
@@ -205,6 +216,10 @@ impl Host {
     pub(super) fn headers(&mut self, map: i32) -> Option<&mut Values> {
         match (map, self.phase) {
             (REQUEST_HEADERS, Phase::RequestHeaders) => Some(&mut self.request_headers),
+            // They can be read and written for as long as they are held back.
+            (REQUEST_HEADERS, Phase::RequestBody) if self.held.contains(&self.context) => {
+                Some(&mut self.request_headers)
+            }
             (RESPONSE_HEADERS, Phase::ResponseHeaders) => Some(&mut self.response_headers),
             (POST_HEADERS, Phase::PostAnswered { has_headers: true }) => {
                 Some(&mut self.post_headers)
@@ -266,7 +281,12 @@ impl Host {
     }
 
     pub(super) fn answer_locally(&mut self, status: u32) -> u32 {
-        if self.phase != Phase::RequestHeaders || self.local_answer.is_some() {
+        let may = match self.phase {
+            Phase::RequestHeaders | Phase::ResponseHeaders => true,
+            Phase::RequestBody => self.held.contains(&self.context),
+            _ => false,
+        };
+        if !may || self.local_answer.is_some() {
             return self.offence("a local answer");
         }
         self.local_answer = Some(status);

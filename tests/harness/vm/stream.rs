@@ -29,19 +29,35 @@ pub struct Request<'a> {
     pub cluster: &'a str,
     /// Its headers besides those that all have.
     pub headers: Vec<(&'a str, &'a str)>,
+    /// Whom it comes from.
+    pub client: &'a str,
     /// It has a body, in two chunks.
     pub has_body: bool,
+    /// What the body is; 101 bytes of zeros where it says nothing.
+    pub body: &'a str,
     /// How it ends.
     pub ending: Ending,
 }
 
 impl<'a> Request<'a> {
+    /// A POST of JSON.
+    pub fn post(cluster: &'a str, body: &'a str) -> Self {
+        Request {
+            headers: vec![("content-type", "application/json")],
+            has_body: true,
+            body,
+            ..Request::get(cluster)
+        }
+    }
+
     /// A plain GET that its first entry answers.
     pub fn get(cluster: &'a str) -> Self {
         Request {
             cluster,
             headers: Vec::new(),
+            client: "192.0.2.1:40000",
             has_body: false,
+            body: "",
             ending: Ending::Served(0),
         }
     }
@@ -77,16 +93,19 @@ impl Vm {
             (":authority", "a.test"),
         ];
         host.request_headers.extend(host::map(&common));
-        host.properties = host::map(&[("xds.cluster_name", request.cluster)]);
+        let (cluster, client) = (request.cluster, request.client);
+        host.properties = host::map(&[("xds.cluster_name", cluster), ("source.address", client)]);
         for (name, value) in &request.headers {
             host.set_property(&format!("request.headers.{name}"), *value);
         }
         let goes_on = self.request_headers(stream, !request.has_body)?;
+        let host = self.host();
+        let is_held = host.held.contains(&stream);
         ensure!(
-            goes_on != self.host().local_answer.is_some(),
+            is_held || goes_on != host.local_answer.is_some(),
             "a request either goes on or is answered"
         );
-        Ok(goes_on)
+        Ok(goes_on || is_held)
     }
 
     /// Tells a stream of its response's headers.
@@ -104,10 +123,18 @@ impl Vm {
     pub fn serve_under(&mut self, root: i32, request: &Request<'_>) -> Result<Calls> {
         self.host().take_calls();
         self.create_stream(STREAM, root)?;
-        let goes_on = self.arrive(STREAM, request)?;
+        let mut goes_on = self.arrive(STREAM, request)?;
         if request.has_body && goes_on {
-            self.request_body(STREAM, 100, false)?;
-            self.request_body(STREAM, 1, true)?;
+            let body = match request.body {
+                "" => &[0; 101],
+                body => body.as_bytes(),
+            };
+            let (all, last) = body.split_at(body.len() - 1);
+            self.send_body(STREAM, all, false)?;
+            if self.host().local_answer.is_none() {
+                self.send_body(STREAM, last, true)?;
+            }
+            goes_on = self.host().local_answer.is_none();
         }
         let mut calls = Calls {
             request: self.host().take_calls(),

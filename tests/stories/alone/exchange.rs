@@ -8,7 +8,7 @@ use harness::{Behaviour, Client, Load, Upstream, eventually};
 use serde_json::json;
 
 use crate::fleet::scene::{
-    CLUSTER, SOON, Scene, Unusual, answered_by, backends, check, fault, orders, wait_for_servers,
+    CLUSTER, SOON, Scene, answered_by, backends, check, fault, orders, wait_for_servers,
 };
 
 /// A verdict changes with the first probe that says so, at most this long after the backend.
@@ -62,7 +62,7 @@ async fn verdicts_go_on_when_the_posting_root_is_swapped_away() -> Result<()> {
     for weight in 101..105_u32 {
         let swaps = scene.whole("configs_total;r=applied").await?;
         scene
-            .registry
+            .store
             .edit_backend(CLUSTER, "b", |b| b["weight"] = weight.into())?;
         scene
             .wait_for_whole("configs_total;r=applied", swaps + 1)
@@ -101,7 +101,7 @@ async fn verdicts_go_on_when_the_posting_vm_dies_and_again() -> Result<()> {
     // With this word in the configuration the main thread's VM dies and stays dead, which leaves
     // the lease to the workers.
     scene
-        .registry
+        .store
         .edit_backend(CLUSTER, "b", |b| b["stickyId"] = "x-fault-trap-idle".into())?;
     let done = scene.whole("exchanges_total;r=done").await?;
     scene
@@ -173,11 +173,8 @@ async fn killing_and_hanging_the_sidecar_cost_no_request_and_verdicts_go_on() ->
 #[tokio::test]
 async fn hc_23_verdicts_of_a_silent_sidecar_expire_and_come_back_with_it() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
-    let unusual = Unusual {
-        settings: &[("POINTSMAN_VERDICT_TTL", "2s")],
-        ..Unusual::default()
-    };
-    let mut scene = Scene::start_with(vec![document(&[&a, &b])], unusual).await?;
+    let short = [("POINTSMAN_VERDICT_TTL", "2s")];
+    let mut scene = Scene::start_with(vec![document(&[&a, &b])], &short).await?;
     let mut clients = scene.clients().await?;
     a.set_health(Behaviour::status(500));
     wait_for_servers(&mut clients, &["b"]).await?;

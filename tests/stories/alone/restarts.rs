@@ -70,7 +70,7 @@ async fn an_envoy_that_restarts_without_the_sidecar_serves_as_soon_as_it_is_back
     let mut scene = Scene {
         envoy,
         sidecar,
-        registry,
+        store: registry,
     };
     drop(scene.clients().await?);
     scene.sidecar.kill();
@@ -97,7 +97,7 @@ async fn an_envoy_that_starts_before_the_sidecar_waits_for_it_without_dying() ->
     let mut scene = Scene {
         envoy,
         sidecar,
-        registry,
+        store: registry,
     };
     recover(&mut scene, &a).await
 }
@@ -105,15 +105,9 @@ async fn an_envoy_that_starts_before_the_sidecar_waits_for_it_without_dying() ->
 #[tokio::test]
 async fn the_module_can_travel_with_the_configuration() -> Result<()> {
     let [a, b] = backends(["a", "b"])?;
-    let registry = scene_of(&[&a, &b])?;
     let module = format!("inline:{}", artefacts::module()?.display());
-    let sidecar = Sidecar::start_with(&registry, &[("POINTSMAN_WASM", module.as_str())]).await?;
-    let envoy = Envoy::start(bootstrap(&sidecar)?).await?;
-    let mut scene = Scene {
-        envoy,
-        sidecar,
-        registry,
-    };
+    let settings = [("POINTSMAN_WASM", module.as_str())];
+    let mut scene = Scene::on(scene_of(&[&a, &b])?, &[], &settings).await?;
     let mut clients = scene.clients().await?;
     a.set_health(Behaviour::status(500));
     wait_for_servers(&mut clients, &["b"]).await?;

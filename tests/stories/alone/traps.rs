@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::client::get;
 use harness::registry::cluster;
 use harness::{Behaviour, Client, Envoy, Upstream, artefacts, eventually};
 use serde_json::{Value, json};
@@ -22,9 +21,7 @@ async fn two_workers(document: &Value) -> Result<Envoy> {
 }
 
 async fn fault(client: &mut Client, kind: &str) -> Result<u16> {
-    let mut request = get("/");
-    request.headers_mut().insert("x-fault", kind.parse()?);
-    Ok(client.send(request).await?.status.as_u16())
+    Ok(client.fault(kind).await?.status.as_u16())
 }
 
 /// GETs until one is answered 200: how long that took, and how many were answered 503 before.
@@ -49,9 +46,16 @@ async fn wait_for_reloads(envoy: &Envoy, count: u64) -> Result<()> {
 /// GT-12 and invariant 4: ten deaths; each costs its worker less than 100 ms and the other nothing.
 #[tokio::test]
 async fn gt_12_a_worker_whose_vm_dies_serves_again_within_100_ms() -> Result<()> {
-    for kind in ["trap", "trap-in-log"] {
+    // With the module upstream as well, and without.
+    let upstream = json!({"retry": {"on": ["ConnectFailure", 429]}});
+    for (kind, extra) in [
+        ("trap", json!({})),
+        ("trap-in-log", json!({})),
+        ("trap", upstream.clone()),
+        ("trap-in-log", upstream),
+    ] {
         let [a, b] = backends(["a", "b"])?;
-        let envoy = two_workers(&cluster(CLUSTER, &[&a, &b], json!({}))).await?;
+        let envoy = two_workers(&cluster(CLUSTER, &[&a, &b], extra)).await?;
         let mut clients = envoy.pinned_clients().await?;
         let mut outages = Vec::new();
         for _ in 0..5 {

@@ -9,7 +9,7 @@ use harness::websocket::WebSocket;
 use harness::{Load, artefacts, eventually};
 use serde_json::json;
 
-use crate::fleet::scene::{CLUSTER, SOON, Scene, Unusual, WORKERS, answered_by, backends, orders};
+use crate::fleet::scene::{CLUSTER, SOON, Scene, WORKERS, answered_by, backends, orders};
 
 /// A sidecar has to know that every worker runs a change.
 const PROGRAMMED: Duration = Duration::from_secs(30);
@@ -46,12 +46,9 @@ async fn the_module_is_replaced_under_load_and_back_while_streams_hold_the_old_o
     let file = folder.path().join("pointsman.wasm");
     artefacts::write_build(1, &file)?;
     let module = format!("inline:{}", file.display());
-    let unusual = Unusual {
-        settings: &[("POINTSMAN_WASM", module.as_str())],
-        ..Unusual::default()
-    };
+    let settings = [("POINTSMAN_WASM", module.as_str())];
     let backoff = json!({"backoff": {"base": "60s", "max": "60s"}});
-    let mut scene = Scene::start_with(vec![orders(&[&a, &b, &dead], backoff)], unusual).await?;
+    let mut scene = Scene::start_with(vec![orders(&[&a, &b, &dead], backoff)], &settings).await?;
     let mut clients = scene.clients().await?;
     dead.stop().await;
     eventually(SOON, "the back-off to begin", async || {

@@ -220,7 +220,7 @@ async fn a_removed_backend_stays_in_envoy_until_the_last_worker_has_let_go_of_it
     let idle = clients.remove(0);
     let busy = keep_busy(clients.remove(0), 5000);
     let address = a.address().to_string();
-    remove(&mut scene.registry, "a")?;
+    remove(&mut scene.store, "a")?;
     // The free worker takes the removal over at once.
     let mut idle = vec![idle];
     let out = wait_for_servers(&mut idle, &["b"]).await?;

@@ -72,7 +72,7 @@ async fn ad_1_5_20_lb_20_two_dozen_edits_under_load_cost_nothing_and_forget_noth
     let start = Instant::now();
     for nth in 0..EDITS {
         let before = revision(&scene.sidecar).await?;
-        edit(&mut scene.registry, nth, &spare)?;
+        edit(&mut scene.store, nth, &spare)?;
         eventually(SOON, "the edit to be read", async || {
             ensure!(revision(&scene.sidecar).await? != before);
             Ok(())
@@ -123,8 +123,8 @@ async fn an_edit_while_one_worker_is_busy_reaches_it_later_and_costs_nothing() -
         Ok::<_, anyhow::Error>((victim, response))
     });
     let before = Instant::now();
-    push(&mut scene.registry, backend(&c))?;
-    remove(&mut scene.registry, "a")?;
+    push(&mut scene.store, backend(&c))?;
+    remove(&mut scene.store, "a")?;
     // The free worker obeys while the other cannot.
     let obeyed = wait_for_servers(&mut clients, &["b", "c"]).await?;
     ensure!(!busy.is_finished(), "the other was done before");
@@ -267,7 +267,7 @@ async fn a_connection_has_the_time_that_the_document_gives_it() -> Result<()> {
     assert_eq!(connect_timeout(&scene).await?, "1s");
     let load = load(&scene);
     load.reach(100, SOON).await?;
-    scene.registry.edit(CLUSTER, |document| {
+    scene.store.edit(CLUSTER, |document| {
         document["timeouts"] = json!({"connect": "250ms"});
     })?;
     eventually(SOON, "Envoy to take the new time", async || {

@@ -125,6 +125,7 @@ fn full(counter: u64, unhealthy: &[&Upstream]) -> Answer {
             unhealthy: unhealthy.iter().map(key).collect(),
             healthy: Vec::new(),
         }],
+        hand_back: false,
     }
 }
 
@@ -216,5 +217,39 @@ async fn hc_23_no_news_of_verdicts_that_have_run_out_is_no_verdict() -> Result<(
     next.answer(&full(5, &[&a])).await?;
     wait_for_servers(&mut client, &["b"]).await?;
     ensure!(envoy.stat(&exchanges("failed")).await? == 0);
+    Ok(())
+}
+
+/// A sidecar that has just started is told whom the one before it held to be unhealthy.
+#[tokio::test]
+async fn a_filter_hands_back_the_verdicts_it_has_until_that_is_answered() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let mut sidecar = StandIn::start()?;
+    let envoy = serve(&sidecar, &[&a, &b], "30s").await?;
+    let mut client = envoy.client();
+    sidecar.next().await?.answer(&full(5, &[&a])).await?;
+    wait_for_servers(&mut client, &["b"]).await?;
+    let post = sidecar.next().await?;
+    ensure!(post.request.unhealthy.is_none(), "nobody has asked");
+    let asking = Answer {
+        version: post.request.have,
+        hand_back: true,
+        ..Answer::default()
+    };
+    post.answer(&asking).await?;
+    for answered in [false, true] {
+        let post = sidecar.next().await?;
+        let handed = &post.request.unhealthy;
+        ensure!(*handed == Some(full(5, &[&a]).clusters), "{handed:?}");
+        match answered {
+            false => post.cut_off(&full(6, &[&a])).await?,
+            true => post.answer(&full(6, &[&a])).await?,
+        }
+    }
+    let post = sidecar.next().await?;
+    ensure!(post.request.have == version(6) && post.request.unhealthy.is_none());
+    a.forget();
+    wait_for_servers(&mut client, &["b"]).await?;
+    ensure!(a.hits() == 0);
     Ok(())
 }

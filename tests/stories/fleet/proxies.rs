@@ -94,7 +94,7 @@ async fn with_a_token_set_only_those_who_show_it_are_served_and_obey() -> Result
     let scene = Scene {
         envoy,
         sidecar,
-        registry,
+        store: registry,
     };
     let mut clients = scene.clients().await?;
     a.set_health(Behaviour::status(500));

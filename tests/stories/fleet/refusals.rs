@@ -6,6 +6,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use harness::registry::{backend, cluster};
 use harness::{Bootstrap, Envoy, Registry, Sidecar, artefacts, eventually};
+use pointsman_filter::config::SCHEMA;
 use serde_json::{Value, json};
 
 use super::scene::{
@@ -41,7 +42,7 @@ async fn hc_2_ad_3_a_bad_cluster_keeps_its_last_good_version_and_the_others_are_
     let mut scene = Scene {
         envoy,
         sidecar,
-        registry,
+        store: registry,
     };
     let mut clients = scene.clients().await?;
     let unset = json!({"http": {"path": "healthz"}, "interval": "0s"});
@@ -100,30 +101,31 @@ async fn ad_3_8_a_file_that_is_no_registry_or_gone_changes_nothing_but_the_statu
     let scene = Scene::start(vec![orders(&[&a], json!({}))]).await?;
     let mut clients = scene.clients().await?;
     let served = revision(&scene.sidecar).await?;
-    let good = fs::read_to_string(scene.registry.file())?;
+    let good = fs::read_to_string(scene.store.file())?;
     let half = &good[..good.len() / 2];
+    let newer = format!("{{schema: {}, clusters: []}}", SCHEMA + 1);
     for (what, text, wanted) in [
         ("cut off", half, "must be YAML"),
         ("empty", "", "must be an object"),
         (
             "a newer schema",
-            "{schema: 4, clusters: []}",
-            "schema: is required and must be 1 to 3",
+            &newer,
+            "schema: is required and must be 1 to",
         ),
     ] {
-        scene.registry.write_text(text)?;
+        scene.store.write_text(text)?;
         let said = wait_for_status(&scene.sidecar, "/registry/error", wanted).await?;
         println!("{what}: {}", said.lines().next().unwrap_or_default());
         ensure!(revision(&scene.sidecar).await? == served);
         answered_by(&mut clients, 10).await?;
     }
-    fs::remove_file(scene.registry.file())?;
+    fs::remove_file(scene.store.file())?;
     let said = wait_for_status(&scene.sidecar, "/registry/error", "cannot be read").await?;
     println!("deleted: {said}");
     answered_by(&mut clients, 10).await?;
     ensure!(scene.sidecar.get("/readyz").await?.status == 200);
     scene
-        .registry
+        .store
         .write_text(&good.replace(&a.address().to_string(), &b.address().to_string()))?;
     let back = wait_for_servers(&mut clients, &["b"]).await?;
     println!("good again: served {back:?} later");
@@ -175,20 +177,13 @@ async fn ad_20_a_module_that_cannot_be_loaded_is_refused_and_the_old_one_serves(
     let module = folder.path().join("module.wasm");
     fs::copy(artefacts::module()?, &module)?;
     let settings = [("POINTSMAN_WASM", module.to_str().context("path")?)];
-    let registry = Registry::new(vec![orders(&[&a], json!({}))])?;
-    let sidecar = Sidecar::start_with(&registry, &settings).await?;
-    let envoy = Envoy::start(bootstrap(&sidecar)?).await?;
-    let mut scene = Scene {
-        envoy,
-        sidecar,
-        registry,
-    };
+    let mut scene = Scene::start_with(vec![orders(&[&a], json!({}))], &settings).await?;
     let mut clients = scene.clients().await?;
     wait_for_ack(&scene.sidecar).await?;
 
     fs::write(&module, b"\0asm and then nonsense")?;
     let wider = orders(&[&a, &b], json!({}));
-    scene.registry.put(wider)?;
+    scene.store.put(wider)?;
     let nacked = wait_for_nack(&scene.sidecar).await?;
     println!("nacked: {nacked}");
     ensure!(
@@ -232,7 +227,7 @@ async fn ad_20_a_configuration_that_filters_refuse_is_told_in_the_parsers_words(
         .as_array_mut()
         .context("backends")?
         .push(entry);
-    scene.registry.put(poisoned)?;
+    scene.store.put(poisoned)?;
     let reason =
         wait_for_status(&scene.sidecar, "/proxies/0/refused/reason", "must be JSON").await?;
     println!("refused: {reason}");

@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::client::get;
 use harness::registry::cluster;
 use harness::{Envoy, Registry, Sidecar, artefacts, eventually};
 use nix::sys::signal::Signal;
@@ -38,10 +37,7 @@ async fn mortal() -> Result<Envoy> {
 }
 
 async fn fault(envoy: &Envoy, kind: &str) -> Result<()> {
-    let mut request = get("/");
-    request.headers_mut().insert("x-fault", kind.parse()?);
-    envoy.client().send(request).await?;
-    Ok(())
+    envoy.client().fault(kind).await.map(drop)
 }
 
 async fn wait_for_a_reload(envoy: &Envoy) -> Result<()> {

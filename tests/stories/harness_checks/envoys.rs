@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::client::get;
 use harness::websocket::WebSocket;
 use harness::{Behaviour, Bootstrap, Envoy, Load, Upstream, grpc};
 use serde_json::json;
@@ -64,11 +63,9 @@ async fn the_shipped_recipe_obeys_a_list_and_hides_it_from_backends() -> Result<
     let envoy = Envoy::start(unfiltered(&addresses)?.allow_header(LIST)?).await?;
     let mut client = envoy.client();
     for upstream in [&one, &two, &one] {
-        let mut request = get("/");
-        request
-            .headers_mut()
-            .insert(LIST, upstream.address().to_string().parse()?);
-        assert_eq!(client.send(request).await?.backend(), Some(upstream.id()));
+        let list = upstream.address().to_string();
+        let response = client.get_with("/", &[(LIST, &list)]).await?;
+        assert_eq!(response.backend(), Some(upstream.id()));
     }
     ensure!(
         one.requests()
@@ -93,17 +90,13 @@ async fn hits_of_a_bold_client(bootstrap: Bootstrap, one: &Upstream, two: &Upstr
     let envoy = Envoy::start(trusting).await?;
     let mut client = envoy.client();
     for _ in 0..20 {
-        let mut request = get("/");
-        request
-            .headers_mut()
-            .insert(LIST, one.address().to_string().parse()?);
-        request
-            .headers_mut()
-            .insert("x-envoy-retry-on", "5xx".parse()?);
-        request
-            .headers_mut()
-            .insert("x-envoy-max-retries", "3".parse()?);
-        client.send(request).await?;
+        let list = one.address().to_string();
+        let wishes = [
+            (LIST, list.as_str()),
+            ("x-envoy-retry-on", "5xx"),
+            ("x-envoy-max-retries", "3"),
+        ];
+        client.get_with("/", &wishes).await?;
     }
     Ok(())
 }

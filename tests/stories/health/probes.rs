@@ -258,7 +258,7 @@ async fn another_check_is_obeyed_and_no_worker_reloads() -> Result<()> {
     scene.clients().await?;
     let served = revision(&scene.sidecar).await?;
     let applied = scene.whole("configs_total;r=applied").await?;
-    scene.registry.edit(CLUSTER, |document| {
+    scene.store.edit(CLUSTER, |document| {
         document["healthCheck"]["http"]["method"] = "HEAD".into();
     })?;
     eventually(SOON, "a probe of the other kind", async || {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use harness::{Behaviour, Load, Registry, Sidecar, eventually};
+use harness::{Behaviour, Client, Load, Registry, Sidecar, Upstream, eventually};
 use serde_json::json;
 
 use crate::fleet::scene::{
@@ -40,7 +40,7 @@ async fn hc_15_a_removed_health_check_makes_everyone_healthy_at_once() -> Result
     a.set_health(Behaviour::status(500));
     wait_for_servers(&mut clients, &["b"]).await?;
     let edited = Instant::now();
-    scene.registry.put(orders(&[&a, &b], json!({})))?;
+    scene.store.put(orders(&[&a, &b], json!({})))?;
     wait_for_servers(&mut clients, &["a", "b"]).await?;
     println!(
         "the unhealthy one serves {:?} after the edit",
@@ -107,4 +107,49 @@ async fn a_renamed_backend_starts_from_the_verdict_of_its_address() -> Result<()
     tally.ensure_clean()?;
     ensure!(a.hits() == before, "{} hits", a.hits() - before);
     scene.ensure_sane().await
+}
+
+/// The scene of the two stories below: `a` is unhealthy, and it takes a second to find that out.
+async fn with_a_sick(backends: &[&Upstream; 2]) -> Result<(Scene, Vec<Client>)> {
+    let extra = json!({"healthCheck": check(200, 5)});
+    let scene = Scene::start(vec![orders(backends, extra)]).await?;
+    let mut clients = scene.clients().await?;
+    backends[0].set_health(Behaviour::status(500));
+    wait_for_servers(&mut clients, &["b"]).await?;
+    backends[0].forget();
+    Ok((scene, clients))
+}
+
+/// Sends requests until the sidecar must know by itself; none of them may be served by `a`.
+async fn ensure_never_served(scene: &Scene, clients: &mut [Client], a: &Upstream) -> Result<()> {
+    let (mut sent, probes) = (0, a.probes().len() + 7);
+    while a.probes().len() < probes {
+        sent += answered_by(clients, 20).await?.len();
+    }
+    println!("{sent} requests, {} at the sick backend", a.hits());
+    ensure!(a.hits() == 0, "{} hits", a.hits());
+    ensure!(!is_healthy(&scene.sidecar, "a").await?);
+    scene.sidecar.event("verdicts_resumed", 1).await?;
+    // Probes alone decide from now on.
+    a.set_health(Behaviour::Ok);
+    wait_for_servers(clients, &["a", "b"]).await?;
+    scene.ensure_sane().await
+}
+
+#[tokio::test]
+async fn a_restarted_sidecar_starts_from_the_verdicts_that_proxies_hand_back() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let (mut scene, mut clients) = with_a_sick(&[&a, &b]).await?;
+    scene.sidecar.restart().await?;
+    ensure_never_served(&scene, &mut clients, &a).await
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_deleted_and_added_again_starts_from_the_verdicts_it_had() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let (mut scene, mut clients) = with_a_sick(&[&a, &b]).await?;
+    let document = scene.store.container()["clusters"][0].take();
+    scene.edit(|registry| registry.remove(CLUSTER)).await?;
+    scene.edit(|registry| registry.put(document)).await?;
+    ensure_never_served(&scene, &mut clients, &a).await
 }

@@ -9,25 +9,19 @@ use super::*;
 #[tokio::test]
 async fn rg_10_add_reweight_drain_remove_break_and_repair() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let Some(story) = Story::start("add_reweight_drain", &[&one], &[]).await? else {
+    let Some(story) = serve("add_reweight_drain", &[&one], &[]).await? else {
         return Ok(());
     };
-    let kubernetes = &story.kubernetes;
+    let kubernetes = &story.store;
     let mut client = story.envoy.client();
-    story.condition("orders", "Accepted", "Accepted").await?;
-    story
-        .condition("orders", "ResolvedRefs", "NoReferences")
-        .await?;
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
+    condition(&story.store, "orders", "Accepted", "Accepted").await?;
+    condition(&story.store, "orders", "ResolvedRefs", "NoReferences").await?;
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
 
     let both = cluster("orders", &[&one, &two], json!({}));
     kubernetes.put(&both).await?;
     only(&mut client, &["one", "two"]).await?;
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
     let status = &kubernetes.get("orders").await?["status"];
     assert_eq!(status["backends"]["healthy"], 2, "{status}");
     assert_eq!(status["cluster"], "orders");
@@ -51,24 +45,22 @@ async fn rg_10_add_reweight_drain_remove_break_and_repair() -> Result<()> {
     // object still gets through.
     let twice = cluster("orders", &[&one, &one], json!({}));
     kubernetes.put(&twice).await?;
-    let condition = story.condition("orders", "Accepted", "Invalid").await?;
+    let invalid = condition(&story.store, "orders", "Accepted", "Invalid").await?;
     let says = "clusters.orders.backends[1].id: must be unique";
-    let message = condition["message"].as_str().unwrap_or("");
-    ensure!(message.starts_with(says), "{condition}");
-    story
-        .condition("orders", "Programmed", "NotAccepted")
-        .await?;
+    let message = invalid["message"].as_str().unwrap_or("");
+    ensure!(message.starts_with(says), "{invalid}");
+    condition(&story.store, "orders", "Programmed", "NotAccepted").await?;
     kubernetes
         .put(&cluster("other", &[&one], json!({})))
         .await?;
-    story.serves(&["orders", "other"]).await?;
+    story.sidecar.serves(&["orders", "other"]).await?;
     only(&mut client, &["two"]).await?;
     kubernetes
         .put(&cluster("orders", &[&one], json!({})))
         .await?;
     only(&mut client, &["one"]).await?;
-    story.condition("orders", "Accepted", "Accepted").await?;
-    story.end().await
+    condition(&story.store, "orders", "Accepted", "Accepted").await?;
+    end_well(story).await
 }
 
 #[tokio::test]
@@ -76,29 +68,24 @@ async fn a_services_endpoints_are_backends() -> Result<()> {
     let (one, pod) = (Upstream::new("one")?, Upstream::new("pod")?);
     let (old, stranger) = (Upstream::new("old")?, Upstream::new("stranger")?);
     let name = "a_services_endpoints";
-    let Some(story) = Story::start(name, &[&one], &[]).await? else {
+    let Some(story) = serve(name, &[&one], &[]).await? else {
         return Ok(());
     };
-    if !takes_endpoints(&story.kubernetes, name).await? {
+    if !takes_endpoints(&story.store, name).await? {
         return Ok(());
     }
     let mut client = story.envoy.client();
     let put = async |pod: &Upstream, conditions: Value| -> Result<()> {
-        put_slice(&story.kubernetes, "web", pod, &conditions).await
+        put_slice(&story.store, "web", pod, &conditions).await
     };
     // Of another Service: never asked.
     let ready = json!({"ready": true});
-    put_slice(&story.kubernetes, "api", &stranger, &ready).await?;
+    put_slice(&story.store, "api", &stranger, &ready).await?;
     let from = json!({"backendsFrom": [{"service": {"name": "web", "port": "http"}}]});
-    story
-        .kubernetes
-        .put(&cluster("orders", &[&one], from))
-        .await?;
+    story.store.put(&cluster("orders", &[&one], from)).await?;
     // At first the slices may not be read yet.
     eventually(SOON, "the Service to be missed", async || {
-        let said = story
-            .condition("orders", "ResolvedRefs", "NotFound")
-            .await?;
+        let said = condition(&story.store, "orders", "ResolvedRefs", "NotFound").await?;
         let missed = said["message"] == "Service web has no EndpointSlice";
         ensure!(missed, "{said}");
         Ok(())
@@ -109,9 +96,7 @@ async fn a_services_endpoints_are_backends() -> Result<()> {
     put(&pod, json!({"ready": true})).await?;
     put(&old, json!({"ready": true})).await?;
     only(&mut client, &["old", "one", "pod"]).await?;
-    story
-        .condition("orders", "ResolvedRefs", "Resolved")
-        .await?;
+    condition(&story.store, "orders", "ResolvedRefs", "Resolved").await?;
     put(
         &old,
         json!({"ready": false, "serving": true, "terminating": true}),
@@ -119,43 +104,40 @@ async fn a_services_endpoints_are_backends() -> Result<()> {
     .await?;
     only(&mut client, &["one", "pod"]).await?;
     let state = eventually(SOON, "the pod that ends to be Draining", async || {
-        let status = &story.kubernetes.get("orders").await?["status"];
+        let status = &story.store.get("orders").await?["status"];
         let impaired = status["impaired"][0].clone();
         ensure!(impaired["id"] == "old", "{status}");
         Ok(impaired["state"].clone())
     });
     assert_eq!(state.await?, "Draining");
-    story
-        .kubernetes
-        .delete(&story.kubernetes.slices(), "old")
-        .await?;
+    story.store.delete(&story.store.slices(), "old").await?;
     put(&pod, json!({"ready": false, "serving": false})).await?;
     only(&mut client, &["one"]).await?;
-    story.end().await
+    end_well(story).await
 }
 
 #[tokio::test]
 async fn an_operators_word_beats_the_document_and_ends_in_time() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let Some(mut story) = Story::start("an_operators_word", &[&one, &two], &[]).await? else {
+    let Some(mut story) = serve("an_operators_word", &[&one, &two], &[]).await? else {
         return Ok(());
     };
     let mut client = story.envoy.client();
     let word = json!({"one": {"state": "Cordoned", "reason": "disk", "actor": "me"}});
-    story.kubernetes.annotate("orders", Some(&word)).await?;
+    story.store.annotate("orders", Some(&word)).await?;
     only(&mut client, &["two"]).await?;
     // Applying the document again does not undo it, nor does a restart.
     let document = cluster("orders", &[&one, &two], json!({}));
-    story.kubernetes.put(&document).await?;
+    story.store.put(&document).await?;
     story.sidecar.restart().await?;
     only(&mut client, &["two"]).await?;
-    story.kubernetes.annotate("orders", None).await?;
+    story.store.annotate("orders", None).await?;
     only(&mut client, &["one", "two"]).await?;
 
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let end = u64::try_from(now)? + 6000;
     let word = json!({"two": {"state": "Draining", "expiresAt": end}});
-    story.kubernetes.annotate("orders", Some(&word)).await?;
+    story.store.annotate("orders", Some(&word)).await?;
     only(&mut client, &["one"]).await?;
     only(&mut client, &["one", "two"]).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
@@ -165,7 +147,7 @@ async fn an_operators_word_beats_the_document_and_ends_in_time() -> Result<()> {
     let start = u64::try_from(now)? + 4000;
     let next = json!({"state": "Draining", "startsAt": start, "expiresAt": start + 2000});
     let words = json!({"one": "Cordoned", "one@next": next});
-    story.kubernetes.annotate("orders", Some(&words)).await?;
+    story.store.annotate("orders", Some(&words)).await?;
     only(&mut client, &["two"]).await?;
     only(&mut client, &["one", "two"]).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
@@ -173,5 +155,5 @@ async fn an_operators_word_beats_the_document_and_ends_in_time() -> Result<()> {
         now >= u128::from(start) + 2000,
         "nothing took the cordon's place"
     );
-    story.end().await
+    end_well(story).await
 }

@@ -29,10 +29,10 @@ fn orders(serves: &Upstream, drains: &Upstream) -> Value {
 #[tokio::test]
 async fn an_isolated_change_is_obeyed_soon() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let Some(story) = Story::start("an_isolated_change", &[&one, &two], &[UNPACED]).await? else {
+    let Some(story) = serve("an_isolated_change", &[&one, &two], &[UNPACED]).await? else {
         return Ok(());
     };
-    story.kubernetes.put(&orders(&one, &two)).await?;
+    story.store.put(&orders(&one, &two)).await?;
     let mut client = story.envoy.client();
     only(&mut client, &["one"]).await?;
     let (mut took, mut written) = (Vec::new(), Vec::new());
@@ -44,7 +44,7 @@ async fn an_isolated_change_is_obeyed_soon() -> Result<()> {
         };
         let document = orders(serves, drains);
         let start = Instant::now();
-        story.kubernetes.put(&document).await?;
+        story.store.put(&document).await?;
         written.push(start.elapsed());
         eventually(SOON, "the change to be obeyed", async || {
             let response = client.get("/").await?;
@@ -64,5 +64,5 @@ async fn an_isolated_change_is_obeyed_soon() -> Result<()> {
         println!("{what}, {ISOLATED} changes: p50 {p50:?}, max {max:?}");
         ensure!(p50 < DELIVERY_P50_MAX, "{what}: {p50:?}");
     }
-    story.end().await
+    end_well(story).await
 }

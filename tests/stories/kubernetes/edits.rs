@@ -20,7 +20,7 @@ async fn documents_are_applied_without_a_list() -> Result<()> {
         return Ok(());
     }
     let reconcile = ("POINTSMAN_RECONCILE_INTERVAL", "1h");
-    let sidecar = sidecar(&kubernetes, &[reconcile]).await?;
+    let sidecar = Sidecar::start_with(&kubernetes, &[reconcile]).await?;
     let lists = kubernetes.lists().await?;
     let backend = json!({"address": "10.0.0.1:80"});
     let document = |i| json!({"name": format!("c{i}"), "backends": [backend]});
@@ -56,7 +56,7 @@ async fn documents_and_words_are_written_to_the_api_server() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let first = registry::cluster("orders", &[&one], json!({}));
     kubernetes.put(&first).await?;
-    let sidecar = sidecar(&kubernetes, &[]).await?;
+    let sidecar = Sidecar::start_with(&kubernetes, &[]).await?;
 
     let read = sidecar.get(ORDERS).await?;
     let etag = read.header("etag").context("no ETag")?.to_owned();
@@ -180,7 +180,7 @@ async fn services_are_named_and_dropped_through_the_sidecar() -> Result<()> {
     kubernetes.put(&plain).await?;
     let ready = json!({"ready": true});
     put_slice(&kubernetes, "web", &pod, &ready).await?;
-    let sidecar = sidecar(&kubernetes, &[]).await?;
+    let sidecar = Sidecar::start_with(&kubernetes, &[]).await?;
 
     let etag = sidecar.get(ORDERS).await?.header("etag").map(str::to_owned);
     let from = json!([{"service": {"name": "web", "port": "http"}}]);

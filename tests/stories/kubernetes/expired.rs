@@ -9,45 +9,36 @@ use super::*;
 /// A watch's own end comes after ten seconds.
 const WATCH_END: Duration = Duration::from_secs(30);
 
-impl Story {
-    /// How often the sidecar has read everything.
-    pub async fn listings(&self) -> Result<u64> {
-        let status = self.sidecar.status().await?;
-        let listings = status["registry"]["store"]["listings"].as_u64();
-        listings.with_context(|| status["registry"].to_string())
-    }
+/// Waits until the server has ended every watch of these, as it does from time to time.
+async fn watches_ended(kubernetes: &Kubernetes, plural: &str) -> Result<()> {
+    let what = format!("the end of the watches of {plural}");
+    eventually(WATCH_END, &what, async || {
+        let metrics = kubernetes.ask(Method::GET, "/metrics", None).await?;
+        let metrics = metrics.body.as_str().context("no metrics")?.to_owned();
+        let resource = format!("resource=\"{plural}\"");
+        let mut watches = metrics.lines().filter(|it| {
+            it.starts_with("apiserver_longrunning_requests{")
+                && it.contains(&resource)
+                && it.contains("verb=\"WATCH\"")
+        });
+        let open = watches.find(|it| !it.ends_with(" 0"));
+        ensure!(open.is_none(), "{open:?}");
+        Ok(())
+    })
+    .await
+}
 
-    /// Waits until the server has ended every watch of these, as it does from time to time.
-    async fn watches_ended(&self, plural: &str) -> Result<()> {
-        let what = format!("the end of the watches of {plural}");
-        eventually(WATCH_END, &what, async || {
-            let metrics = self.kubernetes.ask(Method::GET, "/metrics", None).await?;
-            let metrics = metrics.body.as_str().context("no metrics")?.to_owned();
-            let resource = format!("resource=\"{plural}\"");
-            let mut watches = metrics.lines().filter(|it| {
-                it.starts_with("apiserver_longrunning_requests{")
-                    && it.contains(&resource)
-                    && it.contains("verb=\"WATCH\"")
-            });
-            let open = watches.find(|it| !it.ends_with(" 0"));
-            ensure!(open.is_none(), "{open:?}");
-            Ok(())
-        })
-        .await
-    }
-
-    /// Waits until a watch of these from this version is answered that it is gone; a server that
-    /// has just started asks for patience first.
-    async fn expired(&self, kind: &str, version: &str) -> Result<()> {
-        let path = format!("{kind}?watch=1&timeoutSeconds=1&resourceVersion={version}");
-        eventually(SOON, &format!("{path} to be gone"), async || {
-            let answer = self.kubernetes.ask(Method::GET, &path, None).await?;
-            let code = &answer.body["object"]["code"];
-            ensure!(*code == 410, "{} {}", answer.status, answer.body);
-            Ok(())
-        })
-        .await
-    }
+/// Waits until a watch of these from this version is answered that it is gone; a server that
+/// has just started asks for patience first.
+async fn expired(kubernetes: &Kubernetes, kind: &str, version: &str) -> Result<()> {
+    let path = format!("{kind}?watch=1&timeoutSeconds=1&resourceVersion={version}");
+    eventually(SOON, &format!("{path} to be gone"), async || {
+        let answer = kubernetes.ask(Method::GET, &path, None).await?;
+        let code = &answer.body["object"]["code"];
+        ensure!(*code == 410, "{} {}", answer.status, answer.body);
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -56,22 +47,20 @@ async fn an_expired_version_loses_nothing() -> Result<()> {
     let [one, two, three, four] = all;
     let (one, two, three, four) = (one?, two?, three?, four?);
     let name = "an_expired_version";
-    let Some(mut story) = Story::start_own(name, &[&one], &[]).await? else {
+    let Some(mut story) = serve_own(name, &[&one], &[]).await? else {
         return Ok(());
     };
-    let (clusters, slices) = (story.kubernetes.clusters(), story.kubernetes.slices());
+    let (clusters, slices) = (story.store.clusters(), story.store.slices());
     let ready = json!({"ready": true});
     let with = |own: &Upstream| {
         let from = json!({"backendsFrom": [{"service": {"name": "web"}}]});
         registry::cluster("orders", &[own], from)
     };
-    put_slice(&story.kubernetes, "web", &two, &ready).await?;
-    story.kubernetes.put(&with(&one)).await?;
+    put_slice(&story.store, "web", &two, &ready).await?;
+    story.store.put(&with(&one)).await?;
     only(&mut story.envoy.client(), &["one", "two"]).await?;
-    let resolved = story
-        .condition("orders", "ResolvedRefs", "Resolved")
-        .await?;
-    let listings = story.listings().await?;
+    let resolved = condition(&story.store, "orders", "ResolvedRefs", "Resolved").await?;
+    let listings = story.sidecar.listings().await?;
     let load = Load::new(story.envoy.address(), u64::MAX)
         .per_second(100)
         .start();
@@ -79,36 +68,28 @@ async fn an_expired_version_loses_nothing() -> Result<()> {
     // The sidecar stands still while its watches end in good order and everything changes; the
     // server that comes back knows nothing of the time before.
     story.sidecar.hang().await?;
-    story.watches_ended("backendclusters").await?;
-    story.watches_ended("endpointslices").await?;
-    let known = story
-        .kubernetes
-        .ask(Method::GET, &clusters, None)
-        .await?
-        .ok()?;
+    watches_ended(&story.store, "backendclusters").await?;
+    watches_ended(&story.store, "endpointslices").await?;
+    let known = story.store.ask(Method::GET, &clusters, None).await?.ok()?;
     let known = known["metadata"]["resourceVersion"].as_str();
     let known = known.context("a list without a version")?.to_owned();
-    story.kubernetes.put(&with(&three)).await?;
-    story.kubernetes.delete(&slices, "two").await?;
-    put_slice(&story.kubernetes, "web", &four, &ready).await?;
-    story.kubernetes.restart().await?;
+    story.store.put(&with(&three)).await?;
+    story.store.delete(&slices, "two").await?;
+    put_slice(&story.store, "web", &four, &ready).await?;
+    story.store.restart().await?;
     for kind in [&clusters, &slices] {
-        story.expired(kind, &known).await?;
+        expired(&story.store, kind, &known).await?;
     }
     story.sidecar.resume()?;
 
     only(&mut story.envoy.client(), &["four", "three"]).await?;
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
     // What a reading does not name is gone, also of the endpoints.
-    assert_eq!(story.backends().await?, 2);
+    story.sidecar.backends("orders", &["three", "four"]).await?;
     // It was no outage, neither of the objects nor of the endpoints.
-    assert_eq!(story.listings().await?, listings + 1);
+    assert_eq!(story.sidecar.listings().await?, listings + 1);
     story.sidecar.event("registry_lost", 0).await?;
-    let now = story
-        .condition("orders", "ResolvedRefs", "Resolved")
-        .await?;
+    let now = condition(&story.store, "orders", "ResolvedRefs", "Resolved").await?;
     assert_eq!(now["lastTransitionTime"], resolved["lastTransitionTime"]);
     load.stop().await?.ensure_clean()
 }

@@ -21,7 +21,7 @@ async fn what_is_deleted_is_not_served_while_a_finalizer_holds_it() -> Result<()
     });
     let clusters = kubernetes.clusters();
     kubernetes.apply_object(&clusters, &object).await?.ok()?;
-    let sidecar = sidecar(&kubernetes, &[]).await?;
+    let sidecar = Sidecar::start_with(&kubernetes, &[]).await?;
     let served = async |count: usize| {
         eventually(SOON, &format!("{count} clusters"), async || {
             let status = sidecar.status().await?;

@@ -32,7 +32,7 @@ async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<(
     })
     .await?;
 
-    let sidecar = sidecar(&kubernetes, &[]).await?;
+    let sidecar = Sidecar::start_with(&kubernetes, &[]).await?;
     let status = sidecar.status().await?;
     let cluster = &status["clusters"][0];
     assert_eq!(cluster["name"], "orders");

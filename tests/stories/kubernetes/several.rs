@@ -34,20 +34,18 @@ async fn names_the_holder(kubernetes: &Kubernetes, condition: &Value) -> Result<
 async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let short = [("POINTSMAN_LEASE_DURATION", "3s")];
-    let Some(story) = Story::start("two_sidecars", &[&one], &short).await? else {
+    let Some(story) = serve("two_sidecars", &[&one], &short).await? else {
         return Ok(());
     };
-    let said = story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
-    names_the_holder(&story.kubernetes, &said).await?;
+    let said = condition(&story.store, "orders", "Programmed", "Programmed").await?;
+    names_the_holder(&story.store, &said).await?;
     // It has no proxy: what it would say of the object is not what the other one says.
-    let other = sidecar(&story.kubernetes, &short).await?;
-    let before = version(&story.kubernetes, "orders").await?;
+    let other = Sidecar::start_with(&story.store, &short).await?;
+    let before = version(&story.store, "orders").await?;
     // The holder renews the Lease as often as the other one looks at it.
     let mut renewals = BTreeSet::new();
     let renewed = async || {
-        let renewal = lease(&story.kubernetes).await?["spec"]["renewTime"].to_string();
+        let renewal = lease(&story.store).await?["spec"]["renewTime"].to_string();
         renewals.insert(renewal);
         ensure!(renewals.len() > 5, "{renewals:?}");
         Ok(())
@@ -57,7 +55,7 @@ async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
         "the Lease to be renewed five times",
         renewed,
         async || {
-            let now = version(&story.kubernetes, "orders").await?;
+            let now = version(&story.store, "orders").await?;
             ensure!(now == before, "{before} became {now}");
             Ok(())
         },
@@ -66,12 +64,12 @@ async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
     // The writer dies: the other one takes over.
     story.sidecar.kill();
     let document = registry::cluster("orders", &[&one, &two], json!({}));
-    story.kubernetes.put(&document).await?;
-    let said = story.condition("orders", "Programmed", "NoProxies").await?;
-    names_the_holder(&story.kubernetes, &said).await?;
+    story.store.put(&document).await?;
+    let said = condition(&story.store, "orders", "Programmed", "NoProxies").await?;
+    names_the_holder(&story.store, &said).await?;
     other.stop().await?;
     // It gives the Lease back: nobody has to wait for its end.
-    let lease = lease(&story.kubernetes).await?;
+    let lease = lease(&story.store).await?;
     ensure!(lease["spec"]["holderIdentity"].is_null(), "{lease}");
     Ok(())
 }
@@ -79,34 +77,32 @@ async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
 #[tokio::test]
 async fn of_two_objects_with_one_name_the_older_wins() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let Some(story) = Story::start("of_two_objects", &[&one], &[]).await? else {
+    let Some(story) = serve("of_two_objects", &[&one], &[]).await? else {
         return Ok(());
     };
-    let kind = story.kubernetes.clusters();
+    let kind = story.store.clusters();
     // Times of Kubernetes are whole seconds.
-    let older = story.kubernetes.get("orders").await?["metadata"]["creationTimestamp"].clone();
+    let older = story.store.get("orders").await?["metadata"]["creationTimestamp"].clone();
     let spec = registry::cluster("orders", &[&two], json!({}));
     let younger = eventually(SOON, "a younger object", async || {
-        let made = story.kubernetes.apply("another", &spec).await?.ok()?;
+        let made = story.store.apply("another", &spec).await?.ok()?;
         if made["metadata"]["creationTimestamp"] == older {
-            story.kubernetes.delete(&kind, "another").await?;
+            story.store.delete(&kind, "another").await?;
             anyhow::bail!("as old as the other one");
         }
         Ok(made)
     })
     .await?;
     assert_eq!(younger["spec"]["name"], "orders");
-    let taken = story.condition("another", "Accepted", "NameTaken").await?;
+    let taken = condition(&story.store, "another", "Accepted", "NameTaken").await?;
     let message = taken["message"].as_str().unwrap_or("");
     ensure!(
         message.contains("the older BackendCluster orders has it"),
         "{message}"
     );
     only(&mut story.envoy.client(), &["one"]).await?;
-    story.kubernetes.delete(&kind, "orders").await?;
+    story.store.delete(&kind, "orders").await?;
     only(&mut story.envoy.client(), &["two"]).await?;
-    story
-        .condition("another", "Programmed", "Programmed")
-        .await?;
+    condition(&story.store, "another", "Programmed", "Programmed").await?;
     Ok(())
 }

@@ -15,12 +15,10 @@ const WRITTEN: usize = 4;
 #[tokio::test]
 async fn what_flaps_is_written_once_a_second() -> Result<()> {
     let one = Upstream::new("one")?;
-    let Some(story) = Story::start("what_flaps", &[&one], &[]).await? else {
+    let Some(story) = serve("what_flaps", &[&one], &[]).await? else {
         return Ok(());
     };
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
     let (mut edits, mut said) = (0_usize, BTreeSet::new());
     let begun = Instant::now();
     eventually(
@@ -30,8 +28,8 @@ async fn what_flaps_is_written_once_a_second() -> Result<()> {
             edits += 1;
             let mut document = registry::cluster("orders", &[&one], json!({}));
             document["backends"][0]["weight"] = json!(1 + edits % 2);
-            story.kubernetes.put(&document).await?;
-            let object = story.kubernetes.get("orders").await?;
+            story.store.put(&document).await?;
+            let object = story.store.get("orders").await?;
             said.insert(object["status"]["observedGeneration"].as_i64());
             ensure!(said.len() >= WRITTEN, "{said:?}");
             Ok(())
@@ -44,56 +42,46 @@ async fn what_flaps_is_written_once_a_second() -> Result<()> {
     ensure!(took >= least, "{edits} edits: {said:?} within {took:?}");
     ensure!(edits > 2 * said.len(), "{edits} edits say nothing");
     // The last word stands in the end.
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
-    story.end().await
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
+    end_well(story).await
 }
 
 /// Proxies are not told of it, and run it all the same.
 #[tokio::test]
 async fn another_probe_is_programmed_too() -> Result<()> {
     let one = Upstream::new("one")?;
-    let Some(story) = Story::start("another_probe", &[&one], &[]).await? else {
+    let Some(story) = serve("another_probe", &[&one], &[]).await? else {
         return Ok(());
     };
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
     let check = json!({"healthCheck": {"http": {}, "interval": "50ms"}});
     let document = registry::cluster("orders", &[&one], check);
-    story.kubernetes.put(&document).await?;
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
+    story.store.put(&document).await?;
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
     eventually(SOON, "a probe", async || {
         ensure!(!one.probes().is_empty());
         Ok(())
     })
     .await?;
-    story.end().await
+    end_well(story).await
 }
 
 #[tokio::test]
 async fn what_somebody_wiped_is_written_with_the_next_full_reading() -> Result<()> {
     let one = Upstream::new("one")?;
     let settings = [("POINTSMAN_RECONCILE_INTERVAL", "1s")];
-    let Some(story) = Story::start("what_somebody_wiped", &[&one], &settings).await? else {
+    let Some(story) = serve("what_somebody_wiped", &[&one], &settings).await? else {
         return Ok(());
     };
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
-    let path = format!("{}/orders/status", story.kubernetes.clusters());
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
+    let path = format!("{}/orders/status", story.store.clusters());
     let wiped = json!({"status": null});
     let wiped = Some(("application/merge-patch+json", &wiped));
-    let answer = story.kubernetes.ask(Method::PATCH, &path, wiped).await?;
+    let answer = story.store.ask(Method::PATCH, &path, wiped).await?;
     let object = answer.ok()?;
     ensure!(object.get("status").is_none(), "{object}");
-    story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
-    story.end().await
+    condition(&story.store, "orders", "Programmed", "Programmed").await?;
+    end_well(story).await
 }
 
 /// A live upgrade: the VMs of the module before are held by streams, and nobody waits for them.
@@ -108,7 +96,7 @@ async fn an_edit_after_a_new_module_is_programmed() -> Result<()> {
         ("POINTSMAN_WASM", module.as_str()),
         ("POINTSMAN_LEASE_DURATION", "3s"),
     ];
-    let Some(mut story) = Story::start("a_new_module", &[&one], &settings).await? else {
+    let Some(mut story) = serve("a_new_module", &[&one], &settings).await? else {
         return Ok(());
     };
     let load = Load::new(story.envoy.address(), u64::MAX);
@@ -122,14 +110,12 @@ async fn an_edit_after_a_new_module_is_programmed() -> Result<()> {
     story.envoy.wait_for_stat_at_least(vms, before + 3).await?;
     let mut document = registry::cluster("orders", &[&one], json!({}));
     document["backends"][0]["weight"] = json!(7);
-    story.kubernetes.put(&document).await?;
+    story.store.put(&document).await?;
     let edited = Instant::now();
-    let said = story
-        .condition("orders", "Programmed", "Programmed")
-        .await?;
+    let said = condition(&story.store, "orders", "Programmed", "Programmed").await?;
     println!("programmed {:?} after the edit: {said}", edited.elapsed());
     ensure!(said["status"] == "True", "{said}");
     ensure!(held.echo("still here").await? == "still here");
     load.stop().await?.ensure_clean()?;
-    story.end().await
+    end_well(story).await
 }

@@ -172,6 +172,38 @@ async fn what_is_wrong_in_a_static_bootstrap_is_named() -> Result<()> {
     Ok(())
 }
 
+/// RL-5: what waits for bodies must get them, and room for them.
+#[tokio::test]
+async fn rl_5_bodies_that_envoy_does_not_hand_over_or_hold_are_named() -> Result<()> {
+    let [one] = backends(["one"])?;
+    let document = |most: u32| {
+        let rules = json!({"maxBodyBytes": most});
+        cluster(CLUSTER, &[&one], json!({"jsonRpc": rules}))
+    };
+    // What the shipped virtual host holds, and one more.
+    let held = 4_194_304;
+    let envoy = scene::serve(&document(held)).await?;
+    assert_eq!(finds_alone(&envoy).await?, BTreeSet::new());
+    let envoy = scene::serve(&document(held + 1)).await?;
+    assert_eq!(finds_alone(&envoy).await?, ["body-limit".to_owned()].into());
+    let mut bootstrap = scene::bootstrap(&document(2_000_000))?;
+    let filter = bootstrap.filter_mut("pointsman")?;
+    let config = &mut filter["typed_config"]["config"];
+    remove(config, "allow_on_headers_stop_iteration");
+    let manager = bootstrap.manager_mut()?;
+    let host = &mut manager["route_config"]["virtual_hosts"][0];
+    remove(host, "request_body_buffer_limit");
+    let envoy = Envoy::start(bootstrap).await?;
+    let wanted = ["body-limit", "body-switch"].map(str::to_owned);
+    assert_eq!(finds_alone(&envoy).await?, wanted.into());
+
+    // A sidecar sets the switch, and warns of what no listener holds by itself.
+    let registry = Registry::new(vec![document(held + 1)])?;
+    let sidecar = Sidecar::start_with(&registry, &[]).await?;
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    finds(&sidecar, &envoy, &["body-limit"]).await
+}
+
 #[tokio::test]
 async fn requests_that_went_elsewhere_are_named() -> Result<()> {
     let [picked, known] = backends(["picked", "known"])?;

@@ -11,45 +11,40 @@ const ORDERS: &str = "/v1/clusters/orders";
 
 #[tokio::test]
 async fn a_document_that_is_put_becomes_traffic() -> Result<()> {
-    for home in HOMES {
+    for kind in Kind::all("a_document_that_is_put_becomes_traffic")? {
         let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-        let story = Story::start(home, &[&one]).await?;
+        let story = start(kind, &[&one]).await?;
         let mut clients = story.clients().await?;
         let document = registry::cluster("orders", &[&one, &two], json!({}));
-        let answer = story.write(Method::PUT, ORDERS, document.clone()).await?;
+        let answer = story
+            .sidecar
+            .write(Method::PUT, ORDERS, document.clone())
+            .await?;
         assert_eq!(answer["changes"]["added"], json!(["orders/two"]));
-        story.everywhere(&answer).await?;
+        story.wait_for_the_workers().await?;
         answered_by(&mut clients, 50).await?;
-        ensure!(two.hits() > 0, "{home:?}");
+        ensure!(two.hits() > 0, "{kind:?}");
         // What stands in the store is what was put.
         let read = story.sidecar.get(ORDERS).await?;
         assert_eq!(read.json()?, document);
-        match &story.store {
-            Store::File(registry) => {
-                let text = std::fs::read_to_string(registry.file())?;
-                ensure!(text.contains(&two.address().to_string()), "{text}");
-            }
-            Store::Redis(redis) => {
-                let text = redis.ask(&["GET", "pointsman:cluster:orders"]).await?;
-                ensure!(format!("{text:?}").contains(&two.address().to_string()));
-            }
-        }
+        let text = story.store.text().await?;
+        ensure!(text.contains(&two.address().to_string()), "{text}");
         let patch = json!({"backends": [registry::backend(&two)]});
-        let answer = story.write(Method::PATCH, ORDERS, patch).await?;
-        story.everywhere(&answer).await?;
+        story.sidecar.write(Method::PATCH, ORDERS, patch).await?;
+        story.wait_for_the_workers().await?;
         let hits = one.hits();
         answered_by(&mut clients, 50).await?;
-        assert_eq!(one.hits(), hits, "{home:?}");
+        assert_eq!(one.hits(), hits, "{kind:?}");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_write_on_an_old_etag_is_412() -> Result<()> {
-    for home in HOMES {
+    for kind in Kind::all("a_write_on_an_old_etag_is_412")? {
         let one = Upstream::new("one")?;
         let document = registry::cluster("orders", &[&one], json!({}));
-        let (sidecar, _store) = start_sidecar(home, document.clone(), &[]).await?;
+        let (sidecar, _store) = start_sidecar(kind, &document, &[]).await?;
         let old = etag(&sidecar.get(ORDERS).await?)?;
         let condition = [("if-match", old.as_str())];
         let bare = json!({"name": "orders"});
@@ -57,7 +52,7 @@ async fn a_write_on_an_old_etag_is_412() -> Result<()> {
         assert_eq!(first.status, 200, "{}", first.text());
         for method in [Method::PUT, Method::PATCH, Method::DELETE] {
             let late = sidecar.ask(method, ORDERS, &condition, &document).await?;
-            assert_eq!(late.status, 412, "{home:?}: {}", late.text());
+            assert_eq!(late.status, 412, "{kind:?}: {}", late.text());
         }
         let now = etag(&first)?;
         let condition = [("if-match", now.as_str())];
@@ -101,11 +96,11 @@ async fn increment(sidecar: &Sidecar, all_have_read: &Barrier) -> Result<usize> 
 async fn of_many_writers_no_write_is_lost() -> Result<()> {
     const WRITERS: u64 = 6;
     const EACH: u64 = 5;
-    for home in HOMES {
+    for kind in Kind::all("of_many_writers_no_write_is_lost")? {
         let one = Upstream::new("one")?;
         let mut document = registry::cluster("orders", &[&one], json!({}));
         document["backends"][0]["weight"] = json!(1);
-        let (sidecar, _store) = start_sidecar(home, document, &[]).await?;
+        let (sidecar, _store) = start_sidecar(kind, &document, &[]).await?;
         let shared = Arc::new((sidecar, Barrier::new(usize::try_from(WRITERS)?)));
         let mut writers = JoinSet::new();
         for _ in 0..WRITERS {
@@ -125,11 +120,11 @@ async fn of_many_writers_no_write_is_lost() -> Result<()> {
         }
         let document = shared.0.get(ORDERS).await?.json()?;
         let writes = WRITERS * EACH;
-        println!("{home:?}: {writes} writes of {WRITERS} writers, {conflicts} conflicts");
+        println!("{kind:?}: {writes} writes of {WRITERS} writers, {conflicts} conflicts");
         assert_eq!(
             document["backends"][0]["weight"],
             json!(1 + writes),
-            "{home:?}"
+            "{kind:?}"
         );
         // Of those that read the same, one was in time.
         ensure!(conflicts >= usize::try_from((WRITERS - 1) * EACH)?);
@@ -139,10 +134,10 @@ async fn of_many_writers_no_write_is_lost() -> Result<()> {
 
 #[tokio::test]
 async fn services_are_refused_where_there_are_none() -> Result<()> {
-    for home in HOMES {
+    for kind in [Kind::File, Kind::Redis] {
         let one = Upstream::new("one")?;
         let document = registry::cluster("orders", &[&one], json!({}));
-        let (sidecar, _store) = start_sidecar(home, document.clone(), &[]).await?;
+        let (sidecar, _store) = start_sidecar(kind, &document, &[]).await?;
         let from = json!({"backendsFrom": [{"service": {"name": "web"}}]});
         let mut whole = document.clone();
         whole["backendsFrom"] = from["backendsFrom"].clone();
@@ -158,7 +153,7 @@ async fn services_are_refused_where_there_are_none() -> Result<()> {
                 "why": "is only known where the registry is kept in Kubernetes"}]);
             assert_eq!((refused.status.as_u16(), &said["errors"]), (422, &errors));
         }
-        assert_eq!(sidecar.get(ORDERS).await?.json()?, document, "{home:?}");
+        assert_eq!(sidecar.get(ORDERS).await?.json()?, document, "{kind:?}");
     }
     Ok(())
 }
@@ -170,7 +165,7 @@ async fn a_write_that_the_guard_holds_back_says_so() -> Result<()> {
         .map(|port| json!({"address": format!("127.0.0.2:{port}")}))
         .collect();
     let document = json!({"name": "orders", "backends": many});
-    let (sidecar, _store) = start_sidecar(Home::Redis, document, &[]).await?;
+    let (sidecar, _store) = start_sidecar(Kind::Redis, &document, &[]).await?;
     let next = registry::cluster("orders", &[&one], json!({}));
     let answer = sidecar.ask(Method::PUT, ORDERS, &[], &next).await?;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -187,10 +182,8 @@ async fn a_write_that_the_guard_holds_back_says_so() -> Result<()> {
 async fn a_store_that_is_away_takes_no_write() -> Result<()> {
     let one = Upstream::new("one")?;
     let document = registry::cluster("orders", &[&one], json!({}));
-    let (sidecar, store) = start_sidecar(Home::Redis, document.clone(), &[]).await?;
-    let Store::Redis(mut redis) = store else {
-        anyhow::bail!("no Redis");
-    };
+    let (sidecar, mut store) = start_sidecar(Kind::Redis, &document, &[]).await?;
+    let redis = store.redis()?;
     assert_eq!(sidecar.get(ORDERS).await?.status, 200);
     redis.kill();
     let cordon = "/v1/clusters/orders/backends/one/cordon";
@@ -214,7 +207,7 @@ async fn a_store_that_is_away_takes_no_write() -> Result<()> {
 async fn ad_15_series_start_at_0_and_go_with_their_backend() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let document = registry::cluster("orders", &[&one], json!({}));
-    let (sidecar, _store) = start_sidecar(Home::File, document, &[]).await?;
+    let (sidecar, _store) = start_sidecar(Kind::File, &document, &[]).await?;
     let check = json!({"healthCheck": {"tcp": {}, "interval": "1s"}});
     let fresh = registry::cluster("fresh", &[&one, &two], check.clone());
     let put = sidecar

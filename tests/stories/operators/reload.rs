@@ -1,6 +1,6 @@
 //! `POST /reload` (AD-1 to 4, AD-8, AD-11), and who may write.
 
-use harness::Load;
+use harness::{Load, Registry};
 
 use super::*;
 
@@ -9,15 +9,12 @@ const WHOLE: [&str; 4] = ["added", "removed", "modified", "config_updated"];
 #[tokio::test]
 async fn ad_2_a_reload_tells_what_changed_since_the_last_one() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    for home in HOMES {
+    for kind in Kind::all("ad_2_a_reload_tells_what_changed")? {
         let document = registry::cluster("orders", &[&one], json!({}));
-        let (sidecar, mut store) = start_sidecar(home, document, &[]).await?;
+        let (sidecar, mut store) = start_sidecar(kind, &document, &[]).await?;
         let mut next = registry::cluster("orders", &[&one, &two], json!({}));
         next["backends"][0]["weight"] = json!(7);
-        match &mut store {
-            Store::File(registry) => registry.put(next)?,
-            Store::Redis(redis) => redis.put(&next).await?,
-        }
+        store.keep(&next).await?;
         let answer = sidecar
             .ask(Method::POST, "/reload", &[], &Value::Null)
             .await?;
@@ -27,7 +24,7 @@ async fn ad_2_a_reload_tells_what_changed_since_the_last_one() -> Result<()> {
         assert_eq!(
             (answer.status.as_u16(), answer.json()?),
             (200, expected),
-            "{home:?}"
+            "{kind:?}"
         );
         let again = sidecar
             .ask(Method::POST, "/reload", &[], &Value::Null)
@@ -35,7 +32,7 @@ async fn ad_2_a_reload_tells_what_changed_since_the_last_one() -> Result<()> {
             .json()?;
         let changes = WHOLE.map(|field| again["changes"][field].clone());
         let nothing = [json!([]), json!([]), json!([]), json!(false)];
-        assert_eq!(changes, nothing, "AD-11, {home:?}");
+        assert_eq!(changes, nothing, "AD-11, {kind:?}");
     }
     Ok(())
 }
@@ -44,10 +41,8 @@ async fn ad_2_a_reload_tells_what_changed_since_the_last_one() -> Result<()> {
 async fn ad_3_a_reload_that_fails_says_why_and_changes_nothing() -> Result<()> {
     let one = Upstream::new("one")?;
     let document = registry::cluster("orders", &[&one], json!({}));
-    let (sidecar, store) = start_sidecar(Home::File, document.clone(), &[]).await?;
-    let Store::File(registry) = &store else {
-        anyhow::bail!("no file");
-    };
+    let registry = Registry::new(vec![document.clone()])?;
+    let sidecar = Sidecar::start(&registry).await?;
     let revision = sidecar.status().await?["registry"]["revision"].clone();
     std::fs::remove_file(registry.file())?;
     let failed = sidecar
@@ -57,11 +52,8 @@ async fn ad_3_a_reload_that_fails_says_why_and_changes_nothing() -> Result<()> {
     assert_eq!(failed.json()?["success"], false);
     assert_eq!(sidecar.status().await?["registry"]["revision"], revision);
 
-    let (sidecar, store) = start_sidecar(Home::Redis, document, &[]).await?;
-    let Store::Redis(redis) = &store else {
-        anyhow::bail!("no Redis");
-    };
-    redis.kill();
+    let (sidecar, mut store) = start_sidecar(Kind::Redis, &document, &[]).await?;
+    store.redis()?.kill();
     let failed = sidecar
         .ask(Method::POST, "/reload", &[], &Value::Null)
         .await?;
@@ -74,7 +66,7 @@ async fn ad_3_a_reload_that_fails_says_why_and_changes_nothing() -> Result<()> {
 #[tokio::test]
 async fn ad_1_requests_do_not_notice_reloads() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let mut story = Story::start(Home::File, &[&one, &two]).await?;
+    let mut story = start(Kind::File, &[&one, &two]).await?;
     drop(story.clients().await?);
     let load = Load::new(story.envoy.address(), 4000)
         .per_second(1000)
@@ -82,9 +74,7 @@ async fn ad_1_requests_do_not_notice_reloads() -> Result<()> {
     for round in 0..5 {
         let extra = json!({"retry": {"attempts": 2 + round}});
         let document = registry::cluster("orders", &[&one, &two], extra);
-        if let Store::File(registry) = &mut story.store {
-            registry.put(document)?;
-        }
+        story.store.keep(&document).await?;
         let answer = story
             .sidecar
             .ask(Method::POST, "/reload", &[], &Value::Null)
@@ -100,7 +90,7 @@ async fn ad_4_a_reload_comes_from_the_address_that_was_set() -> Result<()> {
     let one = Upstream::new("one")?;
     let document = registry::cluster("orders", &[&one], json!({}));
     let settings = [("RELOAD_ALLOWED_IP", "192.0.2.7")];
-    let (sidecar, _store) = start_sidecar(Home::File, document, &settings).await?;
+    let (sidecar, _store) = start_sidecar(Kind::File, &document, &settings).await?;
     let denied = sidecar
         .ask(Method::POST, "/reload", &[], &Value::Null)
         .await?;
@@ -115,7 +105,7 @@ async fn writes_need_the_token_where_one_is_set() -> Result<()> {
     let one = Upstream::new("one")?;
     let document = registry::cluster("orders", &[&one], json!({}));
     let settings = [("POINTSMAN_ADMIN_TOKEN", "s3cret-word")];
-    let (sidecar, _store) = start_sidecar(Home::File, document.clone(), &settings).await?;
+    let (sidecar, _store) = start_sidecar(Kind::File, &document, &settings).await?;
     let path = "/v1/clusters/orders";
     for shown in [&[][..], &[("authorization", "Bearer s3cret-worb")]] {
         let refused = sidecar.ask(Method::PUT, path, shown, &document).await?;

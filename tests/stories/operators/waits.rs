@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use harness::artefacts;
 use harness::sidecar::operate;
 
 use super::*;
@@ -12,10 +11,7 @@ const BUSY: Duration = Duration::from_secs(4);
 
 /// Keeps the client's worker busy for [`BUSY`].
 async fn keep_busy(client: &mut Client) -> Result<Response> {
-    let mut request = harness::client::get("/");
-    let fault = format!("busy-{}", BUSY.as_millis());
-    request.headers_mut().insert("x-fault", fault.parse()?);
-    client.send(request).await
+    client.fault(&format!("busy-{}", BUSY.as_millis())).await
 }
 
 #[tokio::test]
@@ -23,18 +19,8 @@ async fn rg_20_a_drain_that_waits_returns_once_the_last_worker_obeys() -> Result
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let even = json!({"loadBalancing": {"policy": "RoundRobin"}});
     let document = registry::cluster("orders", &[&one, &two], even);
-    let module = artefacts::built("faulty.wasm")?;
-    let settings = [("POINTSMAN_WASM", module.to_str().context("a path")?)];
-    let (sidecar, store) = start_sidecar(Home::File, document, &settings).await?;
-    let bootstrap = Bootstrap::ads(sidecar.xds_address())?.concurrency(2);
-    let story = Story {
-        envoy: Envoy::start(bootstrap.exact_balance()?.module(&module)?).await?,
-        sidecar,
-        store,
-    };
+    let story = Scene::faulty(vec![document]).await?;
     let mut clients = story.clients().await?;
-    let before = story.sidecar.get("/v1/clusters").await?.json()?;
-    story.everywhere(&before).await?;
 
     let mut blocked = clients.remove(0);
     let begun = Instant::now();

@@ -24,17 +24,17 @@ async fn said(sidecar: &Sidecar) -> Result<String> {
 async fn the_password_is_seen_nowhere() -> Result<()> {
     let one = Upstream::new("one")?;
     let redis = Redis::start_with(Some(PASSWORD), &[]).await?;
-    let mut story = Story::start(redis, &[&one], &[("RUST_LOG", "trace")]).await?;
+    let mut story = serve(redis, &[&one], &[("RUST_LOG", "trace")]).await?;
     let mut text = said(&story.sidecar).await?;
     // Also while the login is refused and nobody answers.
     story
-        .redis
+        .store
         .ask(&["CONFIG", "SET", "requirepass", "another-geheim"])
         .await?;
-    story.redis.kill();
+    story.store.kill();
     story.sidecar.health(503).await?;
     text.push_str(&said(&story.sidecar).await?);
-    story.redis.restart().await?;
+    story.store.restart().await?;
     story.sidecar.health(200).await?;
     text.push_str(&said(&story.sidecar).await?);
     ensure!(text.contains("redis://:***@"), "the place is not named");
@@ -61,26 +61,26 @@ async fn a_user_with_the_least_rights_is_enough() -> Result<()> {
     rule.extend(rights.iter().map(String::as_str));
     redis.ask(&rule).await?;
     let url = format!("redis://pm:{PASSWORD}@{}", redis.address());
-    let story = Story::start(redis, &[&one], &[("REDIS_URL", &url)]).await?;
+    let story = serve(redis, &[&one], &[("REDIS_URL", &url)]).await?;
     story
-        .redis
+        .store
         .put(&registry::cluster("orders", &[&one, &two], json!({})))
         .await?;
-    story.served_by_one_of(&["two"]).await?;
-    story.status_field("orders", "backends", "2").await?;
+    served_by(&mut story.envoy.client(), &["two"]).await?;
+    story.store.says("orders", "backends", "2").await?;
 
     // Who may only read serves as well; its user is told once that nothing is written.
-    story.redis.ask(&["ACL", "SETUSER", "pm", "-eval"]).await?;
+    story.store.ask(&["ACL", "SETUSER", "pm", "-eval"]).await?;
     story
-        .redis
+        .store
         .put(&registry::cluster("late", &[&one], json!({})))
         .await?;
-    story.backends("late", &["one"]).await?;
+    story.sidecar.backends("late", &["one"]).await?;
     story
-        .redis
+        .store
         .put(&registry::cluster("later", &[&one], json!({})))
         .await?;
-    story.backends("later", &["one"]).await?;
+    story.sidecar.backends("later", &["one"]).await?;
     story.sidecar.health(200).await?;
     let told = story
         .sidecar
@@ -137,7 +137,7 @@ async fn over_tls_the_certificate_is_checked() -> Result<()> {
     );
 
     let trusted = [("REDIS_URL", url.as_str()), ("SSL_CERT_FILE", &cert)];
-    let story = Story::start(redis, &[&one], &trusted).await?;
+    let story = serve(redis, &[&one], &trusted).await?;
     let health = story.sidecar.health(200).await?;
     assert_eq!(health["redis"]["status"], "connected");
     ensure!(!said(&story.sidecar).await?.contains(PASSWORD));

@@ -30,13 +30,13 @@ fn orders(backends: &[&Upstream], draining: &[&str]) -> Value {
 #[tokio::test]
 async fn add_reweight_drain_remove_break_and_repair() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
-    let redis = &story.redis;
+    let story = serve(Redis::start().await?, &[&one], &[]).await?;
+    let redis = &story.store;
     let mut client = story.envoy.client();
 
     redis.put(&orders(&[&one, &two], &[])).await?;
     only(&mut client, &["one", "two"]).await?;
-    story.status_field("orders", "backends", "2").await?;
+    story.store.says("orders", "backends", "2").await?;
 
     let mut reweighted = orders(&[&one, &two], &[]);
     reweighted["backends"][0]["weight"] = json!(0);
@@ -59,25 +59,27 @@ async fn add_reweight_drain_remove_break_and_repair() -> Result<()> {
             r#"{"name":"orders","weight":1}"#,
         ])
         .await?;
-    story.status_field("orders", "accepted", "false").await?;
+    story.store.says("orders", "accepted", "false").await?;
     story
-        .status_field(
+        .store
+        .says(
             "orders",
             "error",
             "clusters.orders.weight: is not a known field",
         )
         .await?;
     redis.put(&cluster("other", &[&one], json!({}))).await?;
-    story.backends("other", &["one"]).await?;
+    story.sidecar.backends("other", &["one"]).await?;
     only(&mut client, &["two"]).await?;
     redis.ask(&["LPUSH", "pointsman:cluster:list", "x"]).await?;
     story
-        .status_field("list", "error", "must be a string")
+        .store
+        .says("list", "error", "must be a string")
         .await?;
 
     redis.put(&orders(&[&one], &[])).await?;
     only(&mut client, &["one"]).await?;
-    story.status_field("orders", "accepted", "true").await?;
+    story.store.says("orders", "accepted", "true").await?;
     story.envoy.stop().await?;
     story.sidecar.stop().await
 }
@@ -85,8 +87,8 @@ async fn add_reweight_drain_remove_break_and_repair() -> Result<()> {
 #[tokio::test]
 async fn an_isolated_change_is_obeyed_soon() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let story = Story::start(Redis::start().await?, &[&one, &two], &[UNPACED]).await?;
-    story.redis.put(&orders(&[&one, &two], &["two"])).await?;
+    let story = serve(Redis::start().await?, &[&one, &two], &[UNPACED]).await?;
+    story.store.put(&orders(&[&one, &two], &["two"])).await?;
     let mut client = story.envoy.client();
     only(&mut client, &["one"]).await?;
     let mut took = Vec::new();
@@ -98,7 +100,7 @@ async fn an_isolated_change_is_obeyed_soon() -> Result<()> {
         };
         let document = orders(&[&one, &two], &[drains]);
         let start = Instant::now();
-        story.redis.put(&document).await?;
+        story.store.put(&document).await?;
         served_by(&mut client, &[serves]).await?;
         took.push(start.elapsed());
     }
@@ -116,19 +118,19 @@ async fn a_backend_registers_itself_and_goes_with_its_heartbeat() -> Result<()> 
         Upstream::new("guest")?,
         Upstream::new("beating")?,
     );
-    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    let story = serve(Redis::start().await?, &[&one], &[]).await?;
     let mut client = story.envoy.client();
-    register(&story.redis, &guest, &[]).await?;
+    register(&story.store, &guest, &[]).await?;
     only(&mut client, &["guest", "one"]).await?;
-    story.status_field("orders", "registered", "1").await?;
+    story.store.says("orders", "registered", "1").await?;
     story
-        .redis
+        .store
         .ask(&["PEXPIRE", "pointsman:backend:orders:guest", "300"])
         .await?;
     only(&mut client, &["one"]).await?;
 
     // Not by a TTL but by its word. Who counts its silence is the sidecar: see the story of its end.
-    register(&story.redis, &beating, &["heartbeatAt", "1"]).await?;
+    register(&story.store, &beating, &["heartbeatAt", "1"]).await?;
     only(&mut client, &["beating", "one"]).await
 }
 
@@ -137,7 +139,7 @@ async fn a_backend_registers_itself_and_goes_with_its_heartbeat() -> Result<()> 
 async fn a_database_that_is_swapped_for_another_is_noticed() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
     let rarely = ("POINTSMAN_RECONCILE_INTERVAL", "10m");
-    let story = Story::start(Redis::start().await?, &[&one], &[rarely]).await?;
+    let story = serve(Redis::start().await?, &[&one], &[rarely]).await?;
     let document = cluster("orders", &[&two], json!({})).to_string();
     let elsewhere = "redis.call('SELECT', 1) return redis.call('SET', KEYS[1], ARGV[1])";
     let write = [
@@ -147,12 +149,12 @@ async fn a_database_that_is_swapped_for_another_is_noticed() -> Result<()> {
         "pointsman:cluster:orders",
         &document,
     ];
-    story.redis.ask(&write).await?;
+    story.store.ask(&write).await?;
     let mut client = story.envoy.client();
     for served in ["two", "one", "two"] {
-        story.status_field("orders", "backends", "1").await?;
+        story.store.says("orders", "backends", "1").await?;
         let begun = Instant::now();
-        story.redis.ask(&["SWAPDB", "0", "1"]).await?;
+        story.store.ask(&["SWAPDB", "0", "1"]).await?;
         served_by(&mut client, &[served]).await?;
         println!("noticed after {:?}", begun.elapsed());
     }
@@ -162,22 +164,22 @@ async fn a_database_that_is_swapped_for_another_is_noticed() -> Result<()> {
 #[tokio::test]
 async fn an_operators_word_beats_the_document() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let mut story = Story::start(Redis::start().await?, &[&one, &two], &[]).await?;
+    let mut story = serve(Redis::start().await?, &[&one, &two], &[]).await?;
     let mut client = story.envoy.client();
     let word = r#"{"state":"Cordoned","reason":"disk","actor":"me"}"#;
     story
-        .redis
+        .store
         .ask(&["HSET", "pointsman:override:orders", "one", word])
         .await?;
     only(&mut client, &["two"]).await?;
     // Writing the document again does not undo it, nor does a restart.
-    story.redis.put(&orders(&[&one, &two], &[])).await?;
+    story.store.put(&orders(&[&one, &two], &[])).await?;
     story.sidecar.restart().await?;
-    let backends = story.backends("orders", &["one", "two"]).await?;
+    let backends = story.sidecar.backends("orders", &["one", "two"]).await?;
     assert_eq!(backends[0]["state"], "Cordoned");
     only(&mut client, &["two"]).await?;
     story
-        .redis
+        .store
         .ask(&["HDEL", "pointsman:override:orders", "one"])
         .await?;
     only(&mut client, &["one", "two"]).await

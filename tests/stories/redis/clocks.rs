@@ -21,10 +21,10 @@ async fn beat(redis: &Redis, ahead_ms: i64) -> Result<()> {
 /// A story over a store that goes by this clock, with a backend `guest` that registered itself.
 async fn start(clock: &Clock, one: &Upstream, guest: &Upstream) -> Result<Story> {
     let redis = Redis::start_on(clock).await?;
-    let story = Story::start(redis, &[one], &[OFTEN, SHORT]).await?;
-    register(&story.redis, guest, &[]).await?;
-    beat(&story.redis, 0).await?;
-    story.backends("orders", &["one", "guest"]).await?;
+    let story = serve(redis, &[one], &[OFTEN, SHORT]).await?;
+    register(&story.store, guest, &[]).await?;
+    beat(&story.store, 0).await?;
+    story.sidecar.backends("orders", &["one", "guest"]).await?;
     Ok(story)
 }
 
@@ -37,22 +37,22 @@ async fn a_clock_that_is_set_there_and_back_loses_nobody() -> Result<()> {
         return redis.call('HSET', KEYS[1], 'one', string.format(
             '{\"state\":\"Cordoned\",\"expiresAt\":%.0f}', time[1] * 1000 + 3600000))";
     let cordon = ["EVAL", cordon, "1", "pointsman:override:orders"];
-    story.redis.ask(&cordon).await?;
+    story.store.ask(&cordon).await?;
     let mut client = story.envoy.client();
     only(&mut client, &["guest"]).await?;
     for (steps, ahead_ms) in [(1, HOURS_MS), (2, 0), (3, -HOURS_MS)] {
         clock.step_to(ahead_ms)?;
         story.sidecar.event("clock_stepped", steps).await?;
         // Who is heard is heard by any clock, and what became of a document is written.
-        beat(&story.redis, 0).await?;
+        beat(&story.store, 0).await?;
         let name = format!("set{steps}");
         let document = registry::cluster(&name, &[&one], json!({}));
-        story.redis.put(&document).await?;
-        story.status_field(&name, "backends", "1").await?;
-        story.status_field("orders", "registered", "1").await?;
+        story.store.put(&document).await?;
+        story.store.says(&name, "backends", "1").await?;
+        story.store.says("orders", "registered", "1").await?;
         only(&mut client, &["guest"]).await?;
         let exists = ["EXISTS", "pointsman:backend:orders:guest"];
-        let exists = story.redis.ask(&exists).await?;
+        let exists = story.store.ask(&exists).await?;
         ensure!(exists == Reply::Number(1), "{exists:?}");
     }
     story.sidecar.event("registry_guard_held", 0).await?;
@@ -68,12 +68,12 @@ async fn a_heartbeat_that_cannot_be_is_named_and_served() -> Result<()> {
     let place = "clusters.orders.backends[guest].heartbeatAt: ";
     let mut named = 0;
     for ahead_ms in [HOURS_MS, -HOURS_MS] {
-        beat(&story.redis, ahead_ms).await?;
+        beat(&story.store, ahead_ms).await?;
         named += 1;
         story.sidecar.event("heartbeat_impossible", named).await?;
-        story.status_field("orders", "warning", place).await?;
-        story.status_field("orders", "accepted", "true").await?;
-        story.backends("orders", &["one", "guest"]).await?;
+        story.store.says("orders", "warning", place).await?;
+        story.store.says("orders", "accepted", "true").await?;
+        story.sidecar.backends("orders", &["one", "guest"]).await?;
     }
     Ok(())
 }
@@ -84,28 +84,28 @@ async fn rg_16_a_lease_is_taken_over_by_whose_clock_ever() -> Result<()> {
     let (one, guest) = (Upstream::new("one")?, Upstream::new("guest")?);
     let clock = Clock::new()?;
     let story = start(&clock, &one, &guest).await?;
-    story.status_field("orders", "backends", "2").await?;
+    story.store.says("orders", "backends", "2").await?;
     let holder = async || {
         story
-            .redis
+            .store
             .ask(&["HGET", "pointsman:lease", "holder"])
             .await
     };
     let first = holder().await?;
     story.sidecar.kill();
     clock.step_to(-HOURS_MS)?;
-    let settings = story.redis.settings().into_iter();
+    let settings = story.store.settings().into_iter();
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let other = Sidecar::start_on_store(settings.chain([OFTEN, SHORT].map(owned))).await?;
     story
-        .redis
+        .store
         .put(&registry::cluster("late", &[&one], json!({})))
         .await?;
-    story.status_field("late", "backends", "1").await?;
+    story.store.says("late", "backends", "1").await?;
     // Also over what the dead one wrote by the clock of before.
     let document = registry::cluster("orders", &[&one, &guest], json!({}));
-    story.redis.put(&document).await?;
-    story.status_field("orders", "registered", "0").await?;
+    story.store.put(&document).await?;
+    story.store.says("orders", "registered", "0").await?;
     ensure!(holder().await? != first, "the dead hold the lease");
     other.stop().await
 }

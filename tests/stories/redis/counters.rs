@@ -12,8 +12,8 @@ async fn total(sidecar: &Sidecar, event: &str) -> Result<u64> {
 #[tokio::test]
 async fn rm_9_the_total_of_two_sidecars_is_their_sum_and_outlives_them() -> Result<()> {
     let one = Upstream::new("one")?;
-    let mut story = Story::start(Redis::start().await?, &[&one], &[]).await?;
-    let other = Sidecar::start_on_store(story.redis.settings()).await?;
+    let mut story = serve(Redis::start().await?, &[&one], &[]).await?;
+    let other = Sidecar::start_on_store(story.store.settings()).await?;
     let known = async |sum: u64| {
         for sidecar in [&story.sidecar, &other] {
             eventually(SOON, &format!("{sum} restorations"), async || {
@@ -27,7 +27,7 @@ async fn rm_9_the_total_of_two_sidecars_is_their_sum_and_outlives_them() -> Resu
     };
     known(0).await?;
     // Both lose the store and find it again.
-    story.redis.kill();
+    story.store.kill();
     for sidecar in [&story.sidecar, &other] {
         eventually(SOON, "the loss to be noticed", async || {
             let health = sidecar.get("/health").await?;
@@ -36,7 +36,7 @@ async fn rm_9_the_total_of_two_sidecars_is_their_sum_and_outlives_them() -> Resu
         })
         .await?;
     }
-    story.redis.restart().await?;
+    story.store.restart().await?;
     known(2).await?;
     // What was counted stays when a sidecar goes, and is not counted again when it returns.
     story.sidecar.restart().await?;

@@ -53,7 +53,7 @@ async fn a_bad_value_of_our_own_stops_nothing_at_the_start_or_later() -> Result<
     let redis = Redis::start().await?;
     write_odd(&redis).await?;
     redis.ask(&["SET", "pointsman:lease", "x"]).await?;
-    let story = Story::start(redis, &[&one], &[OFTEN]).await?;
+    let story = serve(redis, &[&one], &[OFTEN]).await?;
     for name in ["late", "later"] {
         story.sidecar.health(200).await?;
         eventually(SOON, "everything odd to be named", async || {
@@ -69,17 +69,17 @@ async fn a_bad_value_of_our_own_stops_nothing_at_the_start_or_later() -> Result<
         .await?;
         // What is ours is repaired, and everything else goes on.
         let document = registry::cluster(name, &[&one], json!({}));
-        story.redis.put(&document).await?;
-        story.status_field(name, "accepted", "true").await?;
-        story.status_field("orders", "backends", "1").await?;
+        story.store.put(&document).await?;
+        story.store.says(name, "accepted", "true").await?;
+        story.store.says("orders", "backends", "1").await?;
         let cordon = operate(&story.sidecar, &["cordon", "orders", "one"], "").await?;
         ensure!(cordon.code == 0, "{cordon:?}");
-        let other = Sidecar::start_on_store(story.redis.settings()).await?;
+        let other = Sidecar::start_on_store(story.store.settings()).await?;
         other.health(200).await?;
         drop(other);
-        write_odd(&story.redis).await?;
+        write_odd(&story.store).await?;
     }
-    let holder = story.redis.ask(&["HGET", "pointsman:lease", "holder"]);
+    let holder = story.store.ask(&["HGET", "pointsman:lease", "holder"]);
     ensure!(matches!(holder.await?, Reply::Text(_)), "nobody holds it");
     Ok(())
 }
@@ -90,10 +90,10 @@ async fn rm_9_counts_that_are_none_begin_anew() -> Result<()> {
     let one = Upstream::new("one")?;
     let redis = Redis::start().await?;
     redis.ask(&["SET", COUNTERS, "x"]).await?;
-    let story = Story::start(redis, &[&one], &[]).await?;
+    let story = serve(redis, &[&one], &[]).await?;
     let counted = async |event: &str, count: &str| {
         eventually(SOON, &format!("{event} {count}"), async || {
-            let counters = story.redis.ask(&["HGETALL", COUNTERS]).await?;
+            let counters = story.store.ask(&["HGETALL", COUNTERS]).await?;
             ensure!(counters.field(event) == Some(count), "{counters:?}");
             Ok(())
         })
@@ -107,7 +107,7 @@ async fn rm_9_counts_that_are_none_begin_anew() -> Result<()> {
         counted("override_set", count).await?;
     }
     story
-        .redis
+        .store
         .ask(&["HSET", COUNTERS, "override_cleared", "x"])
         .await?;
     let path = "/v1/clusters/orders/backends/one/uncordon";
@@ -121,7 +121,7 @@ async fn rm_9_counts_that_are_none_begin_anew() -> Result<()> {
 #[tokio::test]
 async fn rm_10_a_job_that_cannot_be_read_fails_alone() -> Result<()> {
     let one = Upstream::new("one")?;
-    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    let story = serve(Redis::start().await?, &[&one], &[]).await?;
     let job = [
         "HSET",
         "pointsman:job:odd",
@@ -131,16 +131,16 @@ async fn rm_10_a_job_that_cannot_be_read_fails_alone() -> Result<()> {
         "1",
     ];
     let fields = ["done", "x", "created", "1", "documents", "[]"];
-    story.redis.ask(&[&job[..], &fields].concat()).await?;
-    story.redis.ask(&["SET", "pointsman:job:none", "x"]).await?;
+    story.store.ask(&[&job[..], &fields].concat()).await?;
+    story.store.ask(&["SET", "pointsman:job:none", "x"]).await?;
     for id in ["odd", "none"] {
         let add = ["XADD", "pointsman:jobs", "*", "id", id];
-        story.redis.ask(&add).await?;
+        story.store.ask(&add).await?;
     }
     story.sidecar.event("job_failed", 2).await?;
     for id in ["odd", "none"] {
         let key = format!("pointsman:job:{id}");
-        let said = story.redis.ask(&["HGETALL", &key]).await?;
+        let said = story.store.ask(&["HGETALL", &key]).await?;
         ensure!(said.field("state") == Some("Failed"), "{id}: {said:?}");
     }
     let documents = json!([{"name": "good", "backends": []}]);
@@ -150,5 +150,5 @@ async fn rm_10_a_job_that_cannot_be_read_fails_alone() -> Result<()> {
     let asked = asked.await?;
     ensure!(asked.status == 202, "{}", asked.text());
     story.sidecar.event("job_done", 1).await?;
-    story.backends("good", &[]).await.map(drop)
+    story.sidecar.backends("good", &[]).await.map(drop)
 }

@@ -41,7 +41,7 @@ pub fn rights() -> Result<Vec<String>> {
 async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<()> {
     let readme = readme()?;
     let one = Upstream::new("one")?;
-    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    let story = serve(Redis::start().await?, &[&one], &[]).await?;
     let lines: Vec<&str> = readme
         .lines()
         .filter(|it| it.starts_with("redis-cli "))
@@ -51,16 +51,22 @@ async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<(
         let words = words(line);
         let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
         story
-            .redis
+            .store
             .ask(&words)
             .await
             .with_context(|| line.to_owned())?;
         if line.contains("Draining") {
-            let backends = story.backends("orders", &["orders-1", "orders-2"]).await?;
+            let backends = story
+                .sidecar
+                .backends("orders", &["orders-1", "orders-2"])
+                .await?;
             assert_eq!(backends[0]["address"], "127.0.0.1:8081");
             assert_eq!(backends[1]["address"], "127.0.0.1:8082");
             eventually(SOON, "the word to be obeyed", async || {
-                let backends = story.backends("orders", &["orders-1", "orders-2"]).await?;
+                let backends = story
+                    .sidecar
+                    .backends("orders", &["orders-1", "orders-2"])
+                    .await?;
                 ensure!(backends[0]["state"] == "Draining", "{backends:?}");
                 Ok(())
             })
@@ -68,7 +74,10 @@ async fn the_commands_of_the_readme_make_the_registry_it_describes() -> Result<(
         }
     }
     eventually(SOON, "the word to be taken back", async || {
-        let backends = story.backends("orders", &["orders-1", "orders-2"]).await?;
+        let backends = story
+            .sidecar
+            .backends("orders", &["orders-1", "orders-2"])
+            .await?;
         ensure!(backends[0]["state"] == "Normal", "{backends:?}");
         Ok(())
     })

@@ -32,7 +32,7 @@ impl Scene {
             ("REDIS_URL", url.as_str()),
             ("POINTSMAN_SENTINEL_PASSWORD", GUARD_PASSWORD),
         ];
-        let story = Story::start(master, &[backend], &[&login, settings].concat()).await?;
+        let story = serve(master, &[backend], &[&login, settings].concat()).await?;
         Ok(Scene {
             story,
             replica,
@@ -62,22 +62,22 @@ async fn a_dead_master_is_followed_to_the_next_under_load() -> Result<()> {
     let load = Load::new(story.envoy.address(), u64::MAX)
         .per_second(100)
         .start();
-    story.status_field("orders", "backends", "1").await?;
+    story.store.says("orders", "backends", "1").await?;
 
-    story.redis.kill();
+    story.store.kill();
     promoted(&sentinel, &replica).await?;
     story.sidecar.health(200).await?;
     replica
         .put(&registry::cluster("orders", &[&one, &two], json!({})))
         .await?;
-    story.served_by_one_of(&["two"]).await?;
+    served_by(&mut story.envoy.client(), &["two"]).await?;
 
     // The old master comes back as a replica: nobody asks it any more.
-    story.redis.restart().await?;
+    story.store.restart().await?;
     replica
         .put(&registry::cluster("late", &[&one], json!({})))
         .await?;
-    story.backends("late", &["one"]).await?;
+    story.sidecar.backends("late", &["one"]).await?;
     load.stop().await?.ensure_clean()
 }
 
@@ -94,10 +94,8 @@ async fn roles_that_change_in_good_order_are_followed() -> Result<()> {
     replica
         .put(&registry::cluster("late", &[&one], json!({})))
         .await?;
-    story.backends("late", &["one"]).await?;
-    story
-        .status_field_at(&replica, "late", "backends", "1")
-        .await
+    story.sidecar.backends("late", &["one"]).await?;
+    replica.says("late", "backends", "1").await
 }
 
 #[tokio::test]
@@ -114,7 +112,7 @@ async fn another_master_is_followed_though_the_old_one_says_nothing() -> Result<
     replica
         .put(&registry::cluster("late", &[&one], json!({})))
         .await?;
-    story.backends("late", &["one"]).await.map(drop)
+    story.sidecar.backends("late", &["one"]).await.map(drop)
 }
 
 /// The connection that writes to it is closed by nobody.
@@ -136,7 +134,7 @@ async fn writes_find_the_new_master_after_the_old_one_became_a_replica() -> Resu
     replica.ask(&["REPLICAOF", "NO", "ONE"]).await?;
     let (host, port) = (replica.address().ip(), replica.address().port());
     let command = ["REPLICAOF", &host.to_string(), &port.to_string()];
-    story.redis.ask(&command).await?;
+    story.store.ask(&command).await?;
     sentinel.appoint(&replica).await?;
     eventually(SOON, "a write to the new master", async || {
         let written = put(&two).await?;
@@ -144,5 +142,5 @@ async fn writes_find_the_new_master_after_the_old_one_became_a_replica() -> Resu
         Ok(())
     })
     .await?;
-    story.backends("late", &["two"]).await.map(drop)
+    story.sidecar.backends("late", &["two"]).await.map(drop)
 }

@@ -29,13 +29,13 @@ async fn rg_16_one_sidecar_writes_how_the_backends_fare_and_another_takes_over()
         ("POINTSMAN_LEASE_DURATION", "10m"),
         ("POINTSMAN_RECONCILE_INTERVAL", "10m"),
     ];
-    let story = Story::start(Redis::start().await?, &[&one, &two], &long).await?;
+    let story = serve(Redis::start().await?, &[&one, &two], &long).await?;
     let check = json!({"http": {}, "interval": "20ms", "timeout": "1s", "unhealthyThreshold": 1});
     let mut document = registry::cluster("orders", &[&one, &two], json!({"healthCheck": check}));
     document["backends"][1]["state"] = json!("Draining");
     one.set_health(Behaviour::status(503));
-    story.redis.put(&document).await?;
-    let says = async |field: &str, part: &str| story.status_field("orders", field, part).await;
+    story.store.put(&document).await?;
+    let says = async |field: &str, part: &str| story.store.says("orders", field, part).await;
     says("healthy", "0").await?;
     says("normal", "1").await?;
     says("backends", "2").await?;
@@ -43,11 +43,11 @@ async fn rg_16_one_sidecar_writes_how_the_backends_fare_and_another_takes_over()
     says("healthy", "1").await?;
 
     // Another one serves, and writes nothing: what somebody wipes stays away until the next reading.
-    let first = holder(&story.redis).await?;
-    let settings = story.redis.settings().into_iter();
+    let first = holder(&story.store).await?;
+    let settings = story.store.settings().into_iter();
     let short = ("POINTSMAN_RECONCILE_INTERVAL".to_owned(), "1s".to_owned());
     let other = Sidecar::start_on_store(settings.chain([short])).await?;
-    story.redis.ask(&["DEL", "pointsman:status:orders"]).await?;
+    story.store.ask(&["DEL", "pointsman:status:orders"]).await?;
     let listings = async || {
         let status = other.status().await?;
         let listings = status["registry"]["store"]["listings"].as_u64();
@@ -61,26 +61,26 @@ async fn rg_16_one_sidecar_writes_how_the_backends_fare_and_another_takes_over()
     };
     let wiped = async || {
         let exists = story
-            .redis
+            .store
             .ask(&["EXISTS", "pointsman:status:orders"])
             .await?;
         ensure!(exists == Reply::Number(0), "{exists:?}");
         Ok(())
     };
     throughout(SOON, "three more readings", read, wiped).await?;
-    ensure!(holder(&story.redis).await? == first, "the holder changed");
+    ensure!(holder(&story.store).await? == first, "the holder changed");
     // The writer ends in good order: the other one need not wait for the end of its lease.
     story.envoy.stop().await?;
     story.sidecar.stop().await?;
     let key = "pointsman:status:orders";
     eventually(SOON, "the other one to write", async || {
-        let status = story.redis.ask(&["HGETALL", key]).await?;
+        let status = story.store.ask(&["HGETALL", key]).await?;
         ensure!(status.field("healthy").is_some(), "{status:?}");
         Ok(())
     })
     .await?;
     ensure!(
-        holder(&story.redis).await? != first,
+        holder(&story.store).await? != first,
         "the dead hold the lease"
     );
     other.stop().await
@@ -95,18 +95,18 @@ async fn rg_16_who_has_lost_the_lease_writes_and_deletes_nothing() -> Result<()>
         ("POINTSMAN_LEASE_DURATION", "10m"),
         ("POINTSMAN_RECONCILE_INTERVAL", "1s"),
     ];
-    let story = Story::start(Redis::start().await?, &[&one], &settings).await?;
+    let story = serve(Redis::start().await?, &[&one], &settings).await?;
     let old = registry::cluster("old", &[&one], json!({}));
-    story.redis.put(&old).await?;
-    story.status_field("old", "backends", "1").await?;
+    story.store.put(&old).await?;
+    story.store.says("old", "backends", "1").await?;
     story
-        .redis
+        .store
         .ask(&["HSET", LEASE, "holder", "another"])
         .await?;
-    story.redis.ask(&["DEL", "pointsman:cluster:old"]).await?;
+    story.store.ask(&["DEL", "pointsman:cluster:old"]).await?;
     let late = registry::cluster("late", &[&one], json!({}));
-    story.redis.put(&late).await?;
-    story.backends("late", &["one"]).await?;
+    story.store.put(&late).await?;
+    story.sidecar.backends("late", &["one"]).await?;
     let listings = async || {
         let status = story.sidecar.status().await?;
         let listings = status["registry"]["store"]["listings"].as_u64();
@@ -121,13 +121,13 @@ async fn rg_16_who_has_lost_the_lease_writes_and_deletes_nothing() -> Result<()>
     let untouched = async || {
         for (name, there) in [("late", 0), ("old", 1)] {
             let key = format!("pointsman:status:{name}");
-            let exists = story.redis.ask(&["EXISTS", &key]).await?;
+            let exists = story.store.ask(&["EXISTS", &key]).await?;
             ensure!(exists == Reply::Number(there), "{name}: {exists:?}");
         }
         Ok(())
     };
     throughout(SOON, "three more readings", read, untouched).await?;
-    ensure!(holder(&story.redis).await? == "another", "it was taken");
+    ensure!(holder(&story.store).await? == "another", "it was taken");
     Ok(())
 }
 
@@ -136,7 +136,7 @@ async fn rg_16_who_has_lost_the_lease_writes_and_deletes_nothing() -> Result<()>
 async fn of_operators_at_once_none_undoes_what_another_has_done() -> Result<()> {
     const WRITERS: u16 = 12;
     let one = Upstream::new("one")?;
-    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    let story = serve(Redis::start().await?, &[&one], &[]).await?;
     let sidecar = Arc::new(story.sidecar);
     let path = "/v1/clusters/orders/backends";
     // A word for now and one for later stand in two fields that each writer reads and writes.
@@ -156,7 +156,7 @@ async fn of_operators_at_once_none_undoes_what_another_has_done() -> Result<()> 
         said??;
     }
     let key = "pointsman:override:orders";
-    let all = story.redis.ask(&["HLEN", key]).await?;
+    let all = story.store.ask(&["HLEN", key]).await?;
     ensure!(all == Reply::Number(i64::from(2 * WRITERS)), "{all:?}");
     Ok(())
 }

@@ -7,10 +7,10 @@ use super::*;
 #[tokio::test]
 async fn who_cannot_write_says_so_and_serves() -> Result<()> {
     let (one, two) = (Upstream::new("one")?, Upstream::new("two")?);
-    let story = Story::start(Redis::start().await?, &[&one], &[]).await?;
+    let story = serve(Redis::start().await?, &[&one], &[]).await?;
     let redis = async |command: &str| {
         let command: Vec<&str> = command.split(' ').collect();
-        story.redis.ask(&command).await
+        story.store.ask(&command).await
     };
     for (number, (code, begin, end)) in [
         ("OOM", "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
@@ -43,12 +43,12 @@ async fn who_cannot_write_says_so_and_serves() -> Result<()> {
         ensure!(health["redis"]["status"] == "connected", "{health}");
         let ready = story.sidecar.get("/readyz").await?.status;
         ensure!(ready == 200, "{code}: /readyz {ready}");
-        story.served_by_one_of(&["one"]).await?;
+        served_by(&mut story.envoy.client(), &["one"]).await?;
         redis(end).await?;
         story.sidecar.health(200).await?;
         let answer = put().await?;
         ensure!(answer.status == 201, "{code}: {}", answer.status);
-        story.status_field(&name, "backends", "1").await?;
+        story.store.says(&name, "backends", "1").await?;
     }
     story.sidecar.event("job_failed", 0).await?;
     story.sidecar.event("registry_read_only", 3).await

@@ -90,10 +90,7 @@ async fn refused_h2_streams_cost_no_request() -> Result<()> {
     let mut client = envoy.client();
     for nth in 0..100 {
         let response = client.send(post("/", format!("order {nth}"))).await?;
-        assert_eq!(
-            (response.status.as_u16(), response.backend()),
-            (200, Some("b"))
-        );
+        response.ensure_from("b")?;
     }
     Ok(())
 }
@@ -183,6 +180,9 @@ async fn send_posts(client: &mut Client, count: usize) -> Result<(usize, usize)>
             "{}",
             response.status
         );
+        if response.status == 503 {
+            println!("POST {nth}: {}", response.text());
+        }
         good += usize::from(response.status == 200);
     }
     Ok((good, count - good))

@@ -64,7 +64,13 @@ async fn lb_3_random_draws_by_weight() -> Result<()> {
 /// LB-4 and LB-16: weight 0 takes nothing while another has weight, under any policy.
 #[tokio::test]
 async fn lb_4_lb_16_weight_0_takes_nothing() -> Result<()> {
-    for name in ["RoundRobin", "Random", "LeastLoaded", "PowerOfTwo"] {
+    for name in [
+        "RoundRobin",
+        "Random",
+        "LeastLoaded",
+        "PowerOfTwo",
+        "Tiered",
+    ] {
         let [a, b, c] = backends(["a", "b", "c"])?;
         let mut document = cluster(CLUSTER, &[&a, &b, &c], policy(name));
         document["backends"][0]["weight"] = 0.into();

@@ -1,6 +1,7 @@
 //! Configurations and the sidecar's answers: good ones, and garbage.
 
 use pointsman_filter::base::hash::BackendKey;
+use pointsman_filter::config::SCHEMA;
 use pointsman_filter::fleet::exchange::{Answer, ClusterVerdicts, Request, Version};
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ pub fn configuration(chance: &mut Chance) -> Value {
         container["revision"] = format!("{:016x}", chance.draw() % 4).into();
     }
     if chance.in_1000(100) {
-        container["schema"] = 3.into();
+        container["schema"] = (SCHEMA + 1).into();
         container["later"] = json!([{}]);
     }
     container
@@ -39,7 +40,7 @@ fn cluster(name: &str, chance: &mut Chance) -> Value {
     let mut cluster = json!({
         "name": name, "backends": backends,
         "loadBalancing": {
-            "policy": chance.pick(&["RoundRobin", "Random", "LeastLoaded", "PowerOfTwo"]),
+            "policy": chance.pick(&["RoundRobin", "Random", "LeastLoaded", "PowerOfTwo", "Tiered"]),
             "metric": chance.pick(&["Requests", "Connections", "ConnectionTime", "Latency"]),
         },
         "retry": {"attempts": 1 + chance.below(5)},
@@ -53,10 +54,38 @@ fn cluster(name: &str, chance: &mut Chance) -> Value {
         cluster["retry"]["on"] = json!(["ConnectFailure", "GatewayError", 429]);
         cluster["retry"]["perTryTimeout"] = "50ms".into();
     }
+    if chance.in_1000(600) {
+        cluster["jsonRpc"] = json!({
+            "maxBatch": 1 + chance.below(12), "maxBodyBytes": chance.pick(&[1, 40, 262_144]),
+            "errors": chance.pick(&["Pass", "Map"]), "methods": ["a"],
+        });
+    }
+    if chance.in_1000(300) {
+        cluster["rateLimit"] = json!({"perSecond": 1, "burst": 1 + chance.below(12)});
+    }
     if chance.in_1000(300) {
         cluster["refusal"] = json!({"body": "so ’n Pech", "contentType": "text/plain"});
     }
     cluster
+}
+
+/// A body, or a piece of one.
+pub fn body(chance: &mut Chance) -> Vec<u8> {
+    let whole = *chance.pick(&[
+        r#"{"jsonrpc":"2.0","id":7,"method":"a","params":[1]}"#,
+        r#"{"id":"\u0041","params":{},"#,
+        r#""method":"b"}"#,
+        r#"[{"method":"a","id":1},{"method":"b"}]"#,
+        "[1,2,3,4,5,6,7,8,9,10,11,12]",
+        "[",
+        "]",
+        "",
+        "no",
+    ]);
+    match chance.in_1000(200) {
+        true => chance.spoil(whole.as_bytes().to_vec()),
+        false => whole.as_bytes().to_vec(),
+    }
 }
 
 fn backend(index: usize, chance: &mut Chance) -> Value {
@@ -129,6 +158,7 @@ pub fn answer(post: &[u8], chance: &mut Chance) -> Vec<u8> {
         },
         full: chance.in_1000(500),
         clusters,
+        hand_back: chance.in_1000(100),
     };
     let bytes = answer.to_json().into_bytes();
     match chance.below(5) {

@@ -29,6 +29,8 @@ pub struct Reached {
     exchanged: u64,
     events: u64,
     outrun: u64,
+    read: u64,
+    faults: u64,
 }
 
 impl Reached {
@@ -40,6 +42,8 @@ impl Reached {
         self.exchanged += other.exchanged;
         self.events += other.events;
         self.outrun += other.outrun;
+        self.read += other.read;
+        self.faults += other.faults;
     }
 
     pub fn least(&self) -> u64 {
@@ -51,6 +55,8 @@ impl Reached {
             self.exchanged,
             self.events,
             self.outrun,
+            self.read,
+            self.faults,
         ]
         .into_iter()
         .min()
@@ -248,7 +254,11 @@ impl Run {
         self.vm.create_stream(stream, root)?;
         self.streams.push(stream);
         if self.chance.in_1000(900) {
-            return self.tell_headers(stream);
+            self.tell_headers(stream)?;
+        }
+        if self.vm.host().held.contains(&stream) && self.chance.in_1000(700) {
+            let is_last = self.chance.in_1000(500);
+            return self.tell_body(stream, is_last);
         }
         Ok(())
     }
@@ -267,19 +277,44 @@ impl Run {
             return Ok(());
         };
         let is_last = self.chance.in_1000(500);
-        match self.chance.below(6) {
+        match self.chance.below(if self.vm.host().held.contains(&stream) {
+            3
+        } else {
+            7
+        }) {
             0 => self.tell_headers(stream),
-            1 => {
-                let size = *self.chance.pick(&[0, 1, 100, i32::MAX]);
-                self.tell(format!("stream {stream}: request body, last {is_last}"));
-                self.vm.request_body(stream, size, is_last)
+            1 => self.tell_body(stream, is_last),
+            2 if self.chance.in_1000(300) => {
+                self.tell(format!("stream {stream}: request trailers"));
+                self.vm.request_trailers(stream)?;
+                Ok(())
             }
-            2 => {
+            2 => self.tell_body(stream, is_last),
+            3 => {
                 self.tell(format!("stream {stream}: response body, last {is_last}"));
                 self.vm.response_body(stream, 1, is_last)
             }
             _ => self.tell_response(stream, is_last),
         }
+    }
+
+    fn tell_body(&mut self, stream: i32, is_last: bool) -> Result<()> {
+        let body = documents::body(&mut self.chance);
+        let size = *self
+            .chance
+            .pick(&[0, 1, i32::MAX, body.len() as i32, body.len() as i32]);
+        self.tell(format!(
+            "stream {stream}: request body {:?}, told as {size}, last {is_last}",
+            String::from_utf8_lossy(&body)
+        ));
+        let host = self.vm.host();
+        let was_held = host.held.contains(&stream);
+        host.local_answer = None;
+        host.request_body = body;
+        let goes_on = self.vm.request_body(stream, size, is_last)?;
+        self.reached.read += u64::from(was_held && goes_on);
+        self.reached.faults += u64::from(self.vm.host().local_answer.is_some());
+        Ok(())
     }
 
     fn tell_headers(&mut self, stream: i32) -> Result<()> {
@@ -292,10 +327,16 @@ impl Run {
         let cookie = *self
             .chance
             .pick(&["", "P=0", "a=b; P=1; c", "POINTSMAN=3, P=2"]);
-        let method = *self.chance.pick(&["GET", "POST", "HEAD", "x"]);
+        let method = *self
+            .chance
+            .pick(&["GET", "POST", "POST", "POST", "HEAD", "x"]);
         let is_last = self.chance.in_1000(500);
         let host = self.vm.host();
-        host.request_headers = host::map(&[(":method", method), ("cookie", cookie)]);
+        host.request_headers = host::map(&[
+            (":method", method),
+            ("cookie", cookie),
+            ("content-type", "application/json"),
+        ]);
         host.properties = host::map(&[
             ("xds.cluster_name", cluster),
             ("request.headers.cookie", cookie),
@@ -324,6 +365,7 @@ impl Run {
         let flags = *chance.pick(&[0u64, 0x20, 0x40, 0x8020, u64::MAX]);
         let waited = chance.extreme();
         let host = self.vm.host();
+        host.local_answer = None;
         host.response_headers = host::map(&[(":status", status)]);
         host.set_property("upstream.address", format!("10.0.0.{host_number}:80"));
         host.set_property("upstream.request_attempt_count", attempts.to_le_bytes());

@@ -1,5 +1,7 @@
 //! Rules of a decision: gates and tiers GT-1 to GT-8, lists, sticky sessions.
 
+mod limits;
+
 use super::*;
 use crate::config::Policy;
 use crate::testing::drawing::{Drawing, NOW, SECOND};
@@ -50,6 +52,38 @@ fn gt_1_an_operators_word_beats_every_regime() {
 fn gt_3_exhausted_backends_are_tried_again_after_their_window() {
     check("a:down", "a by Primary alone");
     check("a:down b", "a b by Primary");
+}
+
+#[test]
+fn gt_3_who_is_on_trial_counts_where_nobody_else_does() {
+    check("a:trial b", "b by Primary alone");
+    check("a:trial b:backup", "b by Backup alone");
+    check("a:trial", "a by Primary alone");
+    check("a:trial b:trial c:cooling", "a b by Primary");
+    check("a:trial b:unhealthy", "a by Primary alone");
+    check("a:trial,unhealthy b:unhealthy", "b by FailOpen alone");
+    check("a:trial,unhealthy b:cooling", "a by FailOpen alone");
+    check("a:trial b:max1,busy1", "a by Primary alone");
+    check("a:trial,max1,busy1 b:max1,busy1", "refuse AllLimited");
+    let refusing = drawn("a:trial,unhealthy").refusing().words();
+    assert_eq!(refusing, "refuse AllUnhealthy");
+    check_cookie("a:trial b", "a", "b by Primary alone lost");
+    check_cookie("a:trial b:cooling", "a", "a by Sticky alone");
+}
+
+/// Else a backup that has failed once would stand in no list until it serves.
+#[test]
+fn gt_3_who_is_to_be_tried_stands_last_in_lists() {
+    check("a b:waited c", "a c b by Primary");
+    check("a b:waited c:backup", "a c b by Primary");
+    check("a b:backup,waited", "a b by Primary");
+    check("a b:limited", "a by Primary alone");
+    check(
+        "a b:waited,rate5/1,spent c:waited d:rate5/1,spent",
+        "a c d by Primary",
+    );
+    let mut drawing = drawn("a b:waited c").edit(|config| config.backoff.half_open = false);
+    assert_eq!(drawing.words(), "a b c by Primary");
 }
 
 #[test]
@@ -292,4 +326,7 @@ fn any_ready_ends_fail_open() {
     };
     assert!(ready("a:unhealthy b:backup") && ready("a:down") && ready("a:w0 b:unhealthy"));
     assert!(!ready("a:unhealthy b:cooling") && !ready("") && !ready("a:draining"));
+    // One is well enough to be tried: nobody has to fail open.
+    assert!(ready("a:trial b:unhealthy") && ready("a:trial"));
+    assert!(!ready("a:trial,unhealthy b:unhealthy") && !ready("a:trial,limited"));
 }

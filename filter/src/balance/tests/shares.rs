@@ -4,7 +4,9 @@
 use super::POLICIES;
 use crate::base::random::SplitMix64;
 use crate::config::{Metric, Policy};
+use crate::gates::standing::Admit;
 use crate::testing::drawing::Drawing;
+use crate::testing::shares::Shares;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -93,4 +95,47 @@ fn lb_8_shares_hold_among_those_that_are_left() {
         let share = share_of_a("a:w300 b:w100 x:w9000,cooling", policy, Metric::Requests, 1);
         assert!((share - 75.0).abs() <= 2.0, "{policy:?}: {share} % of 75");
     }
+}
+
+/// Where places are drawn in vain, one look at all finds both: each in turn by weight among those that are
+/// left.
+#[test]
+fn lb_8_two_that_are_searched_for_are_two_draws_by_weight() {
+    let drawing = Drawing::new("a:w100 x:w900,cooling b:w300 c:w600");
+    let (gates, mut rng) = (drawing.view(), SplitMix64::new(5));
+    let facts = drawing.facts(&gates);
+    let candidates = facts.candidates(&drawing.cluster.all.weighted, Admit::Ready);
+    let weight = |endpoint| candidates.weight(endpoint);
+    let mut pairs = Shares::default();
+    for _ in 0..REQUESTS {
+        let (first, second) = candidates.search(None, &mut rng, weight).unwrap();
+        pairs.add(drawing.id(first) + &drawing.id(second.unwrap()));
+    }
+    for (pair, percent) in [
+        ("ab", 10.0 / 3.0),
+        ("ac", 20.0 / 3.0),
+        ("ba", 30.0 / 7.0),
+        ("bc", 180.0 / 7.0),
+        ("ca", 15.0),
+        ("cb", 45.0),
+    ] {
+        let found = 100.0 * pairs.of(pair) as f64 / f64::from(REQUESTS);
+        assert!(
+            (found - percent).abs() < 1.0,
+            "{pair}: {found} % of {percent}"
+        );
+    }
+    let beside = Some(drawing.endpoint("c"));
+    let (_, second) = candidates.search(beside, &mut rng, weight).unwrap();
+    assert!(second.is_some());
+    let drawing = Drawing::new("a:cooling b c:cooling");
+    let gates = drawing.view();
+    let facts = drawing.facts(&gates);
+    let candidates = facts.candidates(&drawing.cluster.all.weighted, Admit::Ready);
+    let found = candidates.search(None, &mut rng, |_| 1);
+    assert_eq!(found, Some((drawing.endpoint("b"), None)));
+    assert_eq!(
+        candidates.search(Some(drawing.endpoint("b")), &mut rng, |_| 1),
+        None
+    );
 }

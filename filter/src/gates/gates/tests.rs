@@ -68,10 +68,10 @@ fn entries_out_of_order_are_dropped_by_whoever_tidies() {
     let first = blob.len() - 2 * ENTRY_MIN;
     blob[first] = 99;
     let mut gates = Gates::decode(&blob);
-    gates.prune(at(0), true, |_| true);
+    gates.prune(at(0), 0, true, |_| true);
     assert!(gates.encode().is_empty());
     let mut gates = two();
-    gates.prune(at(0), true, |_| true);
+    gates.prune(at(0), 0, true, |_| true);
     assert_eq!(gates, two());
 }
 
@@ -168,11 +168,11 @@ fn verdicts_come_and_go_without_touching_back_offs() {
 #[test]
 fn forgotten_backends_are_dropped_late() {
     let mut gates = two();
-    gates.prune(at(STALE_NS), false, |_| false);
+    gates.prune(at(STALE_NS), 0, false, |_| false);
     assert!(gates.of(BackendKey(3)).is_some());
-    gates.prune(at(STALE_NS + 9), false, |key| key == BackendKey(3));
+    gates.prune(at(STALE_NS + 9), 0, false, |key| key == BackendKey(3));
     assert!(gates.of(BackendKey(3)).is_some());
-    gates.prune(at(STALE_NS + 9), false, |_| false);
+    gates.prune(at(STALE_NS + 9), 0, false, |_| false);
     assert!(gates.of(BackendKey(3)).is_none() && gates.of(BackendKey(9)).is_some());
 }
 
@@ -182,11 +182,11 @@ fn a_verdict_on_a_backend_that_is_gone_is_dropped_once_it_is_no_news_to_any_work
     let mut gates = Gates::default();
     gates.judge(&[BackendKey(9)], |_| false, judged_at);
     let later = judged_at.plus(NEWS_NS + 1);
-    gates.prune(later, false, |_| false);
-    gates.prune(judged_at.plus(NEWS_NS), true, |_| false);
-    gates.prune(later, true, |key| key == BackendKey(9));
+    gates.prune(later, 0, false, |_| false);
+    gates.prune(judged_at.plus(NEWS_NS), 0, true, |_| false);
+    gates.prune(later, 0, true, |key| key == BackendKey(9));
     assert!(gates.of(BackendKey(9)).is_some_and(|gate| gate.unhealthy));
-    gates.prune(later, true, |_| false);
+    gates.prune(later, 0, true, |_| false);
     assert!(gates.encode().is_empty());
 }
 
@@ -199,7 +199,7 @@ fn a_window_from_before_the_clock_stepped_back_ends_now() {
             (gate.tries, gate.failed_at, gate.until) = (3, failed_at, at(u64::MAX));
         });
     }
-    gates.prune(now, true, |_| true);
+    gates.prune(now, 0, true, |_| true);
     assert!(
         gates
             .of(BackendKey(1))

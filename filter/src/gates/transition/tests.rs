@@ -8,6 +8,7 @@ use crate::testing::drawing::{Drawing, NOW, SECOND};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod cooldowns;
+mod passive;
 
 #[test]
 fn rt_10_an_answer_is_an_answer_whatever_its_status() {
@@ -37,6 +38,23 @@ fn rt_1_waits_grow_as_failures_are_counted() {
         }
         assert_eq!(drawing.tries("a"), 6, "counted no further");
     }
+}
+
+/// A pick among backends against which nothing is held does not read the clock.
+#[test]
+fn rt_2_what_was_picked_while_nothing_was_held_is_older_than_all_that_is_counted() {
+    let cooldown = crate::config::Cooldown::default();
+    let mut drawing = Drawing::new("a b").cooldown(cooldown);
+    let first = WallTime::FIRST;
+    assert_eq!(drawing.learn("a", None, first), "backoff_opened");
+    drawing.wait_for("a");
+    assert_eq!(drawing.learn("a", None, first), "", "picked before");
+    assert_eq!(drawing.learn("", Some("a"), first), "");
+    assert_eq!(drawing.limit("b", None, first), "cooldown_started");
+    drawing.wait_for("b");
+    assert_eq!(drawing.limit("b", None, first), "", "picked before");
+    let mut judged = Drawing::new("a:unhealthy b");
+    assert_eq!(judged.learn("a", None, first), "backoff_opened");
 }
 
 #[test]

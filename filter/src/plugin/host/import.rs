@@ -28,6 +28,13 @@ unsafe extern "C" {
         value_size: *mut usize,
     ) -> u32;
 
+    fn proxy_set_property(
+        path: *const u8,
+        path_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+
     fn proxy_get_header_map_pairs(map: u32, value: *mut *mut u8, value_size: *mut usize) -> u32;
 
     fn proxy_get_header_map_value(
@@ -110,16 +117,23 @@ pub fn set_tick_period(millis: u32) {
     unsafe { proxy_set_tick_period_milliseconds(millis) };
 }
 
-/// The first bytes of a buffer.
-pub fn buffer(buffer: u32, max_size: usize) -> Option<Vec<u8>> {
+/// So many bytes of a buffer from a place on, or those that there are.
+pub fn buffer(buffer: u32, (start, max_size): (usize, usize)) -> Option<Vec<u8>> {
     // SAFETY: see `now_ns`.
-    taken(|value, size| unsafe { proxy_get_buffer_bytes(buffer, 0, max_size, value, size) })
+    taken(|value, size| unsafe { proxy_get_buffer_bytes(buffer, start, max_size, value, size) })
 }
 
 /// A property's bytes; `None` for every status but Ok, and for none.
 pub fn property(path: &str) -> Option<Vec<u8>> {
     // SAFETY: see `log` and `now_ns`.
     taken(|value, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), value, size) })
+}
+
+/// Sets a property of the stream.
+pub fn set_property(path: &str, value: &[u8]) {
+    let (at, size) = (value.as_ptr(), value.len());
+    // SAFETY: see `log`.
+    unsafe { proxy_set_property(path.as_ptr(), path.len(), at, size) };
 }
 
 /// A whole map of headers, as the host writes it.
@@ -192,9 +206,8 @@ pub fn record_metric(id: u32, value: u64) {
     unsafe { proxy_record_metric(id, value) };
 }
 
-/// Answers a request; the headers are a map as the host reads it.
-pub fn answer(status: u32, headers: &[u8], body: &[u8]) {
-    const NO_GRPC_STATUS: i32 = -1;
+/// Answers a request; the headers are a map as the host reads it. The gRPC status is -1 for none.
+pub fn answer(status: u32, grpc_status: i32, headers: &[u8], body: &[u8]) {
     let (details, none) = (std::ptr::null(), 0);
     let (at, size) = (body.as_ptr(), body.len());
     let (headers, headers_size) = (headers.as_ptr(), headers.len());
@@ -208,7 +221,7 @@ pub fn answer(status: u32, headers: &[u8], body: &[u8]) {
             size,
             headers,
             headers_size,
-            NO_GRPC_STATUS,
+            grpc_status,
         )
     };
 }

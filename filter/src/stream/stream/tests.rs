@@ -1,9 +1,14 @@
 //! Rules of a stream's life: what is charged, what is news, what is measured.
 
+mod averages;
+mod held;
+mod tokens;
+mod trials;
+
 use super::*;
-use crate::config::Cooldown;
+use crate::config::{ClusterConfig, Code, Cooldown, Failure, Policy};
 use crate::gates::Gates;
-use crate::gates::evidence::Status;
+use crate::gates::evidence::{Met, Status};
 use crate::stream::attempts::Ending;
 use crate::testing::drawing::{Drawing, NOW, SECOND, names};
 #[cfg(target_arch = "wasm32")]
@@ -12,7 +17,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 /// A stream that has arrived in a drawing.
 fn arrived(drawing: &mut Drawing) -> (Stream, Step) {
     let mut stream = Stream::default();
-    let step = stream.arrive(&drawing.arrival(), &mut drawing.rng);
+    let step = stream.arrive(&drawing.arrival(), &mut drawing.rng, &mut |_, _| None);
     (stream, step)
 }
 
@@ -39,7 +44,7 @@ fn in_flight(drawing: &Drawing) -> [u32; 3] {
 
 /// Every list begins where the last one did, one further: `a b c`, `b c a`, `c a b`.
 fn three() -> Drawing {
-    Drawing::new("a b c").policy(crate::config::Policy::RoundRobin)
+    Drawing::new("a b c").policy(Policy::RoundRobin)
 }
 
 #[test]
@@ -154,7 +159,7 @@ fn measured(metric: Metric, whole_after: Option<u64>, answer: impl Fn(&Drawing) 
         whole: whole_after == Some(0),
         ..drawing.arrival()
     };
-    stream.arrive(&arrival, &mut drawing.rng);
+    stream.arrive(&arrival, &mut drawing.rng, &mut |_, _| None);
     assert_eq!(stream.times_request(), metric.is_time());
     if let Some(seconds) = whole_after.filter(|seconds| *seconds > 0) {
         stream.request_ended(NOW.plus(seconds * SECOND));
@@ -195,7 +200,7 @@ fn lb_7_time_counts_from_the_whole_request_and_for_a_first_attempt_alone() {
 #[test]
 fn rt_12_a_cooling_answer_is_news_once_and_its_time_counts_for_nothing() {
     let status = Status {
-        code: 429,
+        code: Code::http(429),
         asked_ns: None,
     };
     let cooling = |drawing: &Drawing| Answer {
@@ -265,5 +270,118 @@ fn lb_7_a_clock_that_steps_is_no_slow_backend() {
         let report = drawing.load("a").report(now);
         let estimate = report.map_or(0, |report| report.estimate_ns);
         assert_eq!(estimate, seconds * SECOND);
+    }
+}
+
+/// A drawing where 500 counts, so many in a row.
+fn counting(consecutive: u32) -> Drawing {
+    three().edit(|config| {
+        config.passive.failures = vec![Failure::ServerError];
+        config.passive.consecutive = consecutive;
+    })
+}
+
+fn failed(drawing: &Drawing, id: &str) -> Answer {
+    let code = Code::http(500);
+    Answer {
+        status: Some(Status {
+            code,
+            asked_ns: None,
+        }),
+        ..served(drawing, id, 1)
+    }
+}
+
+/// What a request changes that is answered so by `a`.
+fn events(drawing: &mut Drawing, answer: &Answer) -> String {
+    let (mut stream, _) = arrived(drawing);
+    let effects = stream.respond(answer).unwrap();
+    let change = effects.gate_change(drawing.now);
+    let events =
+        change.map(|change| change.apply(&drawing.cluster, &mut drawing.gates, &mut drawing.rng));
+    names(&events.unwrap_or_default())
+}
+
+#[test]
+fn rt_11_so_many_in_a_row_count_and_a_success_ends_a_row() {
+    let mut drawing = counting(3);
+    let (bad, good) = (failed(&drawing, "a"), served(&drawing, "a", 1));
+    let other = failed(&drawing, "b");
+    for answer in [&bad, &bad, &good, &bad, &other, &bad] {
+        assert_eq!(events(&mut drawing, answer), "");
+    }
+    drawing.now = drawing.now.plus(SECOND);
+    assert_eq!(events(&mut drawing, &bad), "backoff_opened");
+    drawing.wait_for("a");
+    drawing.now = drawing.now.plus(SECOND);
+    assert_eq!(
+        events(&mut drawing, &bad),
+        "backoff_opened",
+        "still in a row"
+    );
+    drawing.wait_for("a");
+    drawing.now = drawing.now.plus(SECOND);
+    assert_eq!(events(&mut drawing, &good), "backoff_closed");
+    assert_eq!(events(&mut drawing, &bad), "", "a new row");
+}
+
+#[test]
+fn rt_11_a_failed_answer_is_slow_however_quick_it_is() {
+    let bad = |drawing: &Drawing| failed(drawing, "a");
+    let measured = |metric, drawing: Drawing| {
+        let mut drawing = drawing.metric(metric);
+        let (mut stream, _) = arrived(&mut drawing);
+        let effects = stream.respond(&bad(&drawing)).unwrap();
+        let now = NOW.plus(SECOND / 1000);
+        effects.measure(now);
+        let report = drawing.load("a").report(now);
+        report.map_or(0, |report| report.estimate_ns)
+    };
+    assert_eq!(measured(Metric::Latency, counting(1)), SECOND);
+    assert_eq!(
+        measured(Metric::Latency, counting(5)),
+        SECOND,
+        "though it is one of five"
+    );
+    assert_eq!(measured(Metric::ConnectionTime, counting(1)), 0);
+    let slow = counting(1);
+    slow.load("a").observe(3 * SECOND, NOW);
+    let estimate = measured(Metric::Latency, slow);
+    assert!(
+        estimate > 5 * SECOND && estimate <= 6 * SECOND,
+        "{estimate}"
+    );
+}
+
+#[test]
+fn lb_12_requests_without_any_key_are_spread() {
+    for policy in [Policy::Rendezvous, Policy::Maglev] {
+        let mut drawing = Drawing::new("a b c d e").policy(policy);
+        let mut seen = [0; 5];
+        let mut arrive = |key| {
+            let arrival = Arrival {
+                key,
+                ..drawing.arrival()
+            };
+            let Step::Forward { plan, .. } =
+                Stream::default().arrive(&arrival, &mut drawing.rng, &mut |_, _| None)
+            else {
+                panic!("refused");
+            };
+            seen[plan.list.first().unwrap().place()] += 1;
+            seen
+        };
+        (0..500).for_each(|_| _ = arrive(None));
+        let spread = arrive(Some(1));
+        assert!(
+            spread.iter().all(|count| (60..140).contains(count)),
+            "{spread:?}"
+        );
+        let together = (0..100).map(|_| arrive(Some(1))).last().unwrap();
+        let grown = spread
+            .iter()
+            .zip(together)
+            .filter(|(before, after)| *before != after);
+        assert_eq!(grown.count(), 1, "{policy:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! What an Envoy's own pages say: its configuration as it runs, and its stats.
 
+mod bodies;
 mod clusters;
 mod listeners;
 
@@ -19,9 +20,13 @@ pub struct Envoy<'a> {
     bootstrap: &'a Value,
     /// The HTTP connection managers that have the filter.
     managers: Vec<&'a Value>,
+    /// The listeners of these.
+    listeners: Vec<&'a Value>,
     /// Whether there is any other.
     has_listeners: bool,
-    routes: Vec<&'a Value>,
+    hosts: Vec<&'a Value>,
+    /// The module's configs as the control plane sent them.
+    fed_modules: Vec<&'a Value>,
     static_clusters: Vec<&'a Value>,
     clusters: BTreeMap<&'a str, &'a Value>,
     stats: BTreeMap<&'a str, u64>,
@@ -30,6 +35,16 @@ pub struct Envoy<'a> {
 /// The items of a list; none where there is no list.
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
+}
+
+/// The HTTP connection managers of a listener that have the filter.
+fn managers(listener: &Value) -> impl Iterator<Item = &Value> {
+    let chains = items(&listener["filter_chains"]).chain([&listener["default_filter_chain"]]);
+    chains
+        .flat_map(|chain| items(&chain["filters"]))
+        .map(|filter| &filter["typed_config"])
+        .filter(|it| it["http_filters"].is_array())
+        .filter(|it| items(&it["http_filters"]).any(listeners::is_ours))
 }
 
 impl<'a> Envoy<'a> {
@@ -50,21 +65,21 @@ impl<'a> Envoy<'a> {
                 fixed.chain(fed)
             })
             .collect();
-        let managers: Vec<&Value> = listeners
+        let (managers, managed): (Vec<&Value>, Vec<&Value>) = listeners
             .iter()
-            .flat_map(|it| items(&it["filter_chains"]).chain([&it["default_filter_chain"]]))
-            .flat_map(|chain| items(&chain["filters"]))
-            .map(|filter| &filter["typed_config"])
-            .filter(|it| it["http_filters"].is_array())
-            .filter(|it| items(&it["http_filters"]).any(listeners::is_ours))
-            .collect();
+            .flat_map(|listener| managers(listener).map(|manager| (manager, *listener)))
+            .unzip();
         let fixed_routes = managers.iter().map(|manager| &manager["route_config"]);
         let fed_routes = section(".RoutesConfigDump")
             .flat_map(|it| items(&it["dynamic_route_configs"]).map(|it| &it["route_config"]));
-        let routes = fixed_routes
+        let hosts = fixed_routes
             .chain(fed_routes)
             .flat_map(|config| items(&config["virtual_hosts"]))
-            .flat_map(|host| items(&host["routes"]))
+            .collect();
+        let fed_modules = section(".EcdsConfigDump")
+            .flat_map(|it| items(&it["ecds_filters"]).map(|it| &it["ecds_filter"]))
+            .filter(|it| it["name"] == FILTER)
+            .map(|it| &it["typed_config"]["config"])
             .collect();
         let static_clusters: Vec<&Value> = section(".ClustersConfigDump")
             .flat_map(|it| items(&it["static_clusters"]).map(|it| &it["cluster"]))
@@ -80,7 +95,9 @@ impl<'a> Envoy<'a> {
                 .unwrap_or(&Value::Null),
             has_listeners: !listeners.is_empty(),
             managers,
-            routes,
+            listeners: managed,
+            hosts,
+            fed_modules,
             clusters: static_clusters
                 .iter()
                 .copied()
@@ -96,6 +113,7 @@ impl<'a> Envoy<'a> {
     pub fn findings(&self) -> Vec<Finding> {
         let mut found = listeners::findings(self);
         found.extend(clusters::findings(self));
+        found.extend(bodies::findings(self));
         found.extend(self.spill());
         found
     }

@@ -1,6 +1,6 @@
 //! How the prober takes a new registry: what stays, what starts fresh, what is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::super::target::{
 use super::super::thresholds::Thresholds;
 use super::super::verdicts::Unhealthy;
 use super::{Health, on_half_healthy};
-use crate::model::event::{Event, Recovery};
+use crate::model::event::{Event, Origin, Recovery};
 
 /// A target as it was in the registry before.
 struct Old {
@@ -33,8 +33,8 @@ struct Same {
 
 impl Health {
     /// Takes a new registry. A backend that stays keeps its verdict, a new id at an address that is
-    /// asked the same as before takes that address's, any other new one is healthy. Where the check
-    /// or its interval changed, the schedule starts anew.
+    /// asked the same as before takes that address's, and so does one of a cluster that is back; any
+    /// other new one is healthy. Where the check or its interval changed, the schedule starts anew.
     pub fn apply(
         &mut self,
         clusters: &[ClusterConfig],
@@ -42,21 +42,29 @@ impl Health {
         now: Duration,
     ) -> Vec<Event> {
         let mut events = Vec::new();
+        self.left.forget_old(now);
         let mut old_clusters = std::mem::take(&mut self.clusters);
         self.changed.extend(old_clusters.keys().cloned());
         for config in clusters {
             let old = old_clusters.remove(config.name.as_str());
             let was_half = old.as_ref().is_some_and(Cluster::half_healthy);
-            let cluster = self.apply_cluster(config, old, now, &mut events);
+            let before = match &old {
+                Some(_) => BTreeSet::new(),
+                None => self.left.recall(&config.name),
+            };
+            let mut cluster = self.apply_cluster(config, old, now, &mut events);
+            self.resume(&mut cluster, &before, Origin::Return, &mut events);
             on_half_healthy(&cluster, was_half, &mut events);
             self.changed.insert(Arc::clone(&cluster.name));
             self.clusters.insert(Arc::clone(&cluster.name), cluster);
         }
-        for number in old_clusters
-            .into_values()
-            .flat_map(|old| old.targets.into_values())
-        {
-            self.take_target(number);
+        for (name, old) in old_clusters {
+            let gone = old.targets.into_values();
+            let gone = gone.filter_map(|number| self.take_target(number));
+            let unhealthy = gone.filter(|old| !old.target.thresholds.healthy());
+            let keys = unhealthy.flat_map(|old| old.target.members);
+            let keys = keys.map(|member| member.key).collect();
+            self.left.remember(name, keys, now);
         }
         let keys = |name: &str| {
             let named = clusters.iter().filter(|cluster| cluster.name == name);

@@ -1,5 +1,6 @@
 mod apply;
 mod fair;
+mod resume;
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,7 @@ struct Stage {
 impl Stage {
     fn new(clusters: Vec<Value>) -> Self {
         let mut stage = Stage {
-            health: Health::new(5, 7),
+            health: Health::new(5, 7, seconds(30)),
             now: seconds(0),
             revision: 0,
         };

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use super::Override;
 
 /// What stands behind a backend's id where its next override is kept.
@@ -111,6 +113,26 @@ pub fn edit(held: &Held, backend: &str, edit: &Edit, now: u64) -> Option<Edited>
         fields.insert(field.to_owned(), after.get(field).cloned());
     }
     Some(Edited { fields, entry })
+}
+
+/// The same on overrides as they are written, `{backend: override}`; returns what the act was on, as it
+/// is now. One that cannot be read by itself is left as it is, unless the act is on it.
+pub fn edit_values(
+    overrides: &mut Map<String, Value>,
+    backend: &str,
+    act: &Edit,
+    now: u64,
+) -> Option<Option<Override>> {
+    let held = overrides.iter();
+    let held = held.filter_map(|(id, value)| Some((id.clone(), Override::read(id, value).ok()?)));
+    let edited = edit(&held.collect(), backend, act, now)?;
+    for (field, entry) in edited.fields {
+        match entry {
+            Some(entry) => drop(overrides.insert(field, entry.to_value())),
+            None => drop(overrides.remove(&field)),
+        }
+    }
+    Some(edited.entry)
 }
 
 #[cfg(test)]

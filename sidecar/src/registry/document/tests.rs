@@ -22,6 +22,7 @@ fn the_same_registry_in_three_formats() {
 
 #[test]
 fn a_document_that_is_none_says_why() {
+    let newer = format!(r#"{{"schema":{},"clusters":[]}}"#, SCHEMA + 1);
     let cases: &[(&str, &str, &str)] = &[
         (
             "r.txt",
@@ -42,19 +43,15 @@ fn a_document_that_is_none_says_why() {
         (
             "r.json",
             "[]",
-            "r.json: must be an object with schema: 1 to 3 and clusters",
+            "r.json: must be an object with schema: 1 to",
         ),
         ("r.yaml", "", "r.yaml: must be"),
         (
             "r.json",
             r#"{"clusters":[]}"#,
-            "r.json: schema: is required and must be 1 to 3",
+            "r.json: schema: is required and must be 1 to",
         ),
-        (
-            "r.json",
-            r#"{"schema":4,"clusters":[]}"#,
-            "schema: is required and must be 1 to 3",
-        ),
+        ("r.json", &newer, "schema: is required and must be 1 to"),
         (
             "r.json",
             r#"{"schema":1}"#,

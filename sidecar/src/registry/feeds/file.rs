@@ -9,17 +9,17 @@
 mod editor;
 mod files;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pointsman_filter::config::ExchangeConfig;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::sleep;
 use tracing::error;
 
 use crate::model::clock;
-use crate::model::overrides::Overrides;
+use crate::model::errors;
+use crate::model::overrides::read_each;
 use crate::registry::document::{self, DocumentError};
 use crate::registry::engine::Engine;
 use crate::registry::feed::{Feed, FeedError, News};
@@ -42,8 +42,8 @@ pub struct FileFeed {
     looks: [Looks; 2],
     /// The documents of the last file that could be read.
     documents: Vec<Value>,
-    /// The overrides of the last file that could be read.
-    overrides: Overrides,
+    /// The overrides of the last file that could be read, by cluster.
+    overrides: Map<String, Value>,
     /// What is wrong with each of the two files.
     errors: [Option<String>; 2],
 }
@@ -100,19 +100,7 @@ impl Feed for FileFeed {
         let overrides = self.files.read_overrides();
         keep(&mut self.overrides, overrides, &mut self.errors[1]);
         let mut records = document::records(self.documents.clone(), document::judge);
-        let mut overrides: BTreeMap<&str, BTreeMap<String, Result<_, _>>> = BTreeMap::new();
-        for (cluster, id, entry) in self.overrides.fields() {
-            let entries = overrides.entry(cluster).or_default();
-            entries.insert(id.to_owned(), Ok(entry.clone()));
-        }
-        records.extend(overrides.into_iter().map(|(cluster, entries)| Record {
-            place: format!("overrides.{cluster}"),
-            rank: 0,
-            what: What::Overrides {
-                cluster: cluster.to_owned(),
-                read: Ok(entries),
-            },
-        }));
+        records.extend(self.overrides.iter().map(overrides_of));
         Ok(records)
     }
 
@@ -139,6 +127,21 @@ impl Feed for FileFeed {
     fn trouble(&self) -> Option<String> {
         let errors: Vec<&str> = self.errors.iter().flatten().map(String::as_str).collect();
         (!errors.is_empty()).then(|| errors.join("; "))
+    }
+}
+
+/// The overrides on a cluster's backends; one that is wrong costs no other.
+fn overrides_of((cluster, overrides): (&String, &Value)) -> Record {
+    let place = format!("overrides.{cluster}");
+    let read = match overrides {
+        Value::Object(overrides) => Ok(read_each(cluster, overrides)),
+        _ => Err(errors::error(&place, "must be an object of backends")),
+    };
+    let cluster = cluster.clone();
+    Record {
+        place,
+        rank: 0,
+        what: What::Overrides { cluster, read },
     }
 }
 

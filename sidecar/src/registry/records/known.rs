@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pointsman_filter::config::{BACKENDS_MAX, BackendConfig, ClusterConfig, ConfigErrors};
+use pointsman_filter::config::{BackendConfig, ClusterConfig, ConfigErrors};
 
 /// Longest error that is written to a store, bytes.
 const ERROR_MAX: usize = 2048;
@@ -42,7 +42,8 @@ pub fn merge(cluster: &mut ClusterConfig, more: Vec<&BackendConfig>) -> (usize, 
         .into_iter()
         .filter(|it| !taken.contains(&it.id))
         .collect();
-    let room = BACKENDS_MAX
+    let room = cluster
+        .backends_max()
         .saturating_sub(cluster.backends.len())
         .min(free.len());
     cluster

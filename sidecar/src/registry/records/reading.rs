@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_filter::config::{BACKENDS_MAX, BackendConfig, CLUSTERS_MAX, ConfigErrors};
+use pointsman_filter::config::{BackendConfig, CLUSTERS_MAX, ConfigErrors};
 
 use super::judged::{Judged, Served};
 use super::known::{joined, joined_texts, merge};
@@ -12,9 +12,9 @@ use super::{Entry, Records};
 use crate::model::clock::Moment;
 use crate::model::errors::error;
 use crate::model::event::HeartbeatFault;
-use crate::registry::cookies;
 use crate::registry::model::{BadRecord, Listing};
 use crate::registry::record::Object;
+use crate::registry::{bodies, cookies};
 
 /// What is to be said of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -251,7 +251,8 @@ impl Reading {
         more.extend(&served.backends);
         let (added, left) = merge(&mut cluster, more);
         if left > 0 {
-            let why = format!("must be at most {BACKENDS_MAX}, {left} of them are left out");
+            let most = cluster.backends_max();
+            let why = format!("must be at most {most}, {left} of them are left out");
             let path = format!("{path}.backends");
             errors.push((path.clone(), error(&path, why)));
         }
@@ -263,10 +264,15 @@ impl Reading {
     /// Warns of what is right in itself, but not beside the other clusters.
     fn warn(&mut self) {
         let mut warnings = cookies::warnings(&self.listing.clusters);
+        let clusters = self.listing.clusters.iter();
+        let large = clusters.filter_map(|it| Some((it.name.as_str(), bodies::warning(it)?)));
+        let mut large: BTreeMap<&str, String> = large.collect();
         for report in &mut self.reports {
             let cluster = report.cluster.as_deref();
             let cookie = cluster.and_then(|cluster| warnings.remove(cluster));
-            report.warning = joined_texts(cookie.into_iter().chain(report.warning.take()));
+            let body = cluster.and_then(|cluster| large.remove(cluster));
+            let texts = cookie.into_iter().chain(body);
+            report.warning = joined_texts(texts.chain(report.warning.take()));
         }
     }
 

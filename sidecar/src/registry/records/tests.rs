@@ -81,6 +81,14 @@ fn of_several_documents_with_one_name_the_lowest_rank_has_it_good_or_bad() {
     assert_eq!(served(&records), ["orders: b"]);
 }
 
+/// The places of the records that are served with a warning.
+fn warned(records: &Records) -> Vec<String> {
+    let mut reports = records.read(NOW).reports;
+    reports.retain(|report| report.warning.is_some());
+    assert!(reports.iter().all(|it| it.verdict == Verdict::Accepted));
+    reports.into_iter().map(|report| report.place).collect()
+}
+
 /// ST-1: the report on each cluster of two that share a cookie says so, for as long as they do.
 #[test]
 fn st_1_clusters_that_share_a_cookie_are_warned_of() {
@@ -91,13 +99,38 @@ fn st_1_clusters_that_share_a_cookie_are_warned_of() {
         vec![sticky("a", "C"), sticky("b", "C"), sticky("c", "D")],
         NOW,
     );
-    let warned = |records: &Records| -> Vec<String> {
-        let mut reports = records.read(NOW).reports;
-        reports.retain(|report| report.warning.is_some());
-        assert!(reports.iter().all(|it| it.verdict == Verdict::Accepted));
-        reports.into_iter().map(|report| report.place).collect()
-    };
     assert_eq!(warned(&records), ["a", "b"]);
     records.put(sticky("b", "B"), NOW);
     assert!(warned(&records).is_empty());
+}
+
+/// RL-5: so does the report on a cluster that reads larger bodies than Envoy holds by itself.
+#[test]
+fn rl_5_clusters_with_large_bodies_are_warned_of() {
+    let reading = |name, most: u32| {
+        let document = json!({"name": name, "jsonRpc": {"maxBodyBytes": most}});
+        record(name, 0, document)
+    };
+    let mut records = Records::default();
+    records.replace(vec![reading("a", 2_000_000), reading("b", 1_000_000)], NOW);
+    assert_eq!(warned(&records), ["a"]);
+    records.put(reading("a", 1_000_000), NOW);
+    assert!(warned(&records).is_empty());
+}
+
+#[test]
+fn a_limited_cluster_takes_in_no_more_than_have_a_bucket() {
+    let backend = |nth: usize| json!({"address": format!("10.0.{}.{}:80", nth >> 8, nth & 255)});
+    let cluster = |from: usize, to: usize, limit: Value| {
+        let backends: Vec<Value> = (from..to).map(backend).collect();
+        let document = json!({"name": "orders", "backends": backends, "rateLimit": limit});
+        ClusterConfig::parse(&document).unwrap()
+    };
+    let more = cluster(1999, 2005, Value::Null).backends;
+    for (limit, room) in [(json!({}), (1, 5)), (Value::Null, (6, 0))] {
+        let mut cluster = cluster(0, 1999, limit);
+        assert_eq!(known::merge(&mut cluster, more.iter().collect()), room);
+        let read = ClusterConfig::parse(&cluster.to_value());
+        assert!(read.is_ok(), "what filters are sent they take");
+    }
 }

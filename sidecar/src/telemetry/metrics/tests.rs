@@ -4,7 +4,7 @@ use std::time::Duration;
 use pointsman_filter::config::State;
 
 use super::*;
-use crate::model::event::{HeartbeatFault, Recovery};
+use crate::model::event::{HeartbeatFault, Origin, Recovery};
 use crate::model::outcome::Obstacle;
 use crate::model::overrides::Override;
 use crate::model::size::Size;
@@ -53,7 +53,7 @@ fn series_of_a_cluster_come_at_zero_and_go_with_it() {
 }
 
 /// One of each, in the order of [`Event::NAMES`].
-fn every_event() -> [Event; 17] {
+fn every_event() -> [Event; 18] {
     let (cluster, backend): (Arc<str>, Arc<str>) = (Arc::from("orders"), Arc::from("a"));
     let address: SocketAddr = "10.0.0.1:80".parse().expect("an address");
     let (name, id) = ("orders".to_owned(), "a".to_owned());
@@ -70,6 +70,11 @@ fn every_event() -> [Event; 17] {
             backend,
             address,
             reason: Recovery::ProbesPass,
+        },
+        Event::VerdictsResumed {
+            cluster: Arc::clone(&cluster),
+            backends: 1,
+            origin: Origin::Proxies,
         },
         Event::ClusterHalfHealthy {
             cluster: Arc::clone(&cluster),

@@ -28,7 +28,8 @@ fn registry(words: &str) -> Arc<Registry> {
     registry_of(clusters.collect())
 }
 
-fn registry_of(clusters: Vec<ClusterConfig>) -> Arc<Registry> {
+/// A registry of these clusters.
+pub fn registry_of(clusters: Vec<ClusterConfig>) -> Arc<Registry> {
     let listing = Listing {
         clusters,
         ..Listing::default()
@@ -43,9 +44,9 @@ fn registry_of(clusters: Vec<ClusterConfig>) -> Arc<Registry> {
 
 /// What a snapshot holds, as words; an endpoint that takes nothing new is in parentheses.
 fn words(snapshot: &Snapshot) -> String {
-    let clusters: Vec<&String> = snapshot.clusters.iter().map(|(name, _)| name).collect();
+    let clusters = snapshot.clusters.iter();
     let endpoints = snapshot.endpoints.iter().map(|(name, resource)| {
-        let message = ClusterLoadAssignment::decode(resource.body.value.as_slice()).unwrap();
+        let message = ClusterLoadAssignment::decode(&resource.body[..]).unwrap();
         let ports: Vec<String> = message
             .endpoints
             .iter()
@@ -55,7 +56,7 @@ fn words(snapshot: &Snapshot) -> String {
         format!("{name}:{}", ports.join(","))
     });
     let endpoints: Vec<String> = endpoints.collect();
-    assert_eq!(clusters.len(), endpoints.len());
+    assert_eq!(clusters.count(), endpoints.len());
     endpoints.join(" ")
 }
 
@@ -124,10 +125,12 @@ impl Scene {
                 .collect(),
             workers: 2,
             refused: None,
+            written: None,
             since: self.now,
             seen: self.now,
             unserving: None,
             idle: false,
+            asks_left: 0,
         });
         self.serves()
     }
@@ -328,22 +331,25 @@ async fn the_stage_publishes_and_ends() {
     let published = watch::Sender::new(Some(registry("a:1")));
     let fleet = watch::Sender::new(Fleet::default());
     let proxies = watch::Sender::new(Proxies::default());
-    let (trust, snapshots) = (watch::Sender::default(), watch::Sender::new(None));
-    let mut served = snapshots.subscribe();
+    let (trust, offers) = (watch::Sender::default(), watch::Sender::new(None));
+    let mut served = offers.subscribe();
     let stop = CancellationToken::new();
     let stage = tokio::spawn(run(
         Delivery::new(Code::Path("f.wasm".to_owned()), INTERVAL),
         published.subscribe(),
         trust.subscribe(),
         (fleet.subscribe(), proxies.subscribe()),
-        snapshots,
+        offers,
         stop.clone(),
     ));
     let start = Instant::now();
     for (wanted, seen) in [("a:1", "a:1"), ("a:1,2", "a:1,2"), ("a:2", "a:2")] {
         published.send_replace(Some(registry(wanted)));
         // With nobody connected, what leaves is gone one turn later.
-        let is = |s: &Option<Arc<Snapshot>>| s.as_ref().is_some_and(|s| words(s) == seen);
+        let is = |offer: &Option<Arc<Offer>>| {
+            let offer = offer.as_ref();
+            offer.is_some_and(|offer| words(&offer.whole) == seen)
+        };
         served.wait_for(is).await.unwrap();
     }
     assert!(start.elapsed() >= 2 * INTERVAL && start.elapsed() < 3 * INTERVAL);

@@ -6,6 +6,10 @@ use std::time;
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::HeaderMutation;
+use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as manager;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::override_host::v3 as lb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
@@ -15,16 +19,19 @@ use envoy_types::pb::envoy::r#type::metadata::v3 as metadata;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{Any, Duration, UInt32Value};
 use envoy_types::util::pack_any;
-use pointsman_filter::config::{ClusterConfig, Tls};
+use pointsman_filter::config::{COUNT_MAX, ClusterConfig, Limits, Tls, UPSTREAM_ROLE};
+use prost::Name;
 
 use super::number;
 
 /// Where `header_to_metadata` leaves the filter's list, and the policy finds it.
 const METADATA_NAMESPACE: &str = "pointsman";
 const METADATA_KEY: &str = "endpoints";
-/// The filter decides who may be tried how often; Envoy's own limits must never cut a failover
-/// short. Its default of three retries at a time fails most requests when a backend dies.
-const UNLIMITED: u32 = 1_000_000;
+/// The filter decides who may be tried how often; where the document sets no limits, Envoy's must never
+/// cut a failover short. Its default of three retries at a time fails most requests when a backend dies.
+const UNLIMITED: u32 = COUNT_MAX;
+/// Longest that a cluster waits for the module in its second role, which is always there.
+const ROLE_TIMEOUT: time::Duration = time::Duration::from_secs(2);
 
 /// A cluster whose endpoints come over the same stream and whose backend the filter picks.
 pub fn cluster(config: &ClusterConfig) -> cds::Cluster {
@@ -39,7 +46,7 @@ pub fn cluster(config: &ClusterConfig) -> cds::Cluster {
         }),
         connect_timeout: Some(lasting(config.timeouts.connect)),
         load_balancing_policy: Some(picked_by_the_filter()),
-        circuit_breakers: Some(circuit_breakers()),
+        circuit_breakers: Some(circuit_breakers(&config.limits)),
         // Without it a removed host that passes Envoy's own checks would stay pickable.
         ignore_health_on_host_removal: true,
         common_lb_config: Some(cds::cluster::CommonLbConfig {
@@ -47,7 +54,7 @@ pub fn cluster(config: &ClusterConfig) -> cds::Cluster {
             healthy_panic_threshold: Some(Percent { value: 0.0 }),
             ..Default::default()
         }),
-        typed_extension_protocol_options: protocol(config.http2),
+        typed_extension_protocol_options: protocol(config),
         transport_socket: config.tls.as_ref().map(|tls| secured(tls, config.http2)),
         ..Default::default()
     }
@@ -101,12 +108,14 @@ fn picked_by_the_filter() -> cds::LoadBalancingPolicy {
     )
 }
 
-fn circuit_breakers() -> cds::CircuitBreakers {
+/// A document's limits hold for each priority of routes by itself.
+fn circuit_breakers(limits: &Limits) -> cds::CircuitBreakers {
+    let limit = |count: u32| number(if count == 0 { UNLIMITED } else { count });
     let of = |priority: core::RoutingPriority| cds::circuit_breakers::Thresholds {
         priority: priority.into(),
-        max_connections: number(UNLIMITED),
-        max_pending_requests: number(UNLIMITED),
-        max_requests: number(UNLIMITED),
+        max_connections: limit(limits.max_connections),
+        max_pending_requests: limit(limits.max_pending_requests),
+        max_requests: limit(limits.max_requests),
         retry_budget: Some(cds::circuit_breakers::thresholds::RetryBudget {
             budget_percent: Some(Percent { value: 100.0 }),
             // Requests that wait between two attempts count for no budget, so the floor decides.
@@ -132,11 +141,11 @@ fn lasting(duration: time::Duration) -> Duration {
     }
 }
 
-/// The protocol, and a retry policy that is the same for every cluster.
-fn protocol(http2: bool) -> HashMap<String, Any> {
+/// The protocol, a retry policy that is the same for every cluster, and who sees each attempt.
+fn protocol(config: &ClusterConfig) -> HashMap<String, Any> {
     use http::http_protocol_options as options;
     use options::explicit_http_config::ProtocolConfig;
-    let protocol = match http2 {
+    let protocol = match config.http2 {
         true => ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()),
         false => ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default()),
     };
@@ -148,6 +157,10 @@ fn protocol(http2: bool) -> HashMap<String, Any> {
             explicit,
         )),
         retry_policy: Some(only_the_filter_retries()),
+        http_filters: match config.retry.needs_upstream() {
+            true => seen_upstream(),
+            false => Vec::new(),
+        },
         ..Default::default()
     };
     let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -168,6 +181,34 @@ fn only_the_filter_retries() -> route::RetryPolicy {
         }),
         ..Default::default()
     }
+}
+
+/// The module once more, between the router and the backend: it sees what each attempt met. A name of
+/// its own: with the listener's, Envoy would wait for it until the time is out.
+fn seen_upstream() -> Vec<manager::HttpFilter> {
+    use manager::http_filter::ConfigType;
+    let filter = |name: &str, config: ConfigType| manager::HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(config),
+        ..Default::default()
+    };
+    let found = core::ExtensionConfigSource {
+        config_source: Some(core::ConfigSource {
+            initial_fetch_timeout: Some(lasting(ROLE_TIMEOUT)),
+            ..this_stream()
+        }),
+        // Where the module cannot be loaded, requests pass as if it stood there not.
+        default_config: Some(pack_any(HeaderMutation::default())),
+        type_urls: vec![Wasm::type_url(), HeaderMutation::type_url()],
+        ..Default::default()
+    };
+    vec![
+        filter(UPSTREAM_ROLE, ConfigType::ConfigDiscovery(found)),
+        filter(
+            "envoy.filters.http.upstream_codec",
+            ConfigType::TypedConfig(pack_any(UpstreamCodec {})),
+        ),
+    ]
 }
 
 fn secured(config: &Tls, http2: bool) -> core::TransportSocket {

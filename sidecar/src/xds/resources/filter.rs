@@ -3,9 +3,9 @@
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
-use envoy_types::pb::google::protobuf::{Duration, StringValue};
+use envoy_types::pb::google::protobuf::{BoolValue, Duration, StringValue};
 use envoy_types::util::pack_any;
-use pointsman_filter::config::FilterConfig;
+use pointsman_filter::config::{FilterConfig, UPSTREAM_ROLE};
 
 use super::FILTER_NAME;
 
@@ -26,6 +26,17 @@ pub enum Code {
 
 /// The filter with its configuration, under the name that the bootstrap asks for.
 pub fn filter(config: &FilterConfig, code: &Code) -> core::TypedExtensionConfig {
+    plugin(FILTER_NAME, config.to_json(), code)
+}
+
+/// The same module as the filter that sees each attempt of a cluster. Which name its root context has
+/// is all that it needs to know: it is the same in every snapshot, and nothing is ever changed in it.
+pub fn upstream(code: &Code) -> core::TypedExtensionConfig {
+    plugin(UPSTREAM_ROLE, String::new(), code)
+}
+
+/// Both roles have one VM: what describes it is the same to the byte.
+fn plugin(name: &str, configuration: String, code: &Code) -> core::TypedExtensionConfig {
     let code = core::DataSource {
         specifier: Some(match code {
             Code::Path(path) => core::data_source::Specifier::Filename(path.clone()),
@@ -42,8 +53,8 @@ pub fn filter(config: &FilterConfig, code: &Code) -> core::TypedExtensionConfig 
         ..Default::default()
     };
     let plugin = wasm::PluginConfig {
-        name: FILTER_NAME.to_owned(),
-        root_id: FILTER_NAME.to_owned(),
+        name: name.to_owned(),
+        root_id: name.to_owned(),
         failure_policy: wasm::FailurePolicy::FailReload.into(),
         reload_config: Some(wasm::ReloadConfig {
             backoff: Some(core::BackoffStrategy {
@@ -52,13 +63,15 @@ pub fn filter(config: &FilterConfig, code: &Code) -> core::TypedExtensionConfig 
             }),
         }),
         configuration: Some(pack_any(StringValue {
-            value: config.to_json(),
+            value: configuration,
         })),
         vm: Some(wasm::plugin_config::Vm::VmConfig(vm)),
+        // Without it a request that waits for its body waits for ever. Others it does not touch.
+        allow_on_headers_stop_iteration: Some(BoolValue { value: true }),
         ..Default::default()
     };
     core::TypedExtensionConfig {
-        name: FILTER_NAME.to_owned(),
+        name: name.to_owned(),
         typed_config: Some(pack_any(Wasm {
             config: Some(plugin),
         })),

@@ -1,20 +1,19 @@
 //! What is promised, case by case.
 
-use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::{HealthStatus, TypedExtensionConfig};
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    Secret, UpstreamTlsContext, secret,
-};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy;
 use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
 use envoy_types::pb::google::protobuf::{Any, Duration, StringValue};
-use prost::Message;
+use prost::{Message, Name};
 use serde_json::{Value, json};
 
 use super::*;
+
+mod tls;
 
 fn document(value: Value) -> ClusterConfig {
     ClusterConfig::parse(&value).unwrap()
@@ -129,6 +128,30 @@ fn a_cluster_that_only_has_a_name_is_whole() {
     assert!(text.contains("envoy.load_balancing_policies.override_host"));
 }
 
+/// RL-7.
+#[test]
+fn rl_7_limits_are_envoys_circuit_breakers() {
+    let breakers = |limits: Value| {
+        let message = cluster::cluster(&document(json!({"name": "a", "limits": limits})));
+        let thresholds = message.circuit_breakers.unwrap().thresholds.into_iter();
+        let counts = thresholds.map(|it| {
+            [it.max_requests, it.max_pending_requests, it.max_connections]
+                .map(|it| it.unwrap().value)
+        });
+        counts.collect::<Vec<_>>()
+    };
+    let none = [1_000_000; 3];
+    assert_eq!(breakers(json!({})), [none; 2]);
+    let limits = json!({"maxRequests": 7, "maxPendingRequests": 3, "maxConnections": 5});
+    assert_eq!(
+        breakers(limits),
+        [[7, 3, 5]; 2],
+        "routes of either priority"
+    );
+    let others = json!({"maxStreamsPerClient": 2, "retryAfter": "1s"});
+    assert_eq!(breakers(others), [none; 2], "the filter's own");
+}
+
 #[test]
 fn a_connection_has_the_time_that_the_document_gives_it() {
     let time = |timeouts: Value| {
@@ -161,8 +184,10 @@ fn every_cluster_has_the_same_retry_policy_which_voids_the_routes() {
     let (base, max) = (wait.base_interval, wait.max_interval);
     assert_eq!((milliseconds(base), milliseconds(max)), (2, 20));
 
-    let attempts = options(json!({"name": "a", "retry": {"attempts": 7, "on": ["ServerError"]}}));
-    assert_eq!(attempts, plain, "retries never move a cluster");
+    let attempts = options(json!({"name": "a", "retry": {"attempts": 7}}));
+    assert_eq!(attempts, plain, "attempts never move a cluster");
+    let answers = options(json!({"name": "a", "retry": {"on": ["ServerError"]}}));
+    assert_eq!(answers.retry_policy, plain.retry_policy);
     let h2 = options(json!({"name": "a", "http2": true}));
     assert_eq!(h2.retry_policy, plain.retry_policy);
     assert_ne!(
@@ -171,41 +196,73 @@ fn every_cluster_has_the_same_retry_policy_which_voids_the_routes() {
     );
 }
 
+/// Only there: an attempt costs more with it.
 #[test]
-fn tls_checks_what_it_can() {
-    let context = |tls: Value, http2: bool| {
-        let message = cluster::cluster(&document(json!({"name": "a", "tls": tls, "http2": http2})));
-        let socket = format!("{:?}", message.transport_socket);
-        assert!(socket.contains("envoy.transport_sockets.tls"));
-        let Some(
-            envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType::TypedConfig(
-                any,
-            ),
-        ) = message.transport_socket.unwrap().config_type
-        else {
-            panic!("no config");
-        };
-        UpstreamTlsContext::decode(any.value.as_slice()).unwrap()
+fn a_cluster_that_retries_answers_or_timeouts_has_the_module_upstream() {
+    let filters = |retry: Value| {
+        let message = cluster::cluster(&document(json!({"name": "a", "retry": retry})));
+        let options = message.typed_extension_protocol_options.values().next();
+        let options = HttpProtocolOptions::decode(&options.unwrap().value[..]).unwrap();
+        options.http_filters
     };
-    let open = context(json!({}), false);
-    assert_eq!(open.sni, "");
-    assert!(
-        open.common_tls_context
-            .unwrap()
-            .validation_context_type
-            .is_none()
-    );
+    for retry in [
+        json!({}),
+        json!({"on": ["ConnectFailure", "Reset"]}),
+        json!({"on": ["ServerError"], "attempts": 1}),
+        json!({"on": ["Reset"], "perTryTimeout": "1s", "attempts": 1}),
+        json!({"on": [], "attempts": 5}),
+    ] {
+        assert_eq!(filters(retry.clone()), [], "{retry}");
+    }
+    for retry in [
+        json!({"on": ["ServerError"]}),
+        json!({"on": ["GatewayError", "ConnectFailure"]}),
+        json!({"on": [429]}),
+        json!({"on": ["Reset"], "perTryTimeout": "1s"}),
+    ] {
+        let [role, codec] = &filters(retry.clone())[..] else {
+            panic!("{retry}");
+        };
+        assert_eq!(role.name, "pointsman-upstream");
+        assert_eq!(codec.name, "envoy.filters.http.upstream_codec", "the last");
+        let Some(ConfigType::ConfigDiscovery(found)) = &role.config_type else {
+            panic!("{role:?}");
+        };
+        let source = found.config_source.as_ref().unwrap();
+        assert_eq!(source.initial_fetch_timeout.unwrap().seconds, 2);
+        let default = found.default_config.as_ref().unwrap();
+        let types = [Wasm::type_url(), default.type_url.clone()];
+        assert_eq!(
+            found.type_urls, types,
+            "nothing is in the way where there is no module"
+        );
+    }
+}
 
-    let checked = context(json!({"sni": "a.test", "caFile": "/ca.pem"}), true);
-    assert_eq!(checked.sni, "a.test");
-    let common = checked.common_tls_context.unwrap();
-    assert_eq!(common.alpn_protocols, ["h2"]);
-    let text = format!("{:?}", common.validation_context_type);
-    assert!(text.contains(r#"name: "/ca.pem""#) && text.contains(r#"Exact("a.test")"#));
-
-    let nameless = context(json!({"caFile": "/ca.pem"}), false);
-    let text = format!("{:?}", nameless.common_tls_context);
-    assert!(text.contains("/ca.pem") && text.contains("match_typed_subject_alt_names: []"));
+#[test]
+fn both_roles_are_one_module_in_one_vm_and_one_of_them_never_changes() {
+    let code = Code::Path("/f.wasm".to_owned());
+    let roles = |documents: Vec<ClusterConfig>| {
+        let config = FilterConfig::new(documents, None);
+        let served = std::iter::empty();
+        let filters = snapshot(served, &Trust::default(), &config, &code).filters;
+        ["pointsman", "pointsman-upstream"].map(|name| {
+            let body = &filters.get(name).unwrap().body;
+            let filter = TypedExtensionConfig::decode(&body[..]).unwrap();
+            assert_eq!(filter.name, name);
+            let any = filter.typed_config.unwrap();
+            let plugin = Wasm::decode(&any.value[..]).unwrap().config.unwrap();
+            assert_eq!(
+                (plugin.root_id.as_str(), plugin.name.as_str()),
+                (name, name)
+            );
+            plugin
+        })
+    };
+    let [filter, upstream] = roles(vec![document(json!({"name": "a"}))]);
+    assert_eq!(filter.vm, upstream.vm);
+    assert_eq!(filter.reload_config, upstream.reload_config);
+    assert_eq!(roles(Vec::new())[1], upstream);
 }
 
 #[test]
@@ -232,6 +289,8 @@ fn the_filter_gets_its_configuration_as_text() {
         (0, 20_000_000),
         "1 ms kills Envoy"
     );
+    let switch = plugin.allow_on_headers_stop_iteration.map(|it| it.value);
+    assert_eq!(switch, Some(true), "without it no body is handed over");
     let text = StringValue::decode(plugin.configuration.unwrap().value.as_slice()).unwrap();
     assert_eq!(text.value, config.to_json());
     let Some(Vm::VmConfig(vm)) = plugin.vm else {
@@ -242,46 +301,6 @@ fn the_filter_gets_its_configuration_as_text() {
         ("pointsman", "envoy.wasm.runtime.v8")
     );
     assert!(format!("{:?}", vm.code).contains(r#"Filename("/f.wasm")"#));
-}
-
-#[tokio::test]
-async fn the_authorities_of_a_file_are_one_secret_and_none_while_it_cannot_be_used() {
-    let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let tls = |ca_file: &str| json!({"sni": "a.test", "caFile": ca_file});
-    let path = file.path().to_str().unwrap();
-    let documents = [
-        json!({"name": "a", "tls": tls(path)}),
-        json!({"name": "b", "tls": tls(path)}),
-        json!({"name": "c", "tls": tls("/nowhere/ca.pem")}),
-        json!({"name": "d", "tls": {}}),
-    ]
-    .map(document);
-    let of = async |before: &Trust| {
-        let trust = Trust::read(&documents, before).await;
-        let config = FilterConfig::new(Vec::new(), None);
-        let served = documents.iter().map(|config| Served {
-            config,
-            leaving: BTreeSet::new(),
-        });
-        let code = Code::Path("/f.wasm".to_owned());
-        (snapshot(served, &trust, &config, &code), trust)
-    };
-    let (none, trust) = of(&Trust::default()).await;
-    assert_eq!(none.secrets.iter().count(), 0);
-    std::fs::write(file.path(), made.cert.pem()).unwrap();
-    let (one, _) = of(&trust).await;
-    let secrets: Vec<_> = one.secrets.iter().collect();
-    assert_eq!((secrets.len(), secrets[0].0.as_str()), (1, path));
-    let secret = Secret::decode(secrets[0].1.body.value.as_slice()).unwrap();
-    assert_eq!(secret.name, path);
-    let Some(secret::Type::ValidationContext(context)) = secret.r#type else {
-        panic!("no context");
-    };
-    let pem = made.cert.pem().into_bytes();
-    let inline = Some(Specifier::InlineBytes(pem));
-    assert_eq!(context.trusted_ca.unwrap().specifier, inline);
-    assert_eq!(one.clusters.version(), none.clusters.version());
 }
 
 #[test]

@@ -87,10 +87,10 @@ fn rt_14_a_probe_that_finds_it_well_again_forgets_the_count_and_keeps_the_end() 
     drawing.gates.judge(&[], |_| true, NOW);
     assert_eq!((count(&drawing, "a"), wait_s(&drawing, "a")), (0, 40));
     let mut kept = drawing.gates.clone();
-    kept.prune(NOW, true, |_| true);
+    kept.prune(NOW, 0, true, |_| true);
     assert_eq!(kept, drawing.gates);
     drawing.wait_for("a");
-    kept.prune(drawing.now, true, |_| true);
+    kept.prune(drawing.now, 0, true, |_| true);
     assert!(kept.encode().is_empty(), "nothing is left of it");
 }
 

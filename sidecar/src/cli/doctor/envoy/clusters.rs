@@ -57,8 +57,11 @@ fn circuit_breakers(cluster: &Value) -> Option<Finding> {
 
 /// The routes that lead to a cluster, with its name.
 fn routes<'a>(envoy: &'a Envoy<'_>) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    let route = |it: &'a &Value| Some((it["route"]["cluster"].as_str()?, &it["route"]));
-    envoy.routes.iter().filter_map(route)
+    let route = |it: &'a Value| Some((it["route"]["cluster"].as_str()?, &it["route"]));
+    let hosts = envoy.hosts.iter();
+    hosts
+        .flat_map(|host| items(&host["routes"]))
+        .filter_map(route)
 }
 
 fn route_retries(envoy: &Envoy<'_>) -> Option<Finding> {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
 use super::files::Files;
 use crate::model::clock::now;
-use crate::model::overrides::{Edit, Override};
+use crate::model::overrides::{Edit, Override, edit_values};
 use crate::registry::document;
 use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
 use crate::registry::edit::{Document, EditError};
@@ -42,13 +42,22 @@ impl FileEditor {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         self.blocking(move |files| {
             let _turn = turn;
-            let mut overrides = files.read_overrides().map_err(|why| refused(&why))?;
-            overrides.tidy(now());
-            let edited = overrides.edit(&cluster, &backend, &act, now());
-            let edited = edited.ok_or(EditError::NothingToEnd)?;
-            let text = format!("{:#}\n", overrides.to_value());
+            let mut clusters = files.read_overrides().map_err(|why| refused(&why))?;
+            let overrides = clusters.entry(&cluster).or_insert_with(|| json!({}));
+            let Value::Object(overrides) = overrides else {
+                let file = files.overrides.display();
+                return Err(EditError::Refused(format!(
+                    "{file}: overrides.{cluster}: must be an object of backends: repair or remove it first"
+                )));
+            };
+            let entry = edit_values(overrides, &backend, &act, now());
+            let entry = entry.ok_or(EditError::NothingToEnd)?;
+            if overrides.is_empty() {
+                clusters.remove(&cluster);
+            }
+            let text = format!("{:#}\n", Value::Object(clusters));
             replace(&files.overrides, &text).map_err(|why| unwritable(&files.overrides, &why))?;
-            Ok(edited.entry)
+            Ok(entry)
         })
         .await
     }

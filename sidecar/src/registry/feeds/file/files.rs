@@ -3,10 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::model::errors::error;
 use crate::model::json;
-use crate::model::overrides::Overrides;
 use crate::registry::document::{self, DocumentError};
 
 /// Where they are.
@@ -35,12 +35,12 @@ impl Files {
         document::check(&self.documents, &text)
     }
 
-    /// Reads the overrides; a file that is not there holds none.
-    pub fn read_overrides(&self) -> Result<Overrides, DocumentError> {
+    /// Reads the overrides, by cluster; a file that is not there holds none. Each is judged by itself.
+    pub fn read_overrides(&self) -> Result<Map<String, Value>, DocumentError> {
         let file = || self.overrides.display().to_string();
         let text = match document::read(&self.overrides) {
             Err(DocumentError::Unreadable { why, .. }) if why.kind() == io::ErrorKind::NotFound => {
-                return Ok(Overrides::default());
+                return Ok(Map::new());
             }
             text => text?,
         };
@@ -49,9 +49,12 @@ impl Files {
             format: "JSON",
             why: why.to_string(),
         })?;
-        Overrides::read(&value).map_err(|errors| DocumentError::Container {
-            file: file(),
-            errors,
-        })
+        match value {
+            Value::Object(clusters) => Ok(clusters),
+            _ => Err(DocumentError::Container {
+                file: file(),
+                errors: error("overrides", "must be an object of clusters"),
+            }),
+        }
     }
 }

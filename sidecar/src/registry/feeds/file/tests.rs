@@ -269,6 +269,35 @@ fn words_survive_a_restart_and_end_by_themselves() {
 }
 
 #[test]
+fn a_word_that_cannot_be_read_is_named_and_costs_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    fs::write(&path, text(1)).unwrap();
+    let beside = dir.path().join("c.yaml.overrides");
+    let bad = r#"{"a": {"10.0.0.1:1": "Cordoned", "x": "Bogus"}, "b": 3, "gone": {"y": 1}}"#;
+    fs::write(&beside, bad).unwrap();
+    let watched = Watched::start(&path);
+    let seen = |w: &Watched| {
+        let registry = w.registry();
+        let rejected = registry.rejected.iter().map(|it| it.place.clone());
+        let a = &registry.config.clusters[0].backends[0];
+        (a.state.name(), rejected.collect::<Vec<_>>())
+    };
+    let places = ["overrides.a[x]", "overrides.b", "overrides.gone[y]"];
+    assert_eq!(
+        seen(&watched),
+        ("Cordoned", places.map(str::to_owned).to_vec())
+    );
+    assert_eq!(watched.status.borrow().error, None);
+    // What turns bad later keeps what it said before.
+    fs::write(&beside, r#"{"a": {"10.0.0.1:1": "Bogus"}}"#).unwrap();
+    let place = "overrides.a[10.0.0.1:1]".to_owned();
+    watched.wait("named", |w| seen(w) == ("Cordoned", vec![place.clone()]));
+    fs::write(&beside, "{}").unwrap();
+    watched.wait("repaired", |w| seen(w) == ("Normal", Vec::new()));
+}
+
+#[test]
 fn ad_8_a_reload_reads_now_and_says_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.yaml");

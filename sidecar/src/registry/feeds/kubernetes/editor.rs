@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::object::Object;
 use crate::model::clock::now;
 use crate::model::json;
-use crate::model::overrides::{Edit, Override, edit};
+use crate::model::overrides::{Edit, Override, edit_values};
 use crate::registry::edit::{ATTEMPTS_MAX, Document, EditError};
 use crate::registry::edit::{CompareAndSwap, Seen, Swapped};
 use crate::registry::feeds::crd;
@@ -267,18 +267,9 @@ fn edited(
              ({why}): repair or remove it first"
         ))
     })?;
-    // One that is wrong by itself is nobody else's business.
-    let held = overrides.iter();
-    let held = held.filter_map(|(id, value)| Some((id.clone(), Override::read(id, value).ok()?)));
-    let edited = edit(&held.collect(), backend, act, now).ok_or(EditError::NothingToEnd)?;
-    for (field, entry) in edited.fields {
-        match entry {
-            Some(entry) => drop(overrides.insert(field, entry.to_value())),
-            None => drop(overrides.remove(&field)),
-        }
-    }
+    let entry = edit_values(&mut overrides, backend, act, now).ok_or(EditError::NothingToEnd)?;
     let text = (!overrides.is_empty()).then(|| Value::Object(overrides).to_string());
-    Ok((text, edited.entry))
+    Ok((text, entry))
 }
 
 /// The document that an object is.

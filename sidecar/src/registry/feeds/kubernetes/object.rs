@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::model::errors::error;
 use crate::model::json;
-use crate::model::overrides::Override;
+use crate::model::overrides::read_each;
 use crate::registry::document;
 use crate::registry::feeds::crd;
 use crate::registry::feeds::crd::status::BackendClusterStatus;
@@ -140,11 +140,7 @@ impl Object {
         let Value::Object(overrides) = overrides else {
             return Err(wrong("must be an object: backend id to state".to_owned()));
         };
-        let entry = |(id, value): (String, Value)| {
-            let read = Override::read(&format!("overrides.{name}[{id}]"), &value);
-            (id, read)
-        };
-        Ok(overrides.into_iter().map(entry).collect())
+        Ok(read_each(name, &overrides))
     }
 }
 

@@ -7,7 +7,6 @@ use pointsman_filter::config::State;
 use serde_json::json;
 
 use super::*;
-use crate::model::overrides::Overrides;
 use crate::registry::edit::Expect;
 
 /// A file of this name with the clusters `a` (one backend) and `b`.
@@ -141,9 +140,11 @@ async fn words_stand_beside_the_documents_and_those_that_ended_long_ago_go() {
         let edited = editor.edit_override(cluster, backend, &set).await;
         assert_eq!(edited.unwrap(), Some(entry));
     }
-    let overrides = editor.files.read_overrides().unwrap();
-    assert_eq!(overrides.get("a", "yes"), Some(&lasting));
-    assert!(overrides.get("a", "ended").is_none() && overrides.get("nowhere", "x").is_some());
+    let entry = lasting.to_value();
+    assert_eq!(
+        held(&editor),
+        json!({"a": {"yes": entry}, "nowhere": {"x": entry}})
+    );
     assert!(folder.path().join("c.yaml.overrides").exists());
     for (cluster, backend) in [("a", "yes"), ("nowhere", "x"), ("a", "never said")] {
         let back = Edit::TakeBack;
@@ -154,5 +155,42 @@ async fn words_stand_beside_the_documents_and_those_that_ended_long_ago_go() {
         .edit_override("a", "yes", &Edit::EndAt(4_070_908_800_000))
         .await;
     assert_eq!(end, Err(EditError::NothingToEnd));
-    assert_eq!(editor.files.read_overrides().unwrap(), Overrides::default());
+    assert_eq!(held(&editor), json!({}));
+}
+
+/// The file of the overrides.
+fn held(editor: &FileEditor) -> Value {
+    Value::Object(editor.files.read_overrides().unwrap())
+}
+
+#[tokio::test]
+async fn a_word_that_cannot_be_read_is_left_alone_unless_it_is_the_one_that_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let editor = demo(&folder, "c.yaml");
+    let odd = json!({"a": {"yes": "Bogus", "no": 3}, "b": []});
+    fs::write(&editor.files.overrides, odd.to_string()).unwrap();
+    let cordon = Edit::Set(Override {
+        state: State::Cordoned,
+        reason: String::new(),
+        actor: String::new(),
+        starts_at: None,
+        expires_at: None,
+    });
+    let edited = editor.edit_override("a", "other", &cordon).await;
+    assert!(edited.unwrap().is_some());
+    let entry = json!({"state": "Cordoned"});
+    assert_eq!(
+        held(&editor),
+        json!({"a": {"yes": "Bogus", "no": 3, "other": entry}, "b": []})
+    );
+    let edited = editor.edit_override("b", "x", &cordon).await;
+    let refused = edited.unwrap_err().to_string();
+    assert!(refused.contains("overrides.b: must be an object of backends"));
+    for (backend, act) in [("yes", cordon), ("no", Edit::TakeBack)] {
+        editor.edit_override("a", backend, &act).await.unwrap();
+    }
+    assert_eq!(
+        held(&editor),
+        json!({"a": {"yes": entry, "other": entry}, "b": []})
+    );
 }

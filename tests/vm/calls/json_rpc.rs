@@ -1,0 +1,312 @@
+//! Requests of clusters that read the bodies of JSON-RPC requests.
+
+use super::*;
+
+/// What tells whether a body is read.
+const ASKED: [&str; 5] = [
+    "get_property xds.cluster_name",
+    "get_header_map_value request :method",
+    "get_header_map_value request content-type",
+    "get_header_map_value request upgrade",
+    "get_header_map_value request content-encoding",
+];
+const LENGTH: [&str; 1] = ["get_header_map_value request content-length"];
+const READ: [&str; 1] = ["get_buffer_bytes request body"];
+/// The pick of a request that was held.
+const DECISION: [&str; 3] = [
+    "get_shared_data 2/g",
+    "get_header_map_value request :method",
+    "replace_header_map_value request x-gateway-destination-endpoint",
+];
+
+fn counted(method: &str) -> [String; 1] {
+    [format!(
+        "increment_metric pointsman_json_rpc_requests_total;c=orders;r={method}"
+    )]
+}
+
+fn cluster_with(fields: Value) -> Result<Vm> {
+    vm(json!({"jsonRpc": fields}))
+}
+
+#[test]
+fn rl_13_a_single_request_is_picked_at_its_method() -> Result<()> {
+    let mut vm = cluster_with(json!({"methods": ["a"]}))?;
+    for (method, label) in [("a", "a"), ("b", "other")] {
+        let body = format!(r#"{{"method":"{method}","params":[1,2,3]}}"#);
+        let good = calls(&mut vm, &Request::post(CLUSTER, &body))?;
+        let [counted] = counted(label);
+        let counted = [counted.as_str()];
+        let request = [&ASKED[..], &LENGTH, &READ, &counted, &DECISION, &RETRIES];
+        check(&good, &request, &[&ANSWERED], &[]);
+    }
+    Ok(())
+}
+
+#[test]
+fn rl_4_a_batch_takes_its_length_from_the_bucket() -> Result<()> {
+    let limit = json!({"perSecond": 1, "burst": 20});
+    let backends = json!([{"id": "b1", "address": "10.0.0.1:80"}]);
+    let mut vm = vm(json!({"jsonRpc": {}, "rateLimit": limit, "backends": backends}))?;
+    let batch = |length: usize| format!("[{}1]", "1,".repeat(length - 1));
+    // The VM's first request has taken one of 20.
+    for (length, answer) in [
+        (11, None),
+        (9, Some(429)),
+        (8, None),
+        (1, Some(429)),
+        (21, Some(413)),
+    ] {
+        vm.serve(&Request::post(CLUSTER, &batch(length)))?;
+        let answered = vm.host().local_answer;
+        assert_eq!(answered, answer, "a batch of {length}");
+    }
+    assert_eq!(
+        vm.host()
+            .metric("pointsman_bodies_refused_total;c=orders;r=batch_over_burst"),
+        1
+    );
+    Ok(())
+}
+
+#[test]
+fn rl_5_bodies_that_are_not_taken() -> Result<()> {
+    let mut vm = cluster_with(json!({"maxBatch": 3, "maxBodyBytes": 100}))?;
+    let long = format!("[{}]", " ".repeat(99));
+    for (body, status, reason) in [
+        ("[]", 400, "empty_batch"),
+        ("garbage", 400, "not_json"),
+        ("7 ", 400, "no_request"),
+        ("[1,2,3,4]", 413, "batch_too_long"),
+        (&long, 413, "body_too_large"),
+        ("[1,2", 400, "not_json"),
+    ] {
+        vm.serve(&Request::post(CLUSTER, body))?;
+        assert_eq!(vm.host().local_answer, Some(status), "{body}");
+        let metric = format!("pointsman_bodies_refused_total;c=orders;r={reason}");
+        ensure!(vm.host().metric(&metric) > 0, "{metric}");
+    }
+    let mut told = Request::post(CLUSTER, "[1]");
+    told.headers.push(("content-length", "101"));
+    let refused = calls(&mut vm, &told)?;
+    let answer = [
+        "increment_metric pointsman_bodies_refused_total;c=orders;r=body_too_large",
+        "send_local_response 413",
+    ];
+    check(&refused, &[&ASKED, &LENGTH, &answer], &[], &[]);
+    Ok(())
+}
+
+#[test]
+fn others_are_picked_at_the_headers() -> Result<()> {
+    let mut vm = cluster_with(json!({}))?;
+    for (headers, asked) in [
+        (vec![], 3),
+        (vec![("content-type", "text/plain")], 3),
+        (
+            vec![
+                ("content-type", "application/json"),
+                ("upgrade", "websocket"),
+            ],
+            4,
+        ),
+        (
+            vec![
+                ("content-type", "application/json"),
+                ("content-encoding", "gzip"),
+            ],
+            5,
+        ),
+    ] {
+        let other = Request {
+            headers,
+            ..Request::post(CLUSTER, "[]")
+        };
+        let other = calls(&mut vm, &other)?;
+        check(
+            &other,
+            &[&ASKED[..asked], &PICK[1..], &RETRIES],
+            &[&ANSWERED],
+            &[],
+        );
+    }
+    check(
+        &calls(&mut vm, &get())?,
+        &[&PICK, &RETRIES],
+        &[&ANSWERED],
+        &[],
+    );
+    let json = [("content-type", "application/json")];
+    let get = Request {
+        headers: json.to_vec(),
+        ..get()
+    };
+    check(
+        &calls(&mut vm, &get)?,
+        &[&PICK, &RETRIES],
+        &[&ANSWERED],
+        &[],
+    );
+    Ok(())
+}
+
+#[test]
+fn rl_11_errors_are_mapped_where_the_document_says_so() -> Result<()> {
+    let mut vm = cluster_with(json!({"errors": "Map"}))?;
+    let status = "get_header_map_value response :status";
+    let body = r#"{"method":"a","id":7}"#;
+    let good = calls(&mut vm, &Request::post(CLUSTER, body))?;
+    check(
+        &Calls {
+            request: Vec::new(),
+            ..good
+        },
+        &[],
+        &[&ANSWERED, &[status]],
+        &[],
+    );
+    let failed = Request {
+        ending: Ending::Status("429"),
+        ..Request::post(CLUSTER, body)
+    };
+    let failed = calls(&mut vm, &failed)?;
+    let mapped = [
+        status,
+        "increment_metric pointsman_errors_mapped_total;c=orders;r=limited",
+        "send_local_response 200",
+    ];
+    assert_eq!(failed.response, [&ANSWERED[..], &mapped].concat());
+    // Nobody else's.
+    let other = Request {
+        ending: Ending::Status("429"),
+        ..get()
+    };
+    assert_eq!(calls(&mut vm, &other)?.response, ANSWERED);
+    Ok(())
+}
+
+/// How long a client takes to send its body is not the backend's time, whether its end is what decides or
+/// comes after that.
+#[test]
+fn lb_7_the_end_of_a_body_is_noted_where_a_time_is_weighed() -> Result<()> {
+    let balancing = json!({"metric": "Latency"});
+    let mut vm = vm(json!({"jsonRpc": {}, "loadBalancing": balancing}))?;
+    let time = ["get_current_time_nanoseconds"];
+    for (body, method, before, after) in [
+        (r#"{"method":"a","x":1}"#, "other", &READ[..0], &time[..]),
+        ("[1]", "batch", &READ, &[]),
+    ] {
+        let [counted] = counted(method);
+        let pick = [&[counted.as_str()], &TIMED_PICK[1..]].concat();
+        let request = [&ASKED[..], &LENGTH, &READ, before, &pick, &RETRIES, after];
+        let timed = calls(&mut vm, &Request::post(CLUSTER, body))?;
+        check(&timed, &request, &[&ANSWERED, &time], &[]);
+    }
+    Ok(())
+}
+
+#[test]
+fn rl_10_a_request_counts_once_for_its_client_however_long_it_is_held() -> Result<()> {
+    let limits = json!({"maxStreamsPerClient": 1});
+    let mut vm = vm(json!({"jsonRpc": {"errors": "Map"}, "limits": limits}))?;
+    let body = r#"{"method":"a","id":1}"#;
+    let request = Request::post(CLUSTER, body);
+    vm.create_stream(5, ROOT)?;
+    ensure!(vm.arrive(5, &request)?, "refused");
+    let refused = calls(&mut vm, &request)?;
+    let answer = [
+        "get_property source.address",
+        "increment_metric pointsman_refusals_total;c=orders;r=too_many_streams",
+        "send_local_response 200",
+    ];
+    check(&refused, &[&ASKED, &LENGTH, &answer], &[], &[]);
+    ensure!(
+        vm.send_body(5, body.as_bytes(), true)?,
+        "it is one too many"
+    );
+    vm.delete(5)?;
+    calls(&mut vm, &request)?;
+    assert_eq!(vm.host().local_answer, None);
+    Ok(())
+}
+
+#[test]
+fn a_body_ends_with_its_trailers_too() -> Result<()> {
+    let mut vm = cluster_with(json!({"errors": "Map"}))?;
+    for (body, goes_on) in [(r#"{"method":"a"}"#, true), (r#"{"method":"a""#, false)] {
+        vm.create_stream(5, ROOT)?;
+        ensure!(vm.arrive(5, &Request::post(CLUSTER, body))?, "refused");
+        vm.send_body(5, body.as_bytes(), false)?;
+        assert_eq!(vm.request_trailers(5)?, goes_on, "{body}");
+        let answer = vm.host().local_answer;
+        assert_eq!(answer, (!goes_on).then_some(400));
+        vm.delete(5)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_body_that_never_comes_is_counted_and_told_of_once() -> Result<()> {
+    let mut vm = cluster_with(json!({}))?;
+    let missed = |vm: &mut Vm| -> Result<(u64, usize)> {
+        vm.create_stream(5, ROOT)?;
+        ensure!(vm.arrive(5, &Request::post(CLUSTER, "[]"))?, "refused");
+        vm.delete(5)?;
+        let lines = vm.host().log.iter();
+        let told = lines.filter(|(_, line)| line.starts_with("event=body_missed "));
+        let told = told.count();
+        let count = vm.host().metric("pointsman_bodies_missed_total;c=orders");
+        Ok((count, told))
+    };
+    assert_eq!(missed(&mut vm)?, (1, 1));
+    assert_eq!(missed(&mut vm)?, (2, 1));
+    // Where bodies come, it was a client that left.
+    let mut vm = cluster_with(json!({}))?;
+    vm.serve(&Request::post(CLUSTER, "[1]"))?;
+    assert_eq!(missed(&mut vm)?, (1, 0));
+    Ok(())
+}
+
+/// A large body is read in windows: linear memory never shrinks.
+#[test]
+fn a_large_body_takes_no_memory_and_each_byte_is_looked_at_once() -> Result<()> {
+    const MEBIBYTE: usize = 1 << 20;
+    const GROWTH_MAX: u64 = 131_072;
+    let mut vm = cluster_with(json!({"maxBodyBytes": 16 * MEBIBYTE}))?;
+    let fuel = |vm: &mut Vm, part: &str, size: usize, piece: usize| -> Result<u64> {
+        vm.create_stream(5, ROOT)?;
+        ensure!(vm.arrive(5, &Request::post(CLUSTER, "[]"))?, "refused");
+        let body = part.repeat(size / part.len());
+        let mut fuel = 0;
+        ensure!(!vm.send_body(5, b"[\"", false)?, "picked");
+        for piece in body.as_bytes().chunks(piece) {
+            ensure!(!vm.send_body(5, piece, false)?, "picked");
+            fuel += vm.fuel();
+        }
+        vm.delete(5)?;
+        Ok(fuel)
+    };
+    fuel(&mut vm, "x", 4 * MEBIBYTE, MEBIBYTE)?;
+    let before = vm.memory()?;
+    for part in ["x", "\\n", "\\u0041"] {
+        let once = fuel(&mut vm, part, MEBIBYTE / 4, 4096)?;
+        let four_times = fuel(&mut vm, part, MEBIBYTE, 4096)?;
+        println!(
+            "{part:?}: {} instructions a byte",
+            once * 4 / MEBIBYTE as u64
+        );
+        ensure!(
+            four_times < once * 9 / 2,
+            "{part:?}: {once}, then {four_times}"
+        );
+        let at_once = fuel(&mut vm, part, MEBIBYTE, MEBIBYTE)?;
+        ensure!(
+            at_once < four_times * 3 / 2,
+            "{part:?}: {four_times}, then {at_once}"
+        );
+    }
+    let grown = vm.memory()? - before;
+    println!("{grown} bytes more");
+    ensure!(grown <= GROWTH_MAX, "{grown} bytes");
+    Ok(())
+}
