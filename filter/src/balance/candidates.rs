@@ -13,8 +13,11 @@ use crate::gates::view::GatesView;
 use super::limits::Keep;
 use super::turn::Turn;
 
-/// Draws in vain after which a pool is looked through instead.
-const DRAWS_MAX: u32 = 8;
+/// Draws in vain after which a pool is looked through instead: so many, and one more for so many members.
+/// A draw costs what it costs to look at one member: half a large pool can be held back, and all but a
+/// hundredth, and it is as good as never looked through.
+const DRAWS_MIN: u32 = 8;
+const MEMBERS_PER_DRAW: u32 = 4;
 
 /// The pool of one pick and which of its endpoints may be picked.
 #[derive(Clone, Copy)]
@@ -163,7 +166,8 @@ impl<'a> Candidates<'a> {
         rng: &mut SplitMix64,
         place: impl Fn(&mut SplitMix64) -> u32,
     ) -> Option<EndpointIndex> {
-        for _ in 0..DRAWS_MAX {
+        let draws_max = DRAWS_MIN.saturating_add(self.pool.len() / MEMBERS_PER_DRAW);
+        for _ in 0..draws_max {
             let endpoint = self.pool.at(place(rng))?;
             let may_be = Some(endpoint) != beside && self.is_eligible(endpoint);
             if may_be && self.stays_drawn(endpoint, rng) {

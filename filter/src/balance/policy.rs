@@ -36,6 +36,7 @@ pub fn pick(candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
 pub fn commit(candidates: &Candidates<'_>, pick: Pick) {
     match (pick.turn, candidates.pool.table()) {
         (Turn::Cursor(place), Table::InTurn(cursor)) => {
+            let place = u32::try_from(place).unwrap_or(0);
             cursor.turn_to_after(place, candidates.pool.len());
         }
         (Turn::Smooth(total), _) => round_robin::commit_smooth(candidates, pick.endpoint, total),

@@ -9,6 +9,7 @@ use super::list::List;
 use super::turn::Pick;
 use crate::base::random::SplitMix64;
 use crate::cluster::EndpointIndex;
+use crate::cluster::pool::Pool;
 use crate::cluster::tables::Shares;
 
 /// A pool of so many at most is looked through at once: that costs no more than drawing twice.
@@ -19,20 +20,38 @@ type Pair = (EndpointIndex, Option<EndpointIndex>);
 
 /// The better of two.
 pub fn pick(shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pick> {
-    let pair = two_distinct(shares, candidates, rng)?;
-    Some(Pick::of(better(candidates, pair)))
+    let pool = candidates.pool;
+    if candidates.all_are_eligible() && pool.len() > 1 {
+        let first = shares.draw(pool.len(), rng);
+        let second = shares.draw_another(pool.len(), first, rng);
+        return Some(Pick::of(better(
+            candidates,
+            pool.at(first)?,
+            pool.at(second),
+        )));
+    }
+    let (first, second) = match is_small(pool) {
+        true => {
+            let mut small = SmallPool::default();
+            small.fill(shares, candidates, &[]);
+            small.two_distinct(rng)
+        }
+        false => two_drawn(shares, candidates, rng),
+    }?;
+    Some(Pick::of(better(candidates, first, second)))
 }
 
 /// Adds the next best until the list is as long as the cluster has attempts. Those of a small pool
 /// that may be picked are looked up once for all.
 pub fn extend(list: &mut List, shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64) {
     let attempts = candidates.cluster.retry.attempts;
-    let taken = *list;
-    if let Some(mut small) = SmallPool::of(shares, &candidates.without(taken.entries())) {
+    if is_small(candidates.pool) {
+        let mut small = SmallPool::default();
+        small.fill(shares, candidates, list.entries());
         while list.len() < attempts
-            && let Some(pair) = small.two_distinct(rng)
+            && let Some((first, second)) = small.two_distinct(rng)
         {
-            let next = better(candidates, pair);
+            let next = better(candidates, first, second);
             small.remove(next);
             list.push(next);
         }
@@ -40,16 +59,21 @@ pub fn extend(list: &mut List, shares: &Shares, candidates: &Candidates<'_>, rng
     }
     while list.len() < attempts {
         let taken = *list;
-        let Some(pair) = two_drawn(shares, &candidates.without(taken.entries()), rng) else {
+        let pair = two_drawn(shares, &candidates.without(taken.entries()), rng);
+        let Some((first, second)) = pair else {
             return;
         };
-        list.push(better(candidates, pair));
+        list.push(better(candidates, first, second));
     }
 }
 
 /// The better of two; the only one of one. A tie goes to the first, which is drawn by weight.
 #[inline]
-fn better(candidates: &Candidates<'_>, (first, second): Pair) -> EndpointIndex {
+fn better(
+    candidates: &Candidates<'_>,
+    first: EndpointIndex,
+    second: Option<EndpointIndex>,
+) -> EndpointIndex {
     let Some(second) = second else {
         return first;
     };
@@ -66,23 +90,6 @@ fn better(candidates: &Candidates<'_>, (first, second): Pair) -> EndpointIndex {
         compare((costs.1 + 1.0, weights.1), (costs.0, weights.0)).is_le()
     };
     if second_wins { second } else { first }
-}
-
-fn two_distinct(
-    shares: &Shares,
-    candidates: &Candidates<'_>,
-    rng: &mut SplitMix64,
-) -> Option<Pair> {
-    let pool = candidates.pool;
-    if candidates.all_are_eligible() && pool.len() > 1 {
-        let first = shares.draw(pool.len(), rng);
-        let second = shares.draw_another(pool.len(), first, rng);
-        return Some((pool.at(first)?, pool.at(second)));
-    }
-    match SmallPool::of(shares, candidates) {
-        Some(small) => small.two_distinct(rng),
-        None => two_drawn(shares, candidates, rng),
-    }
 }
 
 fn two_drawn(shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64) -> Option<Pair> {
@@ -104,7 +111,12 @@ fn two_drawn(shares: &Shares, candidates: &Candidates<'_>, rng: &mut SplitMix64)
     ))
 }
 
+fn is_small(pool: &Pool) -> bool {
+    pool.members().len() <= SMALL_MAX
+}
+
 /// Those of a small pool that may be picked, with their weights.
+#[derive(Default)]
 struct SmallPool {
     open: [(EndpointIndex, u32); SMALL_MAX],
     len: usize,
@@ -113,26 +125,19 @@ struct SmallPool {
 }
 
 impl SmallPool {
-    /// `None` for a larger pool.
-    fn of(shares: &Shares, candidates: &Candidates<'_>) -> Option<Self> {
-        if candidates.pool.members().len() > SMALL_MAX {
-            return None;
-        }
-        let mut small = SmallPool {
-            open: [(EndpointIndex::NONE, 0); SMALL_MAX],
-            len: 0,
-            total: 0,
-        };
-        for (place, endpoint) in small.open.iter_mut().zip(candidates.eligible()) {
+    /// Takes in those that may be picked, but for the `taken`; where it stands, because moving it costs as
+    /// much as a draw.
+    fn fill(&mut self, shares: &Shares, candidates: &Candidates<'_>, taken: &[EndpointIndex]) {
+        let eligible = candidates.eligible().filter(|it| !taken.contains(it));
+        for (place, endpoint) in self.open.iter_mut().zip(eligible) {
             let weight = match shares.are_even() && candidates.ramp.is_none() {
                 true => 0,
                 false => candidates.weight(endpoint),
             };
             *place = (endpoint, weight);
-            small.total = small.total.saturating_add(weight);
-            small.len = small.len.saturating_add(1);
+            self.total = self.total.saturating_add(weight);
+            self.len = self.len.saturating_add(1);
         }
-        Some(small)
     }
 
     fn at(&self, place: usize) -> Option<EndpointIndex> {

@@ -13,7 +13,7 @@ pub fn in_turn(cursor: &Cursor, candidates: &Candidates<'_>) -> Option<Pick> {
         .find(|(_, endpoint)| candidates.is_eligible(*endpoint))
         .map(|(place, endpoint)| Pick {
             endpoint,
-            turn: Turn::Cursor(place),
+            turn: Turn::Cursor(place.into()),
         })
 }
 

@@ -9,7 +9,7 @@ pub use super::refusal::RefusalReason;
 use super::refusal::{Refusal, no_room, nobody};
 pub use super::shard::Scope;
 use super::shard::scope_beside;
-use super::turn::Pick;
+use super::turn::Turn;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::pool::Pool;
@@ -49,7 +49,8 @@ impl From<Refusal> for Decision {
 
 /// The first of a list, and what is to be said of it.
 struct First {
-    pick: Pick,
+    endpoint: EndpointIndex,
+    turn: Turn,
     /// To which limits it was picked.
     keep: Keep,
     keeps_cookie: bool,
@@ -59,8 +60,12 @@ struct First {
 /// Decides. Who is on trial counts as one that may be picked where nobody else may: before that anybody
 /// fails open, or is refused.
 pub fn route(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
+    // Made in its place: it is large.
+    if facts.gates.is_empty() {
+        return decide(facts, rng);
+    }
     let mut decision = decide(facts, rng);
-    lift_trials(&mut decision, facts, rng);
+    decide_beside_trials(&mut decision, facts, rng);
     decision
 }
 
@@ -102,7 +107,8 @@ pub fn decide(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
         cookies.find_map(|value| sticky_endpoint(facts, value, keep))
     };
     let mut first = First {
-        pick: Pick::of(EndpointIndex::NONE),
+        endpoint: EndpointIndex::NONE,
+        turn: Turn::None,
         keep: Keep::Nothing,
         keeps_cookie: false,
         deferred: false,
@@ -110,7 +116,7 @@ pub fn decide(facts: &Facts<'_>, rng: &mut SplitMix64) -> Decision {
     if let Some(endpoint) = named(facts.keep()) {
         let can_serve = |pool: &Pool| facts.any_ready_in(pool);
         let scope = scope_beside(cluster, facts.key, endpoint, can_serve);
-        first.pick = Pick::of(endpoint);
+        first.endpoint = endpoint;
         return forward(facts, &first, (PickReason::Sticky, scope), rng);
     }
     first.keeps_cookie = cluster.has_limits && named(Keep::Nothing).is_some();
@@ -193,7 +199,7 @@ fn pick_in(
             found = policy::pick(&candidates.keeping(Keep::Limits), rng);
         }
         if let Some(pick) = found {
-            first.pick = pick;
+            (first.endpoint, first.turn) = (pick.endpoint, pick.turn);
             return true;
         }
     }
@@ -222,9 +228,8 @@ fn forward(
     rng: &mut SplitMix64,
 ) -> Decision {
     let is_lost = reason != PickReason::Sticky && !first.keeps_cookie;
-    // In its place from the start: it is large.
-    let mut decision = Decision::Forward(Plan {
-        list: List::of(first.pick.endpoint),
+    let plan = |list| Plan {
+        list,
         reason,
         scope,
         sticky_lost: !facts.cookies.is_empty() && is_lost,
@@ -234,16 +239,18 @@ fn forward(
         trial: false,
         lifts_trials: false,
         alone: false,
-        turn: first.pick.turn,
+        turn: first.turn,
         keep: first.keep,
-    });
-    if facts.cluster.retry.attempts > 1
-        && let Decision::Forward(plan) = &mut decision
-    {
-        plan.add_retries(facts, rng);
-        plan.alone = plan.list.len() == 1;
+    };
+    // Most of it is written here and read only by who takes the decision: copied, it is waited for.
+    if facts.cluster.retry.attempts <= 1 {
+        return Decision::Forward(plan(List::of(first.endpoint)));
     }
-    decision
+    let mut plan = plan(List::default());
+    plan.list.push(first.endpoint);
+    plan.add_retries(facts, rng);
+    plan.alone = plan.list.len() == 1;
+    Decision::Forward(plan)
 }
 
 #[cfg(test)]

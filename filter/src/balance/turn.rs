@@ -3,14 +3,15 @@
 
 use crate::cluster::EndpointIndex;
 
-/// The turn that a pick takes in its pool.
+/// The turn that a pick takes in its pool. What they hold is of one width, so that a turn is written and
+/// copied in the same pieces: a processor waits for a piece that was written in two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Turn {
     /// None: the policy keeps no books.
     #[default]
     None,
     /// The next turn begins behind this place.
-    Cursor(u32),
+    Cursor(i64),
     /// Every candidate's running weight grows by its weight, and the pick pays their sum.
     Smooth(i64),
     /// The pick is the last one so far, by this number.
