@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{Bootstrap, Envoy, eventually};
+use pointsman_filter::config::UPSTREAM_ROLE;
 use serde_json::{Map, Value, json};
 
 use crate::contender::CONNECTIONS;
@@ -33,6 +34,8 @@ struct Case {
     backends: u32,
     /// The field and its value.
     field: (&'static str, Value),
+    /// What both clusters have besides.
+    both: Value,
     /// What is posted as JSON; otherwise it is a GET.
     body: Option<String>,
 }
@@ -45,6 +48,25 @@ impl Case {
             name: format!("limits.{backends}"),
             backends,
             field: ("rateLimit", json!({"perSecond": 1, "burst": 1_000_000})),
+            both: json!({}),
+            body: None,
+        }
+    }
+
+    /// The module stands upstream as well, and looks at answers. Of all that asks for it this adds no header
+    /// to a request, but a word to one that is sent anyway.
+    fn role() -> Self {
+        let on = [
+            "ConnectFailure",
+            "RefusedStream",
+            "ResetBeforeRequest",
+            "GatewayError",
+        ];
+        Case {
+            name: "role".to_owned(),
+            backends: 3,
+            field: ("retry", json!({"on": on})),
+            both: json!({"passive": {"cooldown": {}}}),
             body: None,
         }
     }
@@ -55,6 +77,7 @@ impl Case {
             name: format!("jsonRpc.{name}"),
             backends: 3,
             field: ("jsonRpc", json!({})),
+            both: json!({}),
             body: Some(body),
         }
     }
@@ -82,7 +105,8 @@ fn cases() -> Vec<Case> {
     let limits = [10, 100, 2000].map(Case::limits);
     let bodies = [("first", first), ("last", last)];
     let bodies = bodies.map(|(name, body)| Case::json_rpc(name, body));
-    limits.into_iter().chain(bodies).collect()
+    let all = limits.into_iter().chain(bodies);
+    all.chain([Case::role()]).collect()
 }
 
 /// CPU of the worker, microseconds per request.
@@ -116,7 +140,10 @@ async fn measure(case: &Case, start: usize, profile: &Profile, cores: Cores) -> 
         let backends = addresses
             .iter()
             .map(|it| json!({"address": it.to_string()}));
-        json!({"name": name, "backends": backends.collect::<Vec<Value>>()})
+        let mut document = case.both.clone();
+        document["name"] = name.into();
+        document["backends"] = backends.collect();
+        document
     };
     let (plain, mut with) = (document(PLAIN), document(WITH));
     with[case.field.0] = case.field.1.clone();
@@ -137,6 +164,9 @@ async fn measure(case: &Case, start: usize, profile: &Profile, cores: Cores) -> 
         Ok(())
     })
     .await?;
+    let has_role = roles(&envoy).await?;
+    let is_as_wanted = has_role == [false, case.name == "role"];
+    ensure!(is_as_wanted, "{}: upstream {has_role:?}", case.name);
     let mut loads = Vec::new();
     for name in [PLAIN, WITH] {
         let requests = vec![case.request(name)];
@@ -159,6 +189,20 @@ async fn measure(case: &Case, start: usize, profile: &Profile, cores: Cores) -> 
     Ok(pairs)
 }
 
+/// Of which of the two clusters the module sees the attempts, as Envoy says.
+async fn roles(envoy: &Envoy) -> Result<[bool; 2]> {
+    let dump = envoy.config_dump().await?;
+    let configs = dump["configs"].as_array().into_iter().flatten();
+    let clusters = configs.filter_map(|it| it["static_clusters"].as_array());
+    let clusters: Vec<&Value> = clusters.flatten().map(|it| &it["cluster"]).collect();
+    let has_role = |name: &str| -> Result<bool> {
+        let cluster = clusters.iter().find(|cluster| cluster["name"] == name);
+        let cluster = cluster.with_context(|| format!("no cluster {name}"))?;
+        Ok(cluster.to_string().contains(UPSTREAM_ROLE))
+    };
+    Ok([has_role(PLAIN)?, has_role(WITH)?])
+}
+
 fn cost(load: &mut Load, pid: i32, profile: &Profile) -> Result<f64> {
     let look = || machine::cpu_of_threads(pid, "wrk:");
     let load::Flat {
@@ -166,7 +210,7 @@ fn cost(load: &mut Load, pid: i32, profile: &Profile) -> Result<f64> {
         after,
         answers,
         ..
-    } = load.flat(profile.warm_up, profile.pair_turn, look)?;
+    } = load.flat(profile.pair_warm_up, profile.pair_turn, look)?;
     Ok((after - before).as_secs_f64() * 1e6 / answers.max(1) as f64)
 }
 

@@ -23,7 +23,9 @@ pub struct Profile {
     pub pair_starts: usize,
     /// Pairs of turns on each.
     pub pairs: usize,
-    /// At full speed, counted, of a turn.
+    /// At full speed, before a turn counts.
+    pub pair_warm_up: Duration,
+    /// At full speed, counted, of a turn: the shorter a turn is, the more alike is what meets both of a pair.
     pub pair_turn: Duration,
     /// How long a paced load lasts.
     pub paced: Duration,
@@ -63,8 +65,9 @@ impl Profile {
                 warm_up: Duration::from_millis(80),
                 sample: Duration::from_millis(200),
                 pair_starts: 2,
-                pairs: 10,
-                pair_turn: Duration::from_millis(200),
+                pairs: 60,
+                pair_warm_up: Duration::from_millis(8),
+                pair_turn: Duration::from_millis(40),
                 paced: Duration::from_millis(400),
                 repeats_max: 1,
                 edits: &[(1000, 8)],
@@ -84,8 +87,9 @@ impl Profile {
                 warm_up: Duration::from_millis(100),
                 sample: Duration::from_millis(400),
                 pair_starts: 4,
-                pairs: 15,
-                pair_turn: Duration::from_millis(250),
+                pairs: 120,
+                pair_warm_up: Duration::from_millis(8),
+                pair_turn: Duration::from_millis(40),
                 paced: Duration::from_millis(1000),
                 repeats_max: 2,
                 edits: &[(100, 60), (1000, 100), (10_000, 60)],

@@ -7,13 +7,14 @@ mod json_rpc;
 mod keys;
 mod limits;
 mod ranks;
+mod roles;
 mod trials;
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::artefacts;
 use harness::vm::stream::{self, Calls, Ending, Request};
 use harness::vm::{Program, ROOT, Vm};
-use pointsman_filter::config::SCHEMA;
+use pointsman_filter::config::{SCHEMA, UPSTREAM_ROLE};
 use serde_json::{Value, json};
 
 const CLUSTER: &str = "orders";

@@ -180,17 +180,17 @@ fn mix(old: u64, new: u64, parts: u32) -> u64 {
     sum.checked_div(u64::from(ALL)).unwrap_or(new)
 }
 
-/// What an answer with this code counts as, nanoseconds; 0: nothing is wrong (RT-15).
+/// What an answer with this code counts as, nanoseconds; 0: its backend did nothing wrong (RT-15). What a
+/// request alone can provoke is held against nobody, or clients would steer picks.
 pub fn penalty_ns(code: Code) -> u64 {
     let seconds = match code.as_grpc() {
         // Too much to do: RESOURCE_EXHAUSTED.
         Some(8) => 10,
-        // The server's: UNKNOWN, DEADLINE_EXCEEDED, ABORTED, and from UNIMPLEMENTED to DATA_LOSS.
-        Some(2 | 4 | 10 | 12..=15) => 15,
-        Some(0) => 0,
-        Some(_) => 5,
+        // The server's own: UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS. DEADLINE_EXCEEDED may be that of a
+        // deadline that the client has set, UNIMPLEMENTED that of a method that it has made up.
+        Some(2 | 13..=15) => 15,
+        Some(_) => 0,
         None if code == Code::http(429) => 10,
-        None if code.is_in(400..=499) => 5,
         None if code.is_in(500..=599) => 15,
         None => 0,
     };

@@ -266,7 +266,7 @@ fn rt_15_every_failed_answer_is_read_where_failures_are_averaged() {
         ([false; 7], (false, false))
     );
     let drawing = drawing.policy(Policy::Tiered);
-    let failed = [false, true, false, false, true, true, true];
+    let failed = [false, true, false, false, false, true, true];
     assert_eq!((telling(&drawing), reads(&drawing)), (failed, (true, true)));
 }
 

@@ -20,6 +20,8 @@ const FILTER: &str = "pointsman";
 pub struct Bootstrap {
     root: Value,
     concurrency: u32,
+    /// Clusters that get no upstream filters, though the file has them.
+    without_role: Vec<String>,
 }
 
 impl Bootstrap {
@@ -33,13 +35,15 @@ impl Bootstrap {
         Self::shipped(&["remote.yaml", "envoy.yaml"], "")?.endpoints("pointsman_sidecar", &[xds])
     }
 
-    /// `envoy/static.yaml`, the filter's inline configuration being `container`; where one of its
-    /// clusters needs the module upstream, with the lines that say so.
+    /// `envoy/static.yaml`, the filter's inline configuration being `container`; those of its clusters that
+    /// need the module upstream with the lines that say so.
     pub fn fixed(container: &Value) -> Result<Self> {
         let config = FilterConfig::parse(container.to_string().as_bytes());
         let clusters = config.map(|config| config.clusters).unwrap_or_default();
         let upstream = clusters.iter().any(|it| it.retry.needs_upstream());
         let mut bootstrap = Self::shipped(&["static.yaml"], if upstream { "#+ " } else { "" })?;
+        let others = clusters.into_iter().filter(|it| !it.retry.needs_upstream());
+        bootstrap.without_role = others.map(|it| it.name).collect();
         let filter = bootstrap.filter_mut(FILTER)?;
         let value = filter.pointer_mut("/typed_config/config/configuration/value");
         *value.context("the filter has no inline configuration")? = container.to_string().into();
@@ -59,6 +63,7 @@ impl Bootstrap {
         let mut bootstrap = Bootstrap {
             root,
             concurrency: 1,
+            without_role: Vec::new(),
         };
         let listeners = bootstrap.root.pointer_mut("/static_resources/listeners");
         listeners
@@ -70,6 +75,12 @@ impl Bootstrap {
             .as_object_mut()
             .map(|manager| manager.remove("access_log"));
         Ok(bootstrap)
+    }
+
+    /// A cluster is not to have the module upstream, whatever its document needs.
+    pub fn without_role(mut self, cluster: &str) -> Self {
+        self.without_role.push(cluster.to_owned());
+        self
     }
 
     /// So many workers; 1 unless told.
@@ -194,11 +205,26 @@ impl Bootstrap {
         self.concurrency
     }
 
+    fn take_roles_away(&mut self) {
+        let clusters = self.root.pointer_mut("/static_resources/clusters");
+        let clusters = clusters.and_then(Value::as_array_mut).into_iter().flatten();
+        for cluster in clusters {
+            let name = cluster["name"].as_str().unwrap_or_default();
+            if self.without_role.iter().any(|without| without == name) {
+                let protocol = cluster.pointer_mut(PROTOCOL);
+                protocol
+                    .and_then(Value::as_object_mut)
+                    .map(|protocol| protocol.remove("http_filters"));
+            }
+        }
+    }
+
     /// The bootstrap as JSON, ready to start: its own two addresses and the module's file filled in.
     pub(super) fn finish(mut self, listener: SocketAddr, admin: SocketAddr) -> Result<String> {
         if contains_text(&self.root, MODULE) {
             self = self.module(&artefacts::module()?)?;
         }
+        self.take_roles_away();
         self.listener_mut()?["address"] = socket_address(&listener);
         if self.root.get("admin").is_none() {
             bail!("the bootstrap has no admin address");
@@ -207,6 +233,10 @@ impl Bootstrap {
         Ok(serde_json::to_string_pretty(&self.root)?)
     }
 }
+
+/// Where a cluster has its upstream filters.
+const PROTOCOL: &str =
+    "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 fn endpoint(address: &SocketAddr) -> Value {
     json!({"endpoint": {"address": socket_address(address)}})

@@ -111,6 +111,38 @@ async fn ad_1_5_20_lb_20_two_dozen_edits_under_load_cost_nothing_and_forget_noth
     scene.ensure_sane().await
 }
 
+/// AD-5: an edit forgets no cooldown, whichever role has learnt of it.
+#[tokio::test]
+async fn ad_5_a_cooldown_outlives_edits() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let extra = json!({
+        "retry": {"on": ["ConnectFailure", 429]},
+        "passive": {"cooldown": {"base": "1h", "max": "1h"}},
+    });
+    a.set(Behaviour::status(429));
+    let mut scene = Scene::start(vec![orders(&[&a, &b], extra)]).await?;
+    let mut clients = scene.clients().await?;
+    wait_for_servers(&mut clients, &["b"]).await?;
+    // It would serve now, if anybody forgot what it answered.
+    a.set(Behaviour::Ok);
+    let hits = a.hits();
+    for weight in [50, 70] {
+        let before = revision(&scene.sidecar).await?;
+        let edited = |a: &mut Value| a["weight"] = weight.into();
+        scene.store.edit_backend(CLUSTER, "a", edited)?;
+        eventually(SOON, "the edit to be read", async || {
+            ensure!(revision(&scene.sidecar).await? != before);
+            Ok(())
+        })
+        .await?;
+        scene.wait_for_the_workers().await?;
+        let order = answered_by(&mut clients, 40).await?;
+        ensure!(order.iter().all(|id| id == "b"), "{order:?}");
+    }
+    ensure!(a.hits() == hits && hits > 0, "{hits}, then {}", a.hits());
+    scene.wait_for_figure("cooling_backends", "", 1).await
+}
+
 #[tokio::test]
 async fn an_edit_while_one_worker_is_busy_reaches_it_later_and_costs_nothing() -> Result<()> {
     let [a, b, c] = backends(["a", "b", "c"])?;

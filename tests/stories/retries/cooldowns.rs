@@ -86,6 +86,8 @@ async fn rt_13_what_a_backend_asks_for_it_gets_and_clients_are_told() -> Result<
     a.set(Behaviour::Answer { status, headers });
     ensure!(client.get("/").await?.status == 429);
     let cooled = a.requests().first().context("it answered")?.at;
+    let started = envoy.wait_for_events("cooldown_started", 1).await?;
+    assert_eq!(started[0].field("wait_ms"), "2000");
     a.set(Behaviour::Ok);
     let refused = client.get("/").await?;
     let told = refused.header("retry-after").unwrap_or_default().to_owned();

@@ -35,21 +35,6 @@ fn document(backends: &[&Upstream]) -> Value {
     cluster(CLUSTER, backends, settings)
 }
 
-/// Takes the module's role upstream away.
-fn without_role(root: &mut Value) {
-    for cluster in root["static_resources"]["clusters"]
-        .as_array_mut()
-        .into_iter()
-        .flatten()
-    {
-        let protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-        let options = &mut cluster["typed_extension_protocol_options"][protocol];
-        options
-            .as_object_mut()
-            .map(|options| options.remove("http_filters"));
-    }
-}
-
 /// One way in which a request can go.
 struct Way {
     name: &'static str,
@@ -154,7 +139,7 @@ async fn each_attempt_tells_once_what_it_met() -> Result<()> {
             let [a, b, c] = &backends;
             let mut bootstrap = bootstrap(&document(&[a, b, c]))?;
             if !role {
-                bootstrap = bootstrap.edit(without_role);
+                bootstrap = bootstrap.without_role(CLUSTER);
             }
             let envoy = Envoy::start(bootstrap).await?;
             for (backend, behaviour) in backends.iter().zip(&way.behaviours) {
@@ -190,7 +175,7 @@ async fn a_grpc_answer_of_trailers_only_tells_its_own_status() -> Result<()> {
         document["passive"]["cooldown"]["statuses"] = json!(["grpc:8", "grpc:14"]);
         let mut bootstrap = h2(bootstrap(&document)?);
         if !role {
-            bootstrap = bootstrap.edit(without_role);
+            bootstrap = bootstrap.without_role(CLUSTER);
         }
         let envoy = Envoy::start(bootstrap).await?;
         a.set(Behaviour::GrpcStatus(14));

@@ -84,3 +84,22 @@ async fn lb_14_lb_15_in_the_middle_tier_costs_decide_among_equals() -> Result<()
     assert_eq!(shares(&order), [("a", 20)].into());
     Ok(())
 }
+
+/// RT-15, invariant 5: what a client asks for that is not there tells nothing of its backend.
+#[tokio::test]
+async fn rt_15_a_client_moves_nobody_by_bad_requests() -> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let settings = json!({"loadBalancing": {"policy": "Tiered", "initialLatency": "0s"}});
+    let mut document = cluster(CLUSTER, &[], settings);
+    document["backends"] = json!([ranked(&a, 60), ranked(&b, 60)]);
+    let envoy = serve(&document).await?;
+    let mut client = envoy.client();
+    a.set(Behaviour::status(404));
+    for _ in 0..20 {
+        client.get("/").await?;
+    }
+    let hits = [a.hits(), b.hits()];
+    println!("RT-15: a answers 404: {hits:?}");
+    ensure!(hits == [10, 10], "{hits:?}");
+    Ok(())
+}

@@ -51,10 +51,8 @@ fn rt_16_a_good_answers_time_is_averaged() {
 #[test]
 fn rt_15_each_failure_counts_by_its_kind() {
     for (code, penalty_ms) in [
-        (Code::http(404), 4000),
         (Code::http(429), 8000),
         (Code::http(503), 12_000),
-        (Code::grpc(5), 4000),
         (Code::grpc(8), 8000),
         (Code::grpc(14), 12_000),
     ] {
@@ -90,8 +88,8 @@ fn lb_7_a_client_that_leaves_only_ever_lengthens_an_average() {
 fn rt_14_an_answer_that_is_only_averaged_is_one() {
     let mut drawing = Drawing::new("a:limited b:w60").policy(Policy::Tiered);
     drawing.wait_for("a");
-    let not_found = status(&drawing, Code::http(404));
-    assert_eq!(events(&mut drawing, &not_found), "");
+    let failed = status(&drawing, Code::http(500));
+    assert_eq!(events(&mut drawing, &failed), "");
     assert!(!drawing.view().has_counts(drawing.endpoint("a")));
 }
 

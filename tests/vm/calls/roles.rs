@@ -1,0 +1,158 @@
+//! What the module's role upstream asks for, and that nobody else pays for it.
+
+use super::*;
+
+/// The root of the role, and its attempts' contexts from here on.
+const ROLE: i32 = 9;
+/// The stream whose attempts these are.
+const STREAM: i32 = 2;
+
+/// The words of a pick whose attempts are seen.
+const MARK: [&str; 1] = ["set_property pointsman_stream"];
+/// What the beginning of an attempt asks for.
+const BEGUN: [&str; 1] = ["get_property pointsman_stream"];
+const STATUS: [&str; 1] = ["get_header_map_value response :status"];
+
+fn fields() -> Value {
+    json!({
+        "retry": {"on": ["ConnectFailure", "GatewayError"]},
+        "passive": {"cooldown": {"base": "1h", "max": "1h"}},
+    })
+}
+
+/// A VM with both roles that has served a request.
+fn with_role(fields: &Value) -> Result<Vm> {
+    let mut vm = new_vm(fields)?;
+    vm.host().set_property("plugin_root_id", UPSTREAM_ROLE);
+    vm.create_root(ROLE)?;
+    ensure!(vm.configure(ROLE, b"")?, "the role was refused");
+    vm.host().properties.clear();
+    vm.serve(&get())?;
+    vm.host().take_calls();
+    Ok(vm)
+}
+
+/// What the module asks for while `tell` happens.
+fn asked(vm: &mut Vm, tell: impl FnOnce(&mut Vm) -> Result<()>) -> Result<Vec<String>> {
+    vm.host().take_calls();
+    tell(vm)?;
+    let mut calls = vm.host().take_calls();
+    calls.retain(|call| !call.starts_with("define_metric "));
+    let offences = std::mem::take(&mut vm.host().offences);
+    ensure!(offences.is_empty(), "{offences:?}");
+    Ok(calls)
+}
+
+fn begin(vm: &mut Vm, attempt: i32) -> Result<Vec<String>> {
+    asked(vm, |vm| {
+        vm.create_stream(attempt, ROLE)?;
+        ensure!(vm.request_headers(attempt, true)?, "held");
+        Ok(())
+    })
+}
+
+fn answer(vm: &mut Vm, attempt: i32, place: usize, status: &str) -> Result<Vec<String>> {
+    let list = stream::list(vm.host());
+    let address = list.get(place).context("the list is shorter")?.clone();
+    vm.host().set_property("upstream.address", address);
+    vm.host().response_headers = harness::vm::host::map(&[(":status", status)]);
+    asked(vm, |vm| vm.response_headers(attempt, false))
+}
+
+#[test]
+fn a_good_attempt_reads_its_mark_and_its_status() -> Result<()> {
+    let mut vm = with_role(&fields())?;
+    let request = asked(&mut vm, |vm| {
+        vm.create_stream(STREAM, ROOT)?;
+        vm.arrive(STREAM, &get()).map(drop)
+    })?;
+    let (before, after) = PICK.split_at(2);
+    assert_eq!(request, [before, &MARK, after, &RETRIES].concat());
+    assert_eq!(begin(&mut vm, 3)?, BEGUN);
+    assert_eq!(answer(&mut vm, 3, 0, "200")?, STATUS);
+    vm.host()
+        .set_property("upstream.request_attempt_count", 1u64.to_le_bytes());
+    let response = asked(&mut vm, |vm| vm.response_headers(STREAM, false))?;
+    assert_eq!(response, ANSWERED);
+    let none: [&str; 0] = [];
+    assert_eq!(asked(&mut vm, |vm| vm.delete(3))?, none);
+    assert_eq!(asked(&mut vm, |vm| vm.delete(STREAM))?, none);
+    Ok(())
+}
+
+/// No status is read where none says anything.
+#[test]
+fn a_good_attempt_of_a_cluster_that_counts_no_answers() -> Result<()> {
+    let mut vm = with_role(&json!({"retry": {"on": [503]}}))?;
+    vm.create_stream(STREAM, ROOT)?;
+    vm.arrive(STREAM, &get())?;
+    assert_eq!(begin(&mut vm, 3)?, BEGUN);
+    let none: [&str; 0] = [];
+    assert_eq!(answer(&mut vm, 3, 0, "503")?, none);
+    Ok(())
+}
+
+#[test]
+fn a_retried_answer_cools_down_at_once_and_the_next_attempt_is_as_cheap() -> Result<()> {
+    let mut vm = with_role(&json!({
+        "retry": {"on": [429]}, "passive": {"cooldown": {"base": "1h", "max": "1h"}},
+    }))?;
+    vm.create_stream(STREAM, ROOT)?;
+    vm.arrive(STREAM, &get())?;
+    begin(&mut vm, 3)?;
+    let told = answer(&mut vm, 3, 0, "429")?;
+    let learnt = [
+        "get_property upstream.address",
+        "get_current_time_nanoseconds",
+        "get_header_map_value response retry-after-ms",
+        "get_header_map_value response retry-after",
+        "get_header_map_value response grpc-retry-pushback-ms",
+        "get_current_time_nanoseconds",
+        "get_shared_data 2/g",
+        "set_shared_data 2/g",
+        "increment_metric pointsman_cooldowns_total;c=orders;r=status",
+        "log event=cooldown_started",
+        "increment_metric pointsman_events_total;c=orders;r=cooldown_started",
+    ];
+    assert_eq!(told, [&STATUS[..], &learnt].concat());
+    let none: [&str; 0] = [];
+    assert_eq!(asked(&mut vm, |vm| vm.delete(3))?, none);
+    assert_eq!(begin(&mut vm, 4)?, BEGUN);
+    assert_eq!(answer(&mut vm, 4, 1, "200")?, STATUS);
+    Ok(())
+}
+
+/// A shadow's attempt has no mark, and asks for nothing more.
+#[test]
+fn an_attempt_without_a_mark() -> Result<()> {
+    let mut vm = with_role(&fields())?;
+    vm.create_stream(STREAM, ROOT)?;
+    vm.arrive(STREAM, &get())?;
+    vm.host().properties.remove("pointsman_stream");
+    assert_eq!(begin(&mut vm, 3)?, BEGUN);
+    let none: [&str; 0] = [];
+    assert_eq!(answer(&mut vm, 3, 0, "429")?, none);
+    assert_eq!(asked(&mut vm, |vm| vm.delete(3))?, none);
+    Ok(())
+}
+
+/// What counts answers but retries none is without the role, and so are all others: their lists, which stand
+/// in the other files here, are the same in a VM that has it.
+#[test]
+fn a_cluster_without_the_role_pays_nothing_for_others() -> Result<()> {
+    let all = [
+        json!({}),
+        json!({"passive": {"failures": ["ServerError"], "cooldown": {}}}),
+        json!({"retry": {"attempts": 1, "on": [429]}}),
+        json!({"backoff": {"halfOpen": false}, "retry": {"on": ["ConnectFailure", "Reset"]}}),
+    ];
+    for fields in all {
+        let (mut without, mut with) = (vm(fields.clone())?, with_role(&fields)?);
+        let [without, with] = [&mut without, &mut with].map(|vm| calls(vm, &get()));
+        let (without, with) = (without?, with?);
+        assert_eq!(without, with, "{fields}");
+        let is_mark = |call: &String| call.contains("pointsman_stream");
+        ensure!(!with.request.iter().any(is_mark), "{fields}");
+    }
+    Ok(())
+}
