@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::cpu::POLICIES;
 use crate::figures::{Spread, rounded};
 use crate::profile::Profile;
+use crate::ticks;
 
 /// The argument that makes this program do nothing but pick.
 pub const COMMAND: &str = "pick";
@@ -156,6 +157,7 @@ fn operations() -> [(&'static str, u32); 2] {
 /// Measures every policy at every size; instructions where `valgrind` is.
 pub fn run(profile: &Profile, valgrind: Option<&Path>) -> Result<Map<String, Value>> {
     let mut figures = mass_failure(profile)?;
+    figures.insert("tick.64".to_owned(), ticks::figure()?);
     for policy in POLICIES {
         for size in SIZES {
             for (operation, attempts) in operations() {

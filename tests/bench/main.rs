@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`cpu`] compares the [`contender`]s, [`variants`] of one bootstrap, under a [`load`],
 //! [`counts`] counts in an interpreter ([`harness::vm`]) what no machine disturbs,
-//! [`pairs`] of clusters say what a field costs, [`core`] times the routing core alone, [`keys`] follows keys when backends change, [`delivery`] and
+//! [`pairs`] of clusters say what a field costs, [`core`] times the routing core alone, [`ticks`] a tick of one of 64 workers, [`keys`] follows keys when backends change, [`delivery`] and
 //! [`verdict`] follow news to the workers and [`memory`] what Envoy keeps of it, [`fanout`] follows it
 //! to many proxies, [`failover`] kills a backend; [`targets`] and [`report`] say what it came to.
 
@@ -31,6 +31,7 @@ mod report;
 mod responder;
 mod samples;
 mod targets;
+mod ticks;
 mod variants;
 mod verdict;
 

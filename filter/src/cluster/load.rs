@@ -321,7 +321,8 @@ mod tests {
         let mut loads = Loads::default();
         let load = loads.of(LoadKey(1), at(0));
         load.begin();
-        let others = [report(1, 2, 0), report(1, 3, 7 * SECOND), report(99, 9, 9)];
+        let slow = [report(1, 3, 7 * SECOND), report(1, 0, 4 * SECOND)];
+        let others = [report(1, 2, 0), slow[0], slow[1], report(99, 9, 9)];
         loads.gather(others.into_iter());
         assert_eq!(load.in_flight_everywhere(), 1, "not all have been read");
         loads.turn_over(at(0));
@@ -329,8 +330,11 @@ mod tests {
         assert_eq!(
             load.cost(Metric::Latency, at(0)),
             7.0 * 7e9,
-            "another's estimate beats the guess"
+            "another's estimate beats the guess, and the highest counts"
         );
+        loads.gather(slow[1..].iter().copied());
+        loads.turn_over(at(0));
+        assert_eq!(load.cost(Metric::Latency, at(0)), 2.0 * 4e9);
         loads.turn_over(at(0));
         assert_eq!(load.in_flight_everywhere(), 1);
         assert_eq!(load.report(at(0)), Some(report(1, 1, 0)));

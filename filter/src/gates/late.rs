@@ -124,6 +124,21 @@ mod tests {
     }
 
     #[test]
+    fn one_write_of_many_changes_tells_of_each_and_draws_as_each_alone_does() {
+        let drawing = Drawing::new("a b");
+        let changes = ["a", "b"].map(|id| failed(&drawing, id, NOW));
+        let mut gates = Gates::default();
+        let events = apply_all(&changes, &mut gates);
+        let mut told = 0;
+        for (id, change) in ["a", "b"].into_iter().zip(&changes) {
+            let mut alone = Gates::default();
+            told += change.apply(&mut alone).len();
+            assert_eq!(alone.of(drawing.key(id)), gates.of(drawing.key(id)), "{id}");
+        }
+        assert!(told > 1 && events.len() == told, "{events:?}");
+    }
+
+    #[test]
     fn late_changes_are_tried_again_once_in_their_order() {
         let drawing = Drawing::new("a b");
         let mut late = LateChanges::default();

@@ -130,4 +130,5 @@ fn what_was_read_before_workers_settled_or_leaves_something_out_says_nothing_of_
     assert_eq!(ends(&mut round, true, true), None);
     assert_eq!(ends(&mut round, true, false), Some(START));
     assert!(!round.end(), "none is under way");
+    assert_eq!(round.settled_at(), Some(START), "what is known stays known");
 }

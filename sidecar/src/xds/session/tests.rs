@@ -8,6 +8,7 @@ use super::subscription::{ERROR_MAX, NAMES_MAX, PENDING_MAX, WILDCARD};
 use super::*;
 use crate::xds::snapshot::Shelf;
 
+mod gone;
 mod refusals;
 mod renewals;
 mod shared;
