@@ -122,6 +122,44 @@ fn a_retried_answer_cools_down_at_once_and_the_next_attempt_is_as_cheap() -> Res
     Ok(())
 }
 
+/// Streams have marks of their own: one that ends takes no other's.
+#[test]
+fn the_attempts_of_two_streams_are_told_apart() -> Result<()> {
+    let mut vm = with_role(&fields())?;
+    vm.create_stream(STREAM, ROOT)?;
+    vm.arrive(STREAM, &get())?;
+    let first = vm.host().properties.clone();
+    vm.create_stream(5, ROOT)?;
+    vm.arrive(5, &get())?;
+    vm.delete(5)?;
+    vm.host().properties = first;
+    begin(&mut vm, 3)?;
+    answer(&mut vm, 3, 0, "429")?;
+    let cooldowns = "pointsman_cooldowns_total;c=orders;r=status";
+    assert_eq!(vm.host().metric(cooldowns), 1);
+    Ok(())
+}
+
+/// Nothing stays of a stream that is over, whether it was answered or its client left.
+#[test]
+fn marks_take_no_memory() -> Result<()> {
+    const STREAMS: usize = 5000;
+    let mut vm = with_role(&fields())?;
+    let serve = |vm: &mut Vm| -> Result<()> {
+        for ending in [Ending::Served(0), Ending::Gone] {
+            for _ in 0..STREAMS {
+                vm.serve(&Request { ending, ..get() })?;
+            }
+        }
+        Ok(())
+    };
+    serve(&mut vm)?;
+    let before = vm.memory()?;
+    serve(&mut vm)?;
+    assert_eq!(vm.memory()?, before);
+    Ok(())
+}
+
 /// A shadow's attempt has no mark, and asks for nothing more.
 #[test]
 fn an_attempt_without_a_mark() -> Result<()> {

@@ -216,6 +216,9 @@ fn ad_5_an_edit_keeps_averages_and_another_policy_drops_them() {
     assert_eq!(ranking.at(at(5)).penalty_ns, 16 * SECOND_NS);
     ranking.succeed(Some(MS), at(5));
     assert_eq!(ranking.at(at(5)).latency_ns, MS, "by the new settings");
+    let unmeasured = fresh(100);
+    unmeasured.configure(Some(quick), START);
+    assert_eq!(unmeasured.at(START).latency_ns, 0);
     ranking.configure(None, at(6));
     ranking.fail(20 * SECOND_NS, at(6));
     assert_eq!(

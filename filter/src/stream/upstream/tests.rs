@@ -232,6 +232,37 @@ fn hedged_attempts_tell_by_answers_and_refused_connections_alone() {
 }
 
 #[test]
+fn an_attempt_that_ends_while_another_runs_tells_nothing_as_a_third_begins() {
+    let mut scene = Scene::new();
+    let (_first, second) = (scene.begin(), scene.begin());
+    scene.end(second, "b", false);
+    let _third = scene.begin();
+    assert!(scene.told.is_empty(), "{:?}", scene.told);
+}
+
+#[test]
+fn an_attempt_after_an_answer_is_no_hedged_one() {
+    let mut scene = Scene::new();
+    let mut first = scene.begin();
+    scene.answer(&mut first, "a", Some(LIMITED));
+    scene.end(first, "a", false);
+    let second = scene.begin();
+    scene.end(second, "b", false);
+    let _third = scene.begin();
+    assert_eq!(scene.told, ["a status", "b reset"]);
+}
+
+#[test]
+fn a_lone_backend_that_is_tried_twice_tells_once() {
+    let mut scene = Scene::of("a");
+    for _ in 0..2 {
+        let attempt = scene.begin();
+        scene.end(attempt, "a", true);
+    }
+    assert_eq!(scene.told, ["a connect"]);
+}
+
+#[test]
 fn an_answer_that_was_retried_ends_what_was_counted_before() {
     let mut scene = Scene::of("a:waited b c");
     let mut first = scene.begin();
