@@ -24,8 +24,8 @@ async fn killed_and_restarted(kind: Kind, redis: Value, lost: &str) -> Result<()
     scene.store.keep(&gone).await?;
     scene.sidecar.serves(&["gone", "orders"]).await?;
     assert_eq!(scene.sidecar.health(200).await?["redis"], redis);
-    // Whatever is said of the edit has been said once the workers obey it.
-    scene.wait_for_the_workers().await?;
+    // Whatever is said of the edit has been said once both workers obey it.
+    scene.clients().await?;
     let load = load(&scene);
     let before = scene.sidecar.process().log().lines().count();
     scene.store.kill()?;
