@@ -20,18 +20,20 @@ use crate::stream::{Arrival, Effects, Record};
 /// Longest request id that is repeated in a 503's body, bytes.
 const REQUEST_ID_MAX: usize = 128;
 
-/// Writes the list and the headers that make Envoy walk it, and latches fail-open where it begins.
-/// Request headers phase.
-pub fn forward(vm: &Vm, list_header: &str, arrival: &Arrival, plan: &Plan, fails_open: bool) {
-    let method = || host::request_header(":method").unwrap_or_default();
+/// Writes the list and the headers that make Envoy walk it. `method` is the request's, asked where it
+/// matters. Request headers phase.
+pub fn forward(
+    vm: &Vm,
+    list_header: &str,
+    arrival: &Arrival,
+    plan: &Plan,
+    method: impl FnOnce() -> Vec<u8>,
+) {
     let headers = ListHeaders::new(&arrival.cluster, plan, method);
     headers.write(list_header, |name, value| {
         host::set_request_header(name, Some(value));
     });
     count_pick(vm, arrival, plan);
-    if fails_open {
-        latch_fail_open(vm, arrival);
-    }
 }
 
 fn count_pick(vm: &Vm, arrival: &Arrival, plan: &Plan) {
@@ -109,7 +111,7 @@ pub fn give_tokens_back(vm: &Vm, now: WallTime) {
 }
 
 /// Latches fail-open (GT-7): one CAS, one event, whichever worker is first.
-fn latch_fail_open(vm: &Vm, arrival: &Arrival) {
+pub fn latch_fail_open(vm: &Vm, arrival: &Arrival) {
     shared::change_gates(&arrival.cluster, &vm.metrics, |gates| {
         let mut events = Vec::new();
         availability::fails_open(gates, &mut events);

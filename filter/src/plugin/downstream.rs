@@ -85,7 +85,15 @@ impl Downstream {
         self.mark = self.stream.trail().map(|trail| self.vm.mark(trail));
         match step {
             Step::Forward { plan, fails_open } => {
-                apply::forward(&self.vm, header, &arrival, &plan, fails_open);
+                let method = || match held {
+                    // Only a POST is held.
+                    Some(_) => b"POST".to_vec(),
+                    None => host::request_header(":method").unwrap_or_default(),
+                };
+                apply::forward(&self.vm, header, &arrival, &plan, method);
+                if fails_open {
+                    apply::latch_fail_open(&self.vm, &arrival);
+                }
                 Action::Continue
             }
             Step::Refuse {

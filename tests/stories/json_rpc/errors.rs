@@ -37,7 +37,7 @@ async fn rl_11_failures_become_errors_for_the_id_that_failed() -> Result<()> {
         (says(503, "no upstream at 127.0.0.1:80"), INTERNAL),
         (says(500, "trouble"), INTERNAL),
         (says(429, "too many"), LIMITED),
-        // Envoy's own: nothing can be connected to, or it ends before it answers.
+        // Envoy's own: it ends before it answers.
         (Behaviour::ResetOnRequest, INTERNAL),
     ] {
         a.set(behaviour.clone());
@@ -66,6 +66,24 @@ async fn rl_11_failures_become_errors_for_the_id_that_failed() -> Result<()> {
     println!("{limited} as limits, {failed} as failures");
     ensure!(limited == 8 && failed > 0, "{limited}, {failed}");
     Ok(())
+}
+
+/// RL-11: what Envoy answers itself where nobody can be connected to, or nobody answers in time.
+#[tokio::test]
+async fn rl_11_envoys_own_answers_are_such_errors_too() -> Result<()> {
+    let [a] = backends(["a"])?;
+    let mut bootstrap = bootstrap(&document(&[&a], json!({"errors": "Map"})))?;
+    let manager = bootstrap.manager_mut()?;
+    manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["timeout"] = json!("0.2s");
+    let envoy = Envoy::start(bootstrap).await?;
+    let mut client = envoy.client();
+    let body = r#"{"method":"a","id":5}"#;
+    ask(&mut client, body).await?.ensure_from("a")?;
+    a.set(Behaviour::Hold);
+    check(&ask(&mut client, body).await?, INTERNAL, &json!(5))?;
+    a.stop().await;
+    check(&ask(&mut client, body).await?, INTERNAL, &json!(5))?;
+    check(&ask(&mut client, batch(2)).await?, INTERNAL, &Value::Null)
 }
 
 /// RL-11 and RL-3: the filter's own answers too.

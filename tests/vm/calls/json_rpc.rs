@@ -12,10 +12,9 @@ const ASKED: [&str; 5] = [
 ];
 const LENGTH: [&str; 1] = ["get_header_map_value request content-length"];
 const READ: [&str; 1] = ["get_buffer_bytes request body"];
-/// The pick of a request that was held.
-const DECISION: [&str; 3] = [
+/// The pick of a request that was held, so a POST.
+const DECISION: [&str; 2] = [
     "get_shared_data 2/g",
-    "get_header_map_value request :method",
     "replace_header_map_value request x-gateway-destination-endpoint",
 ];
 
@@ -197,7 +196,7 @@ fn lb_7_the_end_of_a_body_is_noted_where_a_time_is_weighed() -> Result<()> {
         ("[1]", "batch", &READ, &[]),
     ] {
         let [counted] = counted(method);
-        let pick = [&[counted.as_str()], &TIMED_PICK[1..]].concat();
+        let pick = [&[counted.as_str()], &TIMED_PICK[1..3], &DECISION[1..]].concat();
         let request = [&ASKED[..], &LENGTH, &READ, before, &pick, &RETRIES, after];
         let timed = calls(&mut vm, &Request::post(CLUSTER, body))?;
         check(&timed, &request, &[&ANSWERED, &time], &[]);
