@@ -88,7 +88,7 @@ const TARGETS: &[Target] = &[
         id: "jsonRpc.1kB",
         path: "/pairs/jsonRpc.last/moreUs/median",
         limit: Limit::AtMost(6.0),
-        reason: "six more host calls, of which five hand bytes over, and another callback; each byte is \
+        reason: "six more host calls, of which three hand bytes over, and another callback; each byte is \
                  looked at once",
     },
     Target {
