@@ -25,14 +25,41 @@ mod mass;
 mod storms;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use day::Day;
+use pointsman_filter::base::time::WallTime;
+use pointsman_filter::cluster::Cluster;
 use pointsman_filter::config::Policy;
+use pointsman_filter::stream::Arrival;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const STEPS: u32 = 1500;
 const SEEDS: u64 = 256;
+
+/// A GET without a cookie or a key, of a cluster without limits whose gates stand so in shared data.
+fn arrival(
+    cluster: &Rc<Cluster>,
+    (gates, gates_version): &(Vec<u8>, u32),
+    now: WallTime,
+) -> Arrival {
+    Arrival {
+        cluster: cluster.clone(),
+        gates: gates.clone(),
+        gates_version: *gates_version,
+        buckets: Vec::new(),
+        buckets_version: Some(0),
+        workers: 1,
+        client: None,
+        cookies: Vec::new(),
+        key: None,
+        key_missing: false,
+        cost: 1,
+        whole: true,
+        now,
+    }
+}
 
 fn run(seed: u64, policy: Option<Policy>) -> Day {
     let mut day = Day::new(seed, policy);

@@ -14,8 +14,8 @@ use super::limits::Keep;
 use super::turn::Turn;
 
 /// Draws in vain after which a pool is looked through instead: so many, and one more for so many members.
-/// A draw costs what it costs to look at one member: half a large pool can be held back, and all but a
-/// hundredth, and it is as good as never looked through.
+/// A draw costs as much as a look at one member. With a quarter as many draws as members, a large pool is
+/// hardly ever looked through, even where 99 of 100 are held back.
 const DRAWS_MIN: u32 = 8;
 const MEMBERS_PER_DRAW: u32 = 4;
 

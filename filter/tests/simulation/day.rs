@@ -235,22 +235,13 @@ impl Day {
             false => WallTime::FIRST,
         };
         let arrival = Arrival {
-            cluster: worker.cluster.clone(),
-            gates: self.shared.0.clone(),
-            gates_version: self.shared.1,
-            buckets: Vec::new(),
-            buckets_version: Some(0),
-            workers: 1,
-            client: None,
             cookies: has_cookie
                 .then(|| cookie.into_bytes())
                 .into_iter()
                 .collect(),
             key: Some(hash::draw(self.now.ns(), 0)),
-            key_missing: false,
-            cost: 1,
             whole,
-            now,
+            ..super::arrival(&worker.cluster, &self.shared, now)
         };
         let mut stream = Stream::default();
         let mut version = self.shared.1;

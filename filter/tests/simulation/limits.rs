@@ -128,19 +128,10 @@ impl Fleet {
         let is_read = cluster.buckets_seen.borrow().is_none();
         let mut version = is_read.then_some(self.shared.1);
         let arrival = Arrival {
-            cluster: cluster.clone(),
-            gates: Vec::new(),
-            gates_version: 0,
             buckets: self.shared.0.clone(),
             buckets_version: version,
             workers: WORKERS as u32,
-            client: None,
-            cookies: Vec::new(),
-            key: None,
-            key_missing: false,
-            cost: 1,
-            whole: true,
-            now: self.now,
+            ..super::arrival(&cluster, &(Vec::new(), 0), self.now)
         };
         let (mut stream, mut tries, mut looks) = (Stream::default(), 0, 0);
         let step = stream.arrive(&arrival, &mut rng, &mut |_, record| {

@@ -20,7 +20,7 @@ use pointsman_filter::gates::event::Event;
 use pointsman_filter::gates::evidence::Status;
 use pointsman_filter::gates::{Gates, availability};
 use pointsman_filter::stream::attempts::{Answer, Ending};
-use pointsman_filter::stream::{Arrival, Step, Stream};
+use pointsman_filter::stream::{Step, Stream};
 use serde_json::json;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -147,22 +147,9 @@ impl Storm {
 
     fn request(&mut self, depth: u32) {
         let (cluster, place) = (self.cluster.clone(), self.rng.below(WORKERS) as usize);
-        let arrival = Arrival {
-            cluster: cluster.clone(),
-            gates: self.shared.0.clone(),
-            gates_version: self.shared.1,
-            buckets: Vec::new(),
-            buckets_version: Some(0),
-            workers: 1,
-            client: None,
-            cookies: Vec::new(),
-            key: None,
-            key_missing: false,
-            cost: 1,
-            whole: true,
-            // Workers read the clock at slightly different moments.
-            now: WallTime::from_ns(self.now.ns() - self.rng.between(0, MS)),
-        };
+        // Workers read the clock at slightly different moments.
+        let now = WallTime::from_ns(self.now.ns() - self.rng.between(0, MS));
+        let arrival = super::arrival(&cluster, &self.shared, now);
         let (mut stream, mut rng) = (Stream::default(), self.rngs[place].clone());
         let mut version = self.shared.1;
         let step = stream.arrive(&arrival, &mut rng, &mut |_, record| {
