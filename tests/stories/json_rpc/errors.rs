@@ -74,7 +74,7 @@ async fn rl_11_envoys_own_answers_are_such_errors_too() -> Result<()> {
     let [a] = backends(["a"])?;
     let mut bootstrap = bootstrap(&document(&[&a], json!({"errors": "Map"})))?;
     let manager = bootstrap.manager_mut()?;
-    manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["timeout"] = json!("0.2s");
+    manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["timeout"] = json!("2s");
     let envoy = Envoy::start(bootstrap).await?;
     let mut client = envoy.client();
     let body = r#"{"method":"a","id":5}"#;
