@@ -51,22 +51,16 @@ pub struct AdminFlags {
 impl AdminFlags {
     /// The flags, by their names.
     pub const IDS: [&str; 2] = ["address", "token"];
-
-    /// Another HTTP API, which asks for no token.
-    pub fn of(address: &str) -> Self {
-        AdminFlags {
-            address: address.to_owned(),
-            token: None,
-        }
-    }
 }
 
 /// Why there is no good answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody is there, or not to be understood.
-    #[error("cannot ask the sidecar at {address}: {why}")]
+    #[error("cannot ask {whom} at {address}: {why}")]
     Unreachable {
+        /// Which program.
+        whom: &'static str,
         /// Where it should be.
         address: String,
         /// What became of it.
@@ -118,6 +112,7 @@ impl Answer {
 
 /// An open connection.
 pub struct Client {
+    whom: &'static str,
     address: String,
     authorization: Option<HeaderValue>,
     connection: http::Client,
@@ -146,12 +141,8 @@ pub fn path(segments: &[&str]) -> String {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to a sidecar.
     pub async fn open(flags: &AdminFlags) -> Result<Self, ClientError> {
-        let address = flags
-            .address
-            .trim_start_matches("http://")
-            .trim_end_matches('/');
         let authorization = match flags.token.as_deref().filter(|token| !token.is_empty()) {
             None => None,
             Some(token) => {
@@ -161,16 +152,33 @@ impl Client {
                 Some(value)
             }
         };
-        let connection = http::Client::open(address, LIMITS).await;
-        let connection = connection.map_err(|why| ClientError::Unreachable {
-            address: address.to_owned(),
-            why,
-        })?;
-        Ok(Client {
-            address: address.to_owned(),
-            authorization,
-            connection,
-        })
+        Client::connect("the sidecar", &flags.address, authorization).await
+    }
+
+    /// Connects to Envoy's admin interface, which asks for no token.
+    pub async fn envoy(address: &str) -> Result<Self, ClientError> {
+        Client::connect("Envoy", address, None).await
+    }
+
+    async fn connect(
+        whom: &'static str,
+        address: &str,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Self, ClientError> {
+        let address = address.trim_start_matches("http://").trim_end_matches('/');
+        match http::Client::open(address, LIMITS).await {
+            Ok(connection) => Ok(Client {
+                whom,
+                address: address.to_owned(),
+                authorization,
+                connection,
+            }),
+            Err(why) => Err(ClientError::Unreachable {
+                whom,
+                address: address.to_owned(),
+                why,
+            }),
+        }
     }
 
     /// GET.
@@ -216,6 +224,7 @@ impl Client {
         }
         let answered = self.connection.call(request).await;
         let answered = answered.map_err(|why| ClientError::Unreachable {
+            whom: self.whom,
             address: self.address.clone(),
             why,
         })?;

@@ -34,7 +34,7 @@ pub struct DoctorFlags {
 ///
 /// Fails only when Envoy cannot be asked; a sidecar that does not answer is a finding.
 pub async fn run(flags: &DoctorFlags, admin: &AdminFlags) -> Result<Report, ClientError> {
-    let mut client = Client::open(&AdminFlags::of(&flags.envoy)).await?;
+    let mut client = Client::envoy(&flags.envoy).await?;
     let Answer {
         body: info, ahead, ..
     } = client.get("/server_info").await?;

@@ -181,14 +181,13 @@ async fn exit_codes_say_what_failed() -> Result<()> {
         (bad.code, bad.errors.as_str()),
         (1, "-: clusters.a.x: is not a known field\n")
     );
-    let nobody = ["get", "--address", "127.0.0.1:1"];
-    fails(
-        &sidecar,
-        &nobody,
-        1,
-        "cannot ask the sidecar at 127.0.0.1:1",
-    )
-    .await?;
+    let nobody = [
+        ("get", "--address", "cannot ask the sidecar at 127.0.0.1:1"),
+        ("doctor", "--envoy", "cannot ask Envoy at 127.0.0.1:1"),
+    ];
+    for (command, whom, says) in nobody {
+        fails(&sidecar, &[command, whom, "127.0.0.1:1"], 1, says).await?;
+    }
     let script = done(&sidecar, &["completions", "bash"], "").await?;
     ensure!(script.contains("uncordon"), "no completion of uncordon");
     Ok(())

@@ -61,6 +61,7 @@ async fn killed_and_restarted(kind: Kind, redis: Value, lost: &str) -> Result<()
     scene.sidecar.health(200).await?;
     scene.sidecar.serves(&["orders"]).await?;
     only(&mut scene.envoy.client(), &["one", "two"]).await?;
+    println!("{:#?}", scene.sidecar.events("registry_lost"));
     scene.sidecar.event("registry_lost", 1).await?;
     scene.sidecar.event("registry_restored", 1).await?;
     // Notices come on the new connection too.

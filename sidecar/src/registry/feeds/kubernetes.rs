@@ -130,7 +130,8 @@ impl Feed for KubernetesFeed {
     async fn open(&mut self) -> Result<(), FeedError> {
         self.objects = None;
         self.slices.close();
-        Ok(())
+        let answered = self.access.ask().await;
+        answered.map_err(|(_, error)| FeedError(error_chain(&error)))
     }
 
     async fn list(&mut self) -> Result<Vec<Record>, FeedError> {

@@ -124,17 +124,22 @@ impl Access {
         })
     }
 
-    /// Asks for one object, and for a watch: what is missing is known before anything serves.
+    /// What is missing is known before anything serves.
     pub async fn check(&self) -> Result<(), KubernetesStartError> {
+        let answered = self.ask().await;
+        answered.map_err(|(verb, error)| self.failure(verb, &error))
+    }
+
+    /// Asks for one object, and for a watch: a server that starts lists before it lets anybody watch.
+    ///
+    /// Fails with what was asked for, and why it was not granted.
+    pub async fn ask(&self) -> Result<(), (&'static str, kube::Error)> {
         let listed = self.objects.list(&ListParams::default().limit(1)).await;
-        let listed = listed.map_err(|error| self.failure("list", &error))?;
+        let listed = listed.map_err(|error| ("list", error))?;
         let version = listed.metadata.resource_version.unwrap_or_default();
         let watch = WatchParams::default().timeout(1);
         let watched = self.objects.watch(&watch, &version).await;
-        match watched {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.failure("watch", &error)),
-        }
+        watched.map(drop).map_err(|error| ("watch", error))
     }
 
     /// What could not be read though [`Access::check`] went well.
@@ -193,9 +198,11 @@ async fn config(files: &[PathBuf]) -> Result<Config, String> {
 }
 
 /// Whether the same may well be answered otherwise the next time: the server is out of reach, has
-/// too much to do (429), or is in trouble itself.
+/// too much to do (429), is in trouble itself, or starts and does not know the kind yet (404 without
+/// a reason).
 pub fn is_passing(error: &kube::Error) -> bool {
     match error {
+        kube::Error::Api(status) if status.code == 404 => !status.is_not_found(),
         kube::Error::Api(status) => status.code == 429 || !matches!(status.code, 400..=499),
         _ => true,
     }
@@ -216,50 +223,59 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The way to a listener of the test's own.
+#[cfg(test)]
+pub async fn nearby() -> (tokio::net::TcpListener, Access) {
+    use kube::core::GroupVersionKind;
+    use serde_json::json;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config");
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "c", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
+    std::fs::write(&file, config.to_string()).unwrap();
+    let settings = KubernetesSettings {
+        namespace: "shop".to_owned(),
+        kubeconfig: vec![file],
+        reconcile_interval: Duration::from_secs(300),
+        guard_delay: Duration::ZERO,
+        lease_duration: Duration::from_secs(15),
+    };
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("pointsman.dev", "v1", "Thing"));
+    let access = Access::of(&settings, kind).await.unwrap();
+    (listener, access)
+}
+
 #[cfg(test)]
 mod tests {
-    use kube::core::{GroupVersionKind, Status};
-    use serde_json::json;
+    use kube::core::Status;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
 
     use super::*;
 
     #[test]
     fn what_passes_is_told_from_what_is_refused() {
-        let answer = |code: u16| {
-            let status = Status::failure("no", "").with_code(code);
+        let answer = |code: u16, reason: &str| {
+            let status = Status::failure("no", reason).with_code(code);
             is_passing(&kube::Error::Api(status.boxed()))
         };
-        for code in [429, 500, 502, 503, 504] {
-            assert!(answer(code), "{code}");
+        for code in [404, 429, 500, 502, 503, 504] {
+            assert!(answer(code, ""), "{code}");
         }
-        for code in [400, 401, 403, 404, 409, 413, 422] {
-            assert!(!answer(code), "{code}");
+        for code in [400, 401, 403, 409, 413, 422] {
+            assert!(!answer(code, ""), "{code}");
         }
+        assert!(!answer(404, "NotFound"));
         assert!(is_passing(&kube::Error::LinesCodecMaxLineLengthExceeded));
     }
 
     #[tokio::test]
     async fn a_busy_server_is_asked_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = format!("http://{}", listener.local_addr().unwrap());
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config");
-        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": server}}],
-            "users": [{"name": "c", "user": {}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
-        std::fs::write(&file, config.to_string()).unwrap();
-        let settings = KubernetesSettings {
-            namespace: "shop".to_owned(),
-            kubeconfig: vec![file],
-            reconcile_interval: Duration::from_secs(300),
-            guard_delay: Duration::ZERO,
-            lease_duration: Duration::from_secs(15),
-        };
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("pointsman.dev", "v1", "Thing"));
-        let access = Access::of(&settings, kind).await.unwrap();
+        let (listener, access) = nearby().await;
         // Who asks again finds nobody.
         let busy = async move {
             let (mut stream, _) = listener.accept().await.unwrap();

@@ -3,11 +3,13 @@
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pointsman_filter::config::ClusterConfig;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::model::clock::Moment;
 use crate::registry::records::{Reading, Records, Report, Verdict};
 use crate::registry::services::{SERVICE_LABEL, Services};
+use crate::stores::kubernetes::access::nearby;
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -309,4 +311,29 @@ fn what_is_deleted_and_held_by_a_finalizer_is_not_served() {
         .filter(|it| it.name.as_deref() == Some("a"));
     let verdicts: Vec<Verdict> = verdicts.map(|it| it.verdict).collect();
     assert_eq!(verdicts, [Verdict::Deleting, Verdict::Accepted]);
+}
+
+#[tokio::test]
+async fn rg_24_a_server_that_starts_is_back_when_it_lets_us_watch() {
+    let (listener, access) = nearby().await;
+    let mut feed = KubernetesFeed {
+        access,
+        lease_duration: Duration::ZERO,
+        objects: None,
+        slices: SliceWatch::default(),
+        needs_slices: false,
+    };
+    let list = json!({"metadata": {"resourceVersion": "1"}, "items": []});
+    let busy = json!({"status": "Failure", "message": "initializing", "reason": "TooManyRequests",
+        "code": 429});
+    tokio::spawn(async move {
+        for (status, body) in [("200 OK", list), ("429 Busy", busy)] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let FeedError(why) = feed.open().await.unwrap_err();
+    assert!(why.contains("initializing"), "{why}");
 }
