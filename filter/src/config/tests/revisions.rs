@@ -30,3 +30,20 @@ fn filters_are_not_sent_the_probes_and_a_revision_does_not_depend_on_them() {
     forget_probes(&mut sent);
     assert_eq!(FilterConfig::new(sent.clusters, None).to_json(), bytes);
 }
+
+/// What the sidecar sent at commit d22d5b7, before the schema had `passive` and all that came after it.
+const SCHEMA_2: &str = include_str!("schema_2.json");
+
+/// A filter that knows no more than these fields reads them as before, and strictly.
+#[test]
+fn a_container_without_newer_fields_is_written_as_it_was_before_there_were_any() {
+    let without_revision = |text: &str, config: &FilterConfig| {
+        let revision = format!(r#""revision":"{}","#, config.revision);
+        assert!(text.contains(&revision), "{text}");
+        text.replace(&revision, "")
+    };
+    let read = parse(SCHEMA_2).unwrap();
+    let before = without_revision(SCHEMA_2.trim_end(), &read);
+    let sent = FilterConfig::new(read.clusters, read.exchange);
+    assert_eq!(without_revision(&sent.to_json(), &sent), before);
+}
