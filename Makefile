@@ -110,7 +110,7 @@ test-matrix: ## run the routing stories on Envoy 1.37, 1.39 and 1.40, one after 
 	@failed=; for release in envoy-1.37 envoy-1.39 envoy; do \
 		envoy=$$($(FETCH) $$release) || exit 1; \
 		ENVOY="$$envoy" $(MAKE) --no-print-directory test-e2e STORIES="$(ROUTING)" \
-			ALONE="alone::route_policies alone::traps" || failed="$$failed $$release"; \
+			ALONE="alone::roles alone::route_policies alone::traps" || failed="$$failed $$release"; \
 	done; echo "test-matrix: failed on:$${failed:- none}"; [ -z "$$failed" ]
 
 test-compose: ## run the images and envoy/docker-compose.yaml on this machine's Docker engine

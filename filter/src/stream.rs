@@ -12,6 +12,7 @@ mod held;
 )]
 mod stream;
 mod tokens;
+pub mod trails;
 pub mod upstream;
 
 pub use arrival::{Arrival, Record, Replace, Step};

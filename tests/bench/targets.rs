@@ -96,7 +96,7 @@ const TARGETS: &[Target] = &[
         path: "/pairs/role/moreUs/median",
         limit: Limit::AtMost(4.0),
         reason: "another filter of Envoy's with its four callbacks, which alone is half of it; the mark is \
-                 written and read, and the status read",
+                 written, and the status read",
     },
     Target {
         id: "core.pick.3",

@@ -330,7 +330,6 @@ fn an_answer_that_cools_its_backend_down() -> Result<()> {
     let learnt = calls(&mut cooled, &limited)?;
     let asked = [
         "get_property response.flags",
-        "get_current_time_nanoseconds",
         "get_header_map_value response retry-after-ms",
         "get_header_map_value response retry-after",
         "get_header_map_value response grpc-retry-pushback-ms",

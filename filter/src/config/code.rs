@@ -35,6 +35,11 @@ impl Code {
         (self.0 <= GRPC_MAX).then_some(self.0)
     }
 
+    /// Whether it says that something failed.
+    pub fn is_error(self) -> bool {
+        self.0 >= 400 || (1..=GRPC_MAX).contains(&self.0)
+    }
+
     /// Whether it is one of these HTTP statuses.
     pub fn is_in(self, statuses: std::ops::RangeInclusive<u16>) -> bool {
         statuses.contains(&self.0)

@@ -29,8 +29,11 @@ pub fn granted_ns(cooldown: &Cooldown, asked_ns: u64) -> u64 {
 }
 
 /// For how long an answer asks to be left alone, nanoseconds: by the first of its headers that can be
-/// read.
-pub fn asked_ns(header: impl Fn(&str) -> Option<Vec<u8>>, now: WallTime) -> Option<u64> {
+/// read. The time is only asked where that is a date.
+pub fn asked_ns(
+    header: impl Fn(&str) -> Option<Vec<u8>>,
+    now: impl Fn() -> WallTime,
+) -> Option<u64> {
     let number = |text: &str| text.parse::<u64>().ok();
     let millis = |text: &str| Some(number(text)?.saturating_mul(1_000_000));
     let seconds_or_date = |text: &str| match number(text) {
@@ -38,7 +41,7 @@ pub fn asked_ns(header: impl Fn(&str) -> Option<Vec<u8>>, now: WallTime) -> Opti
         None => {
             let date = httpdate::parse_http_date(text).ok()?;
             let date = date.duration_since(UNIX_EPOCH).ok()?;
-            Some(WallTime::from_ns(nanos(date)).since(now))
+            Some(WallTime::from_ns(nanos(date)).since(now()))
         }
     };
     let read = |name: &str, parse: &dyn Fn(&str) -> Option<u64>| {
@@ -134,9 +137,12 @@ mod tests {
                 let mut found = headers.iter().filter(|(known, _)| *known == name);
                 found.next().map(|(_, value)| value.as_bytes().to_vec())
             };
-            let asked = asked_ns(header, THEN).map(|ns| ns / 1_000_000);
+            let asked = asked_ns(header, || THEN).map(|ns| ns / 1_000_000);
             assert_eq!(asked, millis, "{headers:?}");
         }
-        assert_eq!(asked_ns(|_| Some(vec![0xff]), THEN), None);
+        let nobody_asks = || -> WallTime { panic!("the time") };
+        assert_eq!(asked_ns(|_| Some(vec![0xff]), nobody_asks), None);
+        let seconds = |_: &str| Some(b"7".to_vec());
+        assert_eq!(asked_ns(seconds, nobody_asks), Some(7_000_000));
     }
 }

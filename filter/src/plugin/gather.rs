@@ -15,7 +15,7 @@ use crate::gates::cooldown;
 use crate::gates::evidence::Status;
 use crate::json_rpc::{self, Fault};
 use crate::stream::attempts::{Answer, Ending};
-use crate::stream::upstream::{Attempt, AttemptEnd};
+use crate::stream::upstream::{Attempt, AttemptAnswer, AttemptEnd};
 use crate::stream::{Arrival, Stream, cookie};
 
 /// Envoy's response flags for: no connection to the upstream could be made; no answer in time; and the
@@ -213,20 +213,27 @@ fn ending_by_flags() -> Ending {
     }
 }
 
-/// Reads what an attempt's answer says against its backend: little has to be read of one that says
-/// nothing. Upstream, response headers phase.
-pub fn attempts_answer(
-    attempt: &Attempt,
-    end_of_stream: bool,
-) -> Option<(Option<Vec<u8>>, Status)> {
+/// The error that an attempt is answered with; `None` for any other answer. Upstream, response headers
+/// phase.
+pub fn attempts_error(end_of_stream: bool) -> Option<Code> {
+    let status = host::response_header(":status")?;
+    let code = match &status[..] {
+        b"200" if !end_of_stream => return None,
+        b"200" => Code::of_header(&host::response_header("grpc-status")?)?,
+        status => Code::of_header(status)?,
+    };
+    code.is_error().then_some(code)
+}
+
+/// Reads what an error says against its backend; `None` where that is nothing. Upstream, response headers
+/// phase.
+pub fn attempts_answer(attempt: &Attempt, code: Code) -> Option<AttemptAnswer> {
     let cluster = attempt.awaits_answer()?;
-    if !cluster.reads_answers() {
-        return None;
-    }
-    let code = host::response_header(":status");
-    let code = telling_code(&cluster, code.as_deref(), end_of_stream)?;
-    let address = host::property("upstream\0address");
-    Some((address, read_status(&cluster.passive, code)))
+    cluster.is_telling(code).then(|| AttemptAnswer {
+        address: host::property("upstream\0address"),
+        status: read_status(&cluster.passive, code),
+        begun: count_attempts(),
+    })
 }
 
 /// The code of an answer that says something against its backend: its status, or the gRPC status of
@@ -245,9 +252,12 @@ pub fn attempts_end(attempt: &Attempt) -> Option<AttemptEnd> {
     if !attempt.matters() {
         return None;
     }
+    let waits = attempt.is_waiting();
+    let failure = || host::property("upstream\0transport_failure_reason");
     Some(AttemptEnd {
         address: host::property("upstream\0address"),
-        connect_failed: host::property("upstream\0transport_failure_reason").is_some(),
+        connect_failed: waits && failure().is_some(),
+        begun: if waits { count_attempts() } else { 0 },
         now: attempt.has_timeout().then(host::now),
     })
 }
@@ -255,11 +265,12 @@ pub fn attempts_end(attempt: &Attempt) -> Option<AttemptEnd> {
 fn read_status(passive: &Passive, code: Code) -> Status {
     let cooldown = passive.cooldown.as_ref();
     let honored = cooldown.filter(|it| it.honor_retry_after && passive.cools(code));
-    let asked_ns = honored.and_then(|_| cooldown::asked_ns(host::response_header, host::now()));
+    let asked_ns = honored.and_then(|_| cooldown::asked_ns(host::response_header, host::now));
     Status { code, asked_ns }
 }
 
-fn count_attempts() -> usize {
+/// How many attempts of the stream have begun. Any phase.
+pub fn count_attempts() -> usize {
     let attempts = host::number("upstream\0request_attempt_count").unwrap_or(0);
     usize::try_from(attempts).unwrap_or(usize::MAX)
 }

@@ -13,7 +13,7 @@ use crate::stream::upstream::Attempt;
 /// An attempt between the host and the core.
 pub struct Upstream {
     vm: Rc<Vm>,
-    /// Absent where no stream of ours is behind it.
+    /// Absent before it begins.
     attempt: Option<Attempt>,
 }
 
@@ -21,6 +21,13 @@ impl Upstream {
     /// An attempt that has not begun.
     pub fn new(vm: Rc<Vm>) -> Self {
         Upstream { vm, attempt: None }
+    }
+
+    /// The attempt, matched with its stream.
+    fn matched(&mut self) -> Option<&mut Attempt> {
+        let attempt = self.attempt.as_mut()?;
+        attempt.look(|| self.vm.marked_trail());
+        Some(attempt)
     }
 
     fn apply(&self, effects: Option<Effects>) {
@@ -35,27 +42,41 @@ impl Context for Upstream {}
 /// The end of every attempt, with all its properties.
 impl Drop for Upstream {
     fn drop(&mut self) {
-        let attempt = self.attempt.as_mut();
-        let effects = attempt.and_then(|attempt| attempt.end(&gather::attempts_end(attempt)?));
+        let vm = self.vm.clone();
+        let effects = self.matched().and_then(|attempt| {
+            let end = gather::attempts_end(attempt)?;
+            attempt.end(&end, &vm.trails.borrow())
+        });
         self.apply(effects);
     }
 }
 
 impl HttpContext for Upstream {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        if let Some(trail) = self.vm.marked_trail() {
-            let (attempt, effects) = Attempt::begin(trail, host::now);
-            self.attempt = Some(attempt);
+        let (is_timed, awaits) = {
+            let trails = self.vm.trails.borrow();
+            (trails.any_is_timed(), trails.any_awaits())
+        };
+        self.attempt = Some(Attempt::begin(is_timed.then(host::now)));
+        if awaits {
+            let attempt = self.matched();
+            let effects = attempt.and_then(|attempt| attempt.follow(gather::count_attempts));
             self.apply(effects);
         }
         Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
-        let effects = self.attempt.as_mut().and_then(|attempt| {
-            let said = gather::attempts_answer(attempt, end_of_stream);
-            attempt.respond(said)
-        });
+        let effects = match gather::attempts_error(end_of_stream) {
+            None => {
+                self.attempt.iter_mut().for_each(Attempt::pass);
+                None
+            }
+            Some(code) => self.matched().and_then(|attempt| {
+                let said = gather::attempts_answer(attempt, code);
+                attempt.respond(said)
+            }),
+        };
         self.apply(effects);
         Action::Continue
     }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use super::metrics::Metrics;
 use super::{host, shared};
-use crate::base::hash::KeyMap;
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::cluster::Cluster;
@@ -21,7 +20,7 @@ use crate::fleet::round::Round;
 use crate::fleet::telling::Turns;
 use crate::gates::heirs;
 use crate::gates::late::LateChanges;
-use crate::stream::upstream::Trail;
+use crate::stream::trails::{Trail, Trails};
 
 /// The property of a stream that holds its mark.
 const MARK: &str = "pointsman_stream";
@@ -62,8 +61,8 @@ pub struct Vm {
     pub gauges: RefCell<Gauges>,
     /// Whether held requests get their bodies is known, or was told of, since the last configuration.
     pub bodies_settled: Cell<bool>,
-    /// Streams whose attempts the module sees upstream, by their marks.
-    trails: RefCell<KeyMap<Rc<Trail>>>,
+    /// Of the streams whose attempts the module sees upstream.
+    pub trails: RefCell<Trails>,
     rng: RefCell<SplitMix64>,
     serving: Cell<bool>,
     /// The roots that live, by the order in which they were configured, with their clusters.
@@ -136,7 +135,7 @@ impl Vm {
     /// in this VM alone, which dies with all its streams.
     pub fn mark(&self, trail: &Rc<Trail>) -> u64 {
         let mark = self.draw();
-        self.trails.borrow_mut().insert(mark, trail.clone());
+        self.trails.borrow_mut().add(mark, trail);
         host::set_number(MARK, mark);
         mark
     }
@@ -144,12 +143,12 @@ impl Vm {
     /// What belongs to the mark of the current stream. A shadow has none, nor has a call of another filter.
     pub fn marked_trail(&self) -> Option<Rc<Trail>> {
         let mark = host::number(MARK)?;
-        self.trails.borrow().get(&mark).cloned()
+        self.trails.borrow().of(mark)
     }
 
     /// Forgets a mark.
     pub fn unmark(&self, mark: u64) {
-        self.trails.borrow_mut().remove(&mark);
+        self.trails.borrow_mut().remove(mark);
     }
 
     /// Notes that this VM serves requests: it is a worker's, not the main thread's or a canary.

@@ -9,7 +9,7 @@ use super::cookie;
 use super::effects::{Effects, Measurement, Time};
 use super::held::Held;
 use super::tokens;
-use super::upstream::Trail;
+use super::trails::Trail;
 use crate::balance::list::List;
 use crate::balance::route::{
     Decision, Facts, PickReason, Plan, RefusalReason, decide, lift_trials,

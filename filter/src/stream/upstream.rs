@@ -4,93 +4,22 @@
 //! attempt failed. An attempt that ends without an answer proves nothing yet: the client may have left,
 //! or a hedged one was quicker. Only that Envoy goes on after it, or answers itself, makes it evidence.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::attempts::{Outcome, Seen};
 use super::effects::Effects;
-use crate::balance::list::List;
+use super::trails::{Trail, Trails};
 use crate::base::time::WallTime;
-use crate::cluster::{Cluster, EndpointIndex};
-use crate::gates::evidence::{Evidence, Met, Status};
+use crate::cluster::Cluster;
+use crate::gates::evidence::{Met, Status};
 
 /// What Envoy's own timer may be early by, nanoseconds.
 const TIMER_SLACK_NS: u64 = 5_000_000;
 
-/// What both roles of the module know of a stream's attempts, from its pick until its response begins
-/// or it ends. Streams that were not picked have none: shadows, calls of other filters.
-pub struct Trail(RefCell<Option<Open>>);
-
-struct Open {
-    cluster: Rc<Cluster>,
-    list: List,
-    picked_at: WallTime,
-    /// Some entry had something counted against it: its success is news.
-    had_counts: bool,
-    /// Attempts that have begun and neither been answered nor ended.
-    running: u32,
-    seen: Seen,
-}
-
-impl Trail {
-    /// The trail of a stream that was picked and has not been sent yet.
-    pub(super) fn new(
-        cluster: &Rc<Cluster>,
-        list: List,
-        picked_at: WallTime,
-        had_counts: bool,
-    ) -> Self {
-        Trail(RefCell::new(Some(Open {
-            cluster: cluster.clone(),
-            list,
-            picked_at,
-            had_counts,
-            running: 0,
-            seen: Seen::default(),
-        })))
-    }
-
-    /// The cluster, until the stream's response begins: from then on nothing is to be learnt.
-    pub fn cluster(&self) -> Option<Rc<Cluster>> {
-        let open = self.0.borrow();
-        open.as_ref().map(|open| open.cluster.clone())
-    }
-
-    /// The stream's response begins, or it ends.
-    pub(super) fn close(&self) -> Seen {
-        let open = self.0.borrow_mut().take();
-        open.map(|open| open.seen).unwrap_or_default()
-    }
-}
-
-impl Open {
-    /// What an attempt at an address met; `None` for one from outside the list.
-    fn evidence(&self, address: Option<&[u8]>, what: Met) -> Option<Evidence> {
-        let is_there = |entry: &&EndpointIndex| {
-            let endpoint = self.cluster.endpoint(**entry);
-            endpoint.is_some_and(|endpoint| Some(endpoint.address.as_bytes()) == address)
-        };
-        let endpoint = *self.list.entries().iter().find(is_there)?;
-        Some(Evidence::new(&self.cluster, endpoint, what))
-    }
-
-    /// Tells of an endpoint once.
-    fn tell(&mut self, evidence: Evidence) -> Option<Effects> {
-        if self.seen.told.entries().contains(&evidence.endpoint) {
-            return None;
-        }
-        self.seen.told.push(evidence.endpoint);
-        let outcome = Outcome::of_one(evidence);
-        let pick = (self.picked_at, self.had_counts);
-        // Only the downstream role knows all attempts, and pays for them.
-        Some(Effects::new(&self.cluster, outcome, pick, 0))
-    }
-}
-
 /// One attempt.
 pub struct Attempt {
-    trail: Rc<Trail>,
-    /// Where attempts have a timeout.
+    /// Its stream's, once that was looked for.
+    trail: Option<Rc<Trail>>,
+    /// Where some stream's attempts have a timeout.
     began: Option<WallTime>,
     stage: Stage,
 }
@@ -99,11 +28,21 @@ pub struct Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Waiting,
-    /// By an answer that says nothing against its backend: what becomes of that, the stream's response
+    /// By an error that says nothing against its backend: what becomes of that, the stream's response
     /// shows.
     Answered,
     /// There is nothing more to be learnt of it.
     Over,
+}
+
+/// An answer that says something against its backend.
+pub struct AttemptAnswer {
+    /// Its endpoint, as Envoy spells it.
+    pub address: Option<Vec<u8>>,
+    /// What it says.
+    pub status: Status,
+    /// Attempts of the stream that have begun.
+    pub begun: usize,
 }
 
 /// What Envoy says of an attempt that has ended.
@@ -112,55 +51,81 @@ pub struct AttemptEnd {
     pub address: Option<Vec<u8>>,
     /// No connection could be made.
     pub connect_failed: bool,
+    /// Attempts of the stream that have begun; only asked where there was no answer.
+    pub begun: usize,
     /// Wall clock; only asked where attempts have a timeout.
     pub now: Option<WallTime>,
 }
 
 impl Attempt {
-    /// An attempt begins. The one before it, if it was not answered, has failed then. `now` is only
-    /// asked where attempts have a timeout.
-    pub fn begin(trail: Rc<Trail>, now: impl FnOnce() -> WallTime) -> (Self, Option<Effects>) {
-        let (mut began, mut effects) = (None, None);
-        if let Some(open) = trail.0.borrow_mut().as_mut() {
-            open.seen.hedged |= open.running > 0;
-            open.running = open.running.saturating_add(1);
-            began = (open.cluster.retry.per_try_timeout_ns > 0).then(now);
-            let failed = open.seen.unanswered.take();
-            let failed = failed.filter(|_| !open.seen.hedged);
-            effects = failed.and_then(|evidence| open.tell(evidence));
-        }
-        let stage = Stage::Waiting;
-        let attempt = Attempt {
-            trail,
+    /// An attempt begins; when, is only asked where some stream's attempts have a timeout.
+    pub fn begin(began: Option<WallTime>) -> Self {
+        Attempt {
+            trail: None,
             began,
-            stage,
-        };
-        (attempt, effects)
+            stage: Stage::Waiting,
+        }
+    }
+
+    /// Looks for its stream's trail, once, while something may be learnt.
+    pub fn look(&mut self, find: impl FnOnce() -> Option<Rc<Trail>>) {
+        if self.trail.is_none() && self.stage == Stage::Waiting {
+            self.trail = find();
+            if self.trail.is_none() {
+                self.stage = Stage::Over;
+            }
+        }
+    }
+
+    /// It has begun. The one before it, if it was not answered, has failed then. `begun` is how many of
+    /// the stream's have, which is only asked then.
+    pub fn follow(&mut self, begun: impl FnOnce() -> usize) -> Option<Effects> {
+        let mut trail = self.trail.as_ref()?.0.borrow_mut();
+        let open = trail.as_mut()?;
+        open.awaits.take()?;
+        open.compare(begun());
+        let failed = open.seen.unanswered.take();
+        let failed = failed.filter(|_| !open.seen.hedged);
+        failed.and_then(|evidence| open.tell(evidence))
+    }
+
+    /// It is answered by something else than an error, which Envoy retries in no case.
+    pub fn pass(&mut self) {
+        self.stage = Stage::Over;
     }
 
     /// The cluster, while an answer would say something.
     pub fn awaits_answer(&self) -> Option<Rc<Cluster>> {
-        let waits = self.stage == Stage::Waiting;
-        self.trail.cluster().filter(|_| waits)
+        let trail = self.trail.as_ref()?;
+        trail.cluster().filter(|_| self.stage == Stage::Waiting)
     }
 
-    /// It is answered. `said` is what the answer says against the backend at an address.
-    pub fn respond(&mut self, said: Option<(Option<Vec<u8>>, Status)>) -> Option<Effects> {
-        let mut trail = self.trail.0.borrow_mut();
+    /// It is answered by an error. `said` is what that says against its backend.
+    pub fn respond(&mut self, said: Option<AttemptAnswer>) -> Option<Effects> {
+        let mut trail = self.trail.as_ref()?.0.borrow_mut();
         let open = trail.as_mut().filter(|_| self.stage == Stage::Waiting)?;
-        open.running = open.running.saturating_sub(1);
         self.stage = Stage::Answered;
-        let (address, status) = said?;
-        let evidence = open.evidence(address.as_deref(), Met::Status(status))?;
+        let evidence = said.and_then(|said| {
+            open.compare(said.begun);
+            open.evidence(said.address.as_deref(), Met::Status(said.status))
+        });
+        open.over = open.over.saturating_add(1);
+        let evidence = evidence?;
         self.stage = Stage::Over;
         open.tell(evidence)
+    }
+
+    /// Whether it has not been answered.
+    pub fn is_waiting(&self) -> bool {
+        self.stage == Stage::Waiting
     }
 
     /// Whether its end says something: the stream's response has not begun, and it was not answered,
     /// or its answer was retried and may end what is counted against its backend.
     pub fn matters(&self) -> bool {
-        let trail = self.trail.0.borrow();
-        trail.as_ref().is_some_and(|open| match self.stage {
+        let trail = self.trail.as_ref().map(|trail| trail.0.borrow());
+        let open = trail.as_deref().and_then(Option::as_ref);
+        open.is_some_and(|open| match self.stage {
             Stage::Waiting => true,
             Stage::Answered => open.had_counts,
             Stage::Over => false,
@@ -169,42 +134,43 @@ impl Attempt {
 
     /// Whether how long it lasted says something.
     pub fn has_timeout(&self) -> bool {
-        self.began.is_some()
+        self.began.is_some() && self.is_waiting()
     }
 
     /// It has ended.
-    pub fn end(&mut self, end: &AttemptEnd) -> Option<Effects> {
+    pub fn end(&mut self, end: &AttemptEnd, trails: &Trails) -> Option<Effects> {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let mut trail = self.trail.0.borrow_mut();
+        let mut trail = self.trail.as_ref()?.0.borrow_mut();
         let open = trail.as_mut()?;
         let what = match stage {
             Stage::Answered => Met::Served,
             Stage::Waiting if end.connect_failed => Met::Connect,
-            Stage::Waiting => self.unanswered(end.now, &open.cluster),
+            Stage::Waiting => unanswered(self.began.zip(end.now), &open.cluster),
             Stage::Over => return None,
         };
         let evidence = open.evidence(end.address.as_deref(), what);
         if stage == Stage::Waiting {
-            open.running = open.running.saturating_sub(1);
+            open.compare(end.begun);
+            open.over = open.over.saturating_add(1);
             open.seen.unanswered = evidence.filter(|_| !end.connect_failed);
+            open.awaits = open.seen.unanswered.map(|_| trails.awaiting());
         }
         match end.connect_failed || stage == Stage::Answered {
             true => open.tell(evidence?),
             false => None,
         }
     }
+}
 
-    /// What it met that was not answered: nothing in time, else a connection that ended.
-    fn unanswered(&self, now: Option<WallTime>, cluster: &Cluster) -> Met {
-        let lasted = self.began.zip(now).map(|(began, now)| now.since(began));
-        let least = cluster
-            .retry
-            .per_try_timeout_ns
-            .saturating_sub(TIMER_SLACK_NS);
-        match lasted {
-            Some(lasted) if lasted >= least => Met::Timeout,
-            _ => Met::Reset,
-        }
+/// What an attempt met that was not answered: nothing in time, else a connection that ended.
+fn unanswered(times: Option<(WallTime, WallTime)>, cluster: &Cluster) -> Met {
+    let allowed_ns = cluster.retry.per_try_timeout_ns;
+    let is_due = |(began, now): (WallTime, WallTime)| {
+        allowed_ns > 0 && now.since(began) >= allowed_ns.saturating_sub(TIMER_SLACK_NS)
+    };
+    match times.is_some_and(is_due) {
+        true => Met::Timeout,
+        false => Met::Reset,
     }
 }
 

@@ -1,7 +1,10 @@
 //! What both roles of the module tell of a stream's attempts: each once.
 
+mod matching;
+
 use super::*;
 use crate::config::{Code, Cooldown, Failure};
+use crate::gates::evidence::Evidence;
 use crate::stream::attempts::{Answer, Ending};
 use crate::stream::{Step, Stream};
 use crate::testing::drawing::{Drawing, NOW, SECOND};
@@ -14,11 +17,15 @@ const LIMITED: Status = Status {
     asked_ns: None,
 };
 
+const MARK: u64 = 7;
+
 /// A stream with the list `a b c`, each of whose attempts may take a second.
 struct Scene {
     drawing: Drawing,
     stream: Stream,
-    trail: Rc<Trail>,
+    trails: Trails,
+    /// Attempts that have begun.
+    begun: usize,
     now: WallTime,
     told: Vec<String>,
 }
@@ -41,11 +48,13 @@ impl Scene {
         let mut stream = Stream::default();
         let step = stream.arrive(&drawing.arrival(), &mut drawing.rng, &mut |_, _| None);
         assert!(matches!(step, Step::Forward { .. }));
-        let trail = stream.trail().unwrap().clone();
+        let mut trails = Trails::default();
+        trails.add(MARK, stream.trail().unwrap());
         Scene {
             drawing,
             stream,
-            trail,
+            trails,
+            begun: 0,
             now: NOW,
             told: Vec::new(),
         }
@@ -73,14 +82,25 @@ impl Scene {
     }
 
     fn begin(&mut self) -> Attempt {
-        let now = self.now;
-        let (attempt, effects) = Attempt::begin(self.trail.clone(), || now);
-        self.tell(effects);
+        self.begun += 1;
+        let mut attempt = Attempt::begin(self.trails.any_is_timed().then_some(self.now));
+        if self.trails.any_awaits() {
+            attempt.look(|| self.trails.of(MARK));
+            let effects = attempt.follow(|| self.begun);
+            self.tell(effects);
+        }
         attempt
     }
 
+    /// It is answered by an error, which may say something.
     fn answer(&mut self, attempt: &mut Attempt, id: &str, status: Option<Status>) {
-        let said = status.map(|status| (self.address(id), status));
+        attempt.look(|| self.trails.of(MARK));
+        let awaits = attempt.awaits_answer().is_some();
+        let said = status.filter(|_| awaits).map(|status| AttemptAnswer {
+            address: self.address(id),
+            status,
+            begun: self.begun,
+        });
         let effects = attempt.respond(said);
         self.tell(effects);
     }
@@ -89,9 +109,12 @@ impl Scene {
         let end = AttemptEnd {
             address: self.address(id),
             connect_failed,
+            begun: self.begun,
             now: attempt.has_timeout().then_some(self.now),
         };
-        let effects = attempt.matters().then(|| attempt.end(&end)).flatten();
+        attempt.look(|| self.trails.of(MARK));
+        let ends = attempt.matters();
+        let effects = ends.then(|| attempt.end(&end, &self.trails)).flatten();
         self.tell(effects);
     }
 
@@ -108,6 +131,7 @@ impl Scene {
             connection_time_ns: None,
             status: None,
         };
+        self.trails.remove(MARK);
         let effects = match ending {
             Ending::Abandoned => self.stream.end(Some(&answer)),
             _ => self.stream.respond(&answer),
@@ -127,7 +151,7 @@ fn an_answer_that_is_retried_cools_its_backend_down_at_once() {
     assert!(scene.drawing.view().cools(a, scene.now));
     scene.end(first, "a", false);
     let mut second = scene.begin();
-    scene.answer(&mut second, "b", None);
+    second.pass();
     let told = scene.close("b", 2, Ending::Answered);
     scene.end(second, "b", false);
     assert_eq!(told, "a status, b served");
@@ -210,49 +234,6 @@ fn envoys_own_answer_makes_evidence_of_the_last_one() {
 }
 
 #[test]
-fn hedged_attempts_tell_by_answers_and_refused_connections_alone() {
-    let mut scene = Scene::new();
-    let first = scene.begin();
-    scene.wait(SECOND);
-    let mut second = scene.begin();
-    scene.answer(&mut second, "b", None);
-    let told = scene.close("b", 2, Ending::Answered);
-    scene.end(first, "a", false);
-    scene.end(second, "b", false);
-    assert_eq!((told.as_str(), scene.told.len()), ("b served", 1));
-
-    let mut scene = Scene::new();
-    let (first, mut second) = (scene.begin(), scene.begin());
-    scene.answer(&mut second, "b", Some(LIMITED));
-    scene.end(first, "a", true);
-    let third = scene.begin();
-    scene.end(third, "c", false);
-    let told = scene.close("c", 3, Ending::Reset);
-    assert_eq!(told, "b status, a connect");
-}
-
-#[test]
-fn an_attempt_that_ends_while_another_runs_tells_nothing_as_a_third_begins() {
-    let mut scene = Scene::new();
-    let (_first, second) = (scene.begin(), scene.begin());
-    scene.end(second, "b", false);
-    let _third = scene.begin();
-    assert!(scene.told.is_empty(), "{:?}", scene.told);
-}
-
-#[test]
-fn an_attempt_after_an_answer_is_no_hedged_one() {
-    let mut scene = Scene::new();
-    let mut first = scene.begin();
-    scene.answer(&mut first, "a", Some(LIMITED));
-    scene.end(first, "a", false);
-    let second = scene.begin();
-    scene.end(second, "b", false);
-    let _third = scene.begin();
-    assert_eq!(scene.told, ["a status", "b reset"]);
-}
-
-#[test]
 fn a_lone_backend_that_is_tried_twice_tells_once() {
     let mut scene = Scene::of("a");
     for _ in 0..2 {
@@ -271,7 +252,7 @@ fn an_answer_that_was_retried_ends_what_was_counted_before() {
     assert_eq!(scene.told, ["a served"]);
     assert!(scene.drawing.gates.of(scene.drawing.key("a")).is_none());
     let mut second = scene.begin();
-    scene.answer(&mut second, "b", None);
+    second.pass();
     assert_eq!(scene.close("b", 2, Ending::Answered), "a served, b served");
 }
 
@@ -291,11 +272,13 @@ fn without_the_role_upstream_the_stream_tells_what_it_sees_itself() {
 #[test]
 fn after_the_response_a_trail_holds_nothing_and_attempts_tell_nothing() {
     let mut scene = Scene::new();
+    let trail = scene.trails.of(MARK).unwrap();
     let mut first = scene.begin();
     let before = Rc::strong_count(&scene.drawing.cluster);
     scene.answer(&mut first, "a", None);
     scene.close("a", 1, Ending::Answered);
-    assert!(scene.trail.cluster().is_none() && !first.matters());
+    assert!(trail.cluster().is_none() && !first.matters());
+    assert!(!scene.trails.any_is_timed() && scene.trails.of(MARK).is_none());
     assert!(Rc::strong_count(&scene.drawing.cluster) < before);
     let mut late = scene.begin();
     scene.answer(&mut late, "b", Some(LIMITED));
@@ -326,8 +309,11 @@ fn every_attempt_is_told_at_most_once() {
                 }
                 2 | 3 if place < running.len() => {
                     let (id, attempt) = &mut running[place];
-                    let status = (rng.below(2) == 0).then_some(LIMITED);
-                    scene.answer(attempt, ids[*id], status);
+                    match rng.below(3) {
+                        0 => attempt.pass(),
+                        1 => scene.answer(attempt, ids[*id], None),
+                        _ => scene.answer(attempt, ids[*id], Some(LIMITED)),
+                    }
                 }
                 _ => scene.wait(SECOND / 2),
             }
@@ -356,8 +342,12 @@ fn every_attempt_is_told_at_most_once() {
 fn rt_12_a_trail_knows_nobody_from_outside_its_list() {
     let mut scene = Scene::new();
     let mut first = scene.begin();
-    let said = Some((Some(b"192.0.2.1:80".to_vec()), LIMITED));
-    let effects = first.respond(said);
+    first.look(|| scene.trails.of(MARK));
+    let effects = first.respond(Some(AttemptAnswer {
+        address: Some(b"192.0.2.1:80".to_vec()),
+        status: LIMITED,
+        begun: 1,
+    }));
     scene.tell(effects);
     assert!(scene.told.is_empty());
 }
