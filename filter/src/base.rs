@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod hash;
+pub mod headers;
 pub mod keys;
 pub mod random;
 pub mod record;

@@ -8,7 +8,7 @@ mod scanner;
 
 pub use answer::{Fault, NO_ID, RpcError, error_body, error_of};
 pub use asked::Asked;
-pub use body::{Body, is_json, length};
+pub use body::{Body, announced};
 pub use scanner::{DEPTH_MAX, Scanner, TEXT_MAX};
 
 #[cfg(test)]

@@ -88,8 +88,8 @@ const TARGETS: &[Target] = &[
         id: "jsonRpc.1kB",
         path: "/pairs/jsonRpc.last/moreUs/median",
         limit: Limit::AtMost(6.0),
-        reason: "six more host calls, of which three hand bytes over, and another callback; each byte is \
-                 looked at once",
+        reason: "all headers and the body are handed over instead of the method, and it is counted; Envoy \
+                 holds the request; each byte is looked at once",
     },
     Target {
         id: "role",

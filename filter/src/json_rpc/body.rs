@@ -3,6 +3,7 @@
 use super::answer::Fault;
 use super::asked::Asked;
 use super::scanner::Scanner;
+use crate::base::headers;
 use crate::config::JsonRpc;
 
 /// A body that is being read.
@@ -42,9 +43,24 @@ fn length_max(rules: &JsonRpc) -> usize {
     usize::try_from(rules.max_body_bytes).unwrap_or(usize::MAX)
 }
 
-/// Checks the length that a request says its body has.
-pub fn length(rules: &JsonRpc, content_length: Option<&[u8]>) -> Result<(), Fault> {
-    let text = content_length.and_then(|text| std::str::from_utf8(text).ok());
+/// Whether a request's body is to be read before it is picked, as its headers have it: it is a POST of JSON.
+/// One that becomes another protocol has no body, and one that is encoded says nothing here. A fault where
+/// it says that its body is too large.
+pub fn announced(rules: &JsonRpc, map: &[u8]) -> Option<Result<(), Fault>> {
+    let (mut is_post, mut has_json, mut is_other, mut length) = (false, false, false, Ok(()));
+    headers::for_each(map, &mut |name, value| match name {
+        b":method" => is_post = value == b"POST",
+        b"content-type" => has_json = is_json(value),
+        b"content-length" => length = check_length(rules, value),
+        b"content-encoding" => is_other |= !value.eq_ignore_ascii_case(b"identity"),
+        b"upgrade" => is_other = true,
+        _ => {}
+    })?;
+    (is_post && has_json && !is_other).then_some(length)
+}
+
+fn check_length(rules: &JsonRpc, length: &[u8]) -> Result<(), Fault> {
+    let text = std::str::from_utf8(length).ok();
     let length: Option<u64> = text.and_then(|text| text.trim().parse().ok());
     match length {
         Some(length) if length > u64::from(rules.max_body_bytes) => Err(Fault::TooLarge),
@@ -52,18 +68,18 @@ pub fn length(rules: &JsonRpc, content_length: Option<&[u8]>) -> Result<(), Faul
     }
 }
 
-/// Whether a content type says JSON.
-pub fn is_json(content_type: &[u8]) -> bool {
+/// Whether a content type says that all of the body is JSON. Those of gRPC and Connect say it of each of the
+/// messages in it.
+fn is_json(content_type: &[u8]) -> bool {
     let mut parts = content_type.split(|byte| *byte == b';');
     let name = parts.next().unwrap_or_default().trim_ascii();
-    let Some((kind, subtype)) = name.split_at_checked(b"application/".len()) else {
+    let name = name.to_ascii_lowercase();
+    let Some(subtype) = name.strip_prefix(b"application/") else {
         return false;
     };
-    let is = |wanted: &[u8]| subtype.eq_ignore_ascii_case(wanted);
-    let suffix = subtype.last_chunk::<5>();
-    kind.eq_ignore_ascii_case(b"application/")
-        && (is(b"json")
-            || is(b"json-rpc")
-            || is(b"jsonrequest")
-            || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json")))
+    let is_framed = subtype.starts_with(b"grpc") || subtype.starts_with(b"connect");
+    match subtype {
+        b"json" | b"json-rpc" | b"jsonrequest" => true,
+        _ => subtype.ends_with(b"+json") && !is_framed,
+    }
 }

@@ -77,15 +77,20 @@ fn rl_11_its_id_is_kept_as_it_stands_there() {
         (r#"{"id":1,"id":2,"method":"a"|}"#, "a 1"),
         (r#"{"method":"a","method":"b","id":"1"|}"#, r#"a "1""#),
         (r#"{"id":7}|"#, "- 7"),
+        (r#"{"\u0069d":3,"method":"a"|}"#, "a 3"),
     ] {
         let known = text.find('|').unwrap();
         let text = text.replacen('|', "", 1);
         // A number ends with what stands behind it.
         assert_eq!(read(&text, true), (words.to_owned(), known), "{text}");
     }
-    let long = |quotes: usize| format!(r#"{{"id":"{}","method":"a"}}"#, "x".repeat(quotes));
-    assert!(read(&long(TEXT_MAX - 2), true).0.starts_with("a \"xx"));
-    assert_eq!(read(&long(TEXT_MAX - 1), true).0, "a -", "too long");
+    let text = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+    for id in [text, |length| "1".repeat(length)] {
+        let read = |id: &str| read(&format!(r#"{{"id":{id},"method":"a"}}"#), true).0;
+        let longest = id(TEXT_MAX);
+        assert_eq!(read(&longest), format!("a {longest}"));
+        assert_eq!(read(&id(TEXT_MAX + 1)), "a -", "too long");
+    }
 }
 
 #[test]
@@ -96,6 +101,7 @@ fn rl_5_batches_are_counted_and_faults_are_named() {
         ("[ {} , [] , \"],[\" ]|", "batch of 3"),
         ("[1,2,3,4|]", "batch_too_long"),
         ("[[1,2,3,4,5]]|", "batch of 1"),
+        (r#"["\"\\\/\b\f\n\r\t\u09af\uAF9C"]|"#, "batch of 1"),
         ("[]|", "empty_batch"),
         (" [ \n ]|", "empty_batch"),
         ("[1]|]", "batch of 1"),
@@ -146,9 +152,31 @@ fn rl_5_containers_stand_so_deep_in_each_other_and_no_deeper() {
                 close.repeat(depth - 1)
             )
         };
-        assert_eq!(read(&nested(deepest), false).0, "batch of 1");
-        assert_eq!(read(&nested(deepest + 1), false).0, "too_deep");
+        for (depth, words) in [(deepest, "batch of 1"), (deepest + 1, "too_deep")] {
+            let text = nested(depth);
+            assert_eq!(read(&text, false).0, words);
+            let is_read = serde_json::from_str::<Value>(&text).is_ok();
+            assert_eq!(is_read, words != "too_deep", "as serde_json has it");
+        }
         assert_eq!(read(&nested(100_000), false).0, "too_deep");
+    }
+}
+
+/// A text's bytes are looked at in eights where there are as many.
+#[test]
+fn each_byte_of_a_text_means_the_same_wherever_it_stands() {
+    for byte in 0..=u8::MAX {
+        for place in 0..81 {
+            let mut text = format!("[\"{}\"]", "x".repeat(81)).into_bytes();
+            text[place + 2] = byte;
+            let whole = Scanner::new(3, false).read(&text);
+            let mut scanner = Scanner::new(3, false);
+            let known = text.iter().find_map(|byte| scanner.read(&[*byte]));
+            assert_eq!(whole, known, "{byte} at {place}");
+            // The last backslash hides the quote.
+            let is_text = byte >= b' ' && byte != b'"' && byte != b'\\';
+            assert_eq!(matches!(known, Some(Ok(_))), is_text, "{byte} at {place}");
+        }
     }
 }
 
@@ -199,25 +227,42 @@ fn rl_4_a_batch_above_every_burst_is_named() {
     assert_eq!(read(101, None), Some(Err(Fault::BatchTooLong)));
 }
 
-#[test]
-fn rl_5_a_length_that_is_told_is_checked() {
-    let check = |length: &str| length_of(Some(length.as_bytes()));
-    fn length_of(length: Option<&[u8]>) -> Result<(), Fault> {
-        super::length(&rules(), length)
+/// What is announced by a request with these headers besides those that all have.
+fn announced(headers: &[(&str, &str)]) -> Option<Result<(), Fault>> {
+    let common = [(":path", "/"), ("x-content-type", "text/plain")];
+    let all = || common.iter().chain(headers);
+    let mut map = u32::try_from(all().count()).unwrap().to_le_bytes().to_vec();
+    for text in all().flat_map(|(name, value)| [name, value]) {
+        map.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+    }
+    for text in all().flat_map(|(name, value)| [name, value]) {
+        map.extend(text.bytes().chain([0]));
     }
     assert_eq!(
-        (check("1000"), check("1001")),
-        (Ok(()), Err(Fault::TooLarge))
+        super::announced(&rules(), &map[..map.len() - 1]),
+        None,
+        "cut off"
     );
-    assert_eq!(check("99999999999"), Err(Fault::TooLarge));
-    for untold in ["", "x", "-1"] {
-        assert_eq!(check(untold), Ok(()));
-    }
-    assert_eq!(length_of(None), Ok(()));
+    super::announced(&rules(), &map)
 }
 
 #[test]
-fn what_says_json_is_read() {
+fn rl_5_a_length_that_is_told_is_checked() {
+    let json = [(":method", "POST"), ("content-type", "application/json")];
+    let check = |length: &str| announced(&[&json[..], &[("content-length", length)]].concat());
+    let (taken, refused) = (Some(Ok(())), Some(Err(Fault::TooLarge)));
+    assert_eq!((check("1000"), check("1001")), (taken, refused));
+    assert_eq!(check("99999999999"), refused);
+    for untold in ["", "x", "-1"] {
+        assert_eq!(check(untold), taken);
+    }
+    assert_eq!(announced(&json), taken);
+}
+
+#[test]
+fn a_post_of_json_is_read_and_nothing_else() {
+    const TYPE: &str = "content-type";
+    let post = |headers: &[(&str, &str)]| announced(&[&[(":method", "POST")], headers].concat());
     for yes in [
         "application/json",
         "Application/JSON; charset=utf-8",
@@ -225,18 +270,41 @@ fn what_says_json_is_read() {
         "application/jsonrequest",
         "application/vnd.api+json",
     ] {
-        assert!(is_json(yes.as_bytes()), "{yes}");
+        assert_eq!(post(&[(TYPE, yes)]), Some(Ok(())), "{yes}");
     }
+    // Those of gRPC and Connect are JSON in frames of their own.
     for no in [
         "",
         "text/json",
         "application/jsonx",
         "application/grpc",
+        "application/grpc+json",
+        "application/grpc-web+json",
+        "application/connect+json",
         "json",
         "application/",
     ] {
-        assert!(!is_json(no.as_bytes()), "{no}");
+        assert_eq!(post(&[(TYPE, no)]), None, "{no}");
     }
+    let json = (TYPE, "application/json");
+    assert_eq!(post(&[]), None);
+    for method in ["GET", "PUT", "post"] {
+        assert_eq!(announced(&[(":method", method), json]), None, "{method}");
+    }
+    for (other, is_read) in [
+        (("upgrade", "websocket"), false),
+        (("content-encoding", "gzip"), false),
+        (("content-encoding", "Identity"), true),
+    ] {
+        assert_eq!(post(&[json, other]).is_some(), is_read, "{other:?}");
+        assert_eq!(post(&[other, json]).is_some(), is_read, "{other:?}");
+    }
+    let twice = [
+        json,
+        ("content-encoding", "gzip"),
+        ("content-encoding", "identity"),
+    ];
+    assert_eq!(post(&twice), None);
 }
 
 #[test]

@@ -59,12 +59,13 @@ impl Downstream {
     fn begin(&mut self, end_of_stream: bool) -> Option<Action> {
         let snapshot = self.snapshot.take()?;
         let cluster = gather::cluster(&self.vm, &snapshot)?;
-        Some(match cluster.json_rpc {
-            Some(_) if !end_of_stream && gather::reads_body() => {
+        let rules = cluster.json_rpc.as_ref().filter(|_| !end_of_stream);
+        Some(match rules.and_then(gather::announced_body) {
+            Some(length) => {
                 self.snapshot = Some(snapshot);
-                self.hold(&cluster)
+                self.hold(&cluster, length)
             }
-            _ => self.decide(&snapshot.header, cluster, end_of_stream, None),
+            None => self.decide(&snapshot.header, cluster, end_of_stream, None),
         })
     }
 
@@ -108,10 +109,9 @@ impl Downstream {
         }
     }
 
-    /// Holds a request until its body says what it asks for.
-    fn hold(&mut self, cluster: &Rc<Cluster>) -> Action {
-        let rules = cluster.json_rpc.as_ref();
-        if let Some(Err(fault)) = rules.map(gather::body_length) {
+    /// Holds a request until its body says what it asks for, unless that is too large already.
+    fn hold(&mut self, cluster: &Rc<Cluster>, length: Result<(), Fault>) -> Action {
+        if let Err(fault) = length {
             self.stream.answer();
             apply::refuse_body(&self.vm, cluster, fault);
             return Action::Pause;
@@ -122,6 +122,7 @@ impl Downstream {
             retry_after_ns,
         }) = self.stream.hold(cluster, client.as_ref())
         {
+            let rules = cluster.json_rpc.as_ref();
             let maps = rules.is_some_and(|rules| rules.maps_errors);
             let id = maps.then_some(NO_ID);
             apply::refuse(&self.vm, cluster, (reason, retry_after_ns), id);
@@ -144,8 +145,7 @@ impl Downstream {
             let known = self.stream.read(&piece, is_last && end_of_stream);
             match (known, cluster) {
                 (Some(known), Some(cluster)) => {
-                    let whole = is_last && end_of_stream;
-                    return self.settle(&cluster, known, whole);
+                    return self.settle(&cluster, known, end_of_stream);
                 }
                 _ if is_last => return Action::Pause,
                 _ => {}

@@ -37,19 +37,10 @@ pub fn cluster(vm: &Vm, snapshot: &Snapshot) -> Option<Rc<Cluster>> {
     Some(cluster)
 }
 
-/// Whether a request's body is to be read before it is picked: it is a POST of JSON. One that becomes
-/// another protocol has no body, and one that is encoded says nothing here. Request headers phase.
-pub fn reads_body() -> bool {
-    let header = host::request_header;
-    header(":method").as_deref() == Some(b"POST")
-        && header("content-type").is_some_and(|it| json_rpc::is_json(&it))
-        && header("upgrade").is_none()
-        && header("content-encoding").is_none_or(|it| it.eq_ignore_ascii_case(b"identity"))
-}
-
-/// Checks what a request says of its body. Request headers phase.
-pub fn body_length(rules: &JsonRpc) -> Result<(), Fault> {
-    json_rpc::length(rules, host::request_header("content-length").as_deref())
+/// Whether a request's body is to be read before it is picked, or what is wrong with it. Request headers
+/// phase. All headers are asked for at once: three of them would cost more one by one.
+pub fn announced_body(rules: &JsonRpc) -> Option<Result<(), Fault>> {
+    json_rpc::announced(rules, &host::request_headers()?)
 }
 
 /// Reads a request, and takes the sticky cookie out of its headers. `held`: its body was read, so it
