@@ -7,6 +7,7 @@
 //! A figure that changes by more than 3 % is a deliberate edit: `make test-vm RECORD=1` prints the
 //! table to put here.
 
+mod bodies;
 mod limits;
 
 use std::{env, fs};

@@ -110,8 +110,13 @@ impl Scanner {
 
     /// What stands before the next byte of a text that means something.
     fn skip_text<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let words = bytes.as_chunks::<8>().0;
+        let plain = words.iter().take_while(|word| is_plain(**word)).count();
+        let plain = plain.saturating_mul(8);
         let means = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-        let length = bytes.iter().position(means).unwrap_or(bytes.len());
+        let rest = bytes.get(plain..).unwrap_or(&[]);
+        let length = rest.iter().position(means).unwrap_or(rest.len());
+        let length = length.saturating_add(plain);
         let (text, rest) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
         self.keep(text);
         rest
@@ -271,7 +276,8 @@ impl Scanner {
     fn keep(&mut self, bytes: &[u8]) {
         if self.role != Role::Other {
             let room = TEXT_MAX.saturating_add(1).saturating_sub(self.text.len());
-            self.text.extend(bytes.iter().take(room));
+            let kept = bytes.get(..room).unwrap_or(bytes);
+            self.text.extend_from_slice(kept);
         }
     }
 
@@ -280,15 +286,18 @@ impl Scanner {
             return self.end_value();
         }
         self.at = At::Colon;
-        let name = match self.role {
-            Role::FieldName => unescaped(&self.text),
-            _ => None,
-        };
-        self.role = match name.as_deref() {
-            Some("method") => Role::Method,
-            Some("id") => Role::Id,
+        self.role = match self.role {
+            Role::FieldName => role_of(&self.text),
             _ => Role::Other,
         };
+        // The first of several counts.
+        let is_known = match self.role {
+            Role::Method => self.method.is_some(),
+            _ => self.id.is_some() || !self.wants_id,
+        };
+        if is_known {
+            self.role = Role::Other;
+        }
     }
 
     fn end_value(&mut self) {
@@ -302,11 +311,11 @@ impl Scanner {
         }
     }
 
-    /// Takes in a value of the role that it has, which ends with it; the first of several counts.
+    /// Takes in a value of the role that it has, which ends with it.
     fn note(&mut self, value: Option<String>) {
         match std::mem::replace(&mut self.role, Role::Other) {
-            Role::Method => self.method = self.method.take().or(Some(value)),
-            Role::Id => self.id = self.id.take().or(Some(value)),
+            Role::Method => self.method = Some(value),
+            Role::Id => self.id = Some(value),
             Role::Other | Role::FieldName => return,
         }
         if self.method.is_some() && (self.id.is_some() || !self.wants_id) {
@@ -317,9 +326,36 @@ impl Scanner {
     fn close_single(&mut self) {
         self.known = Some(Asked::Single {
             method: self.method.take().flatten(),
-            id: self.id.take().flatten().filter(|_| self.wants_id),
+            id: self.id.take().flatten(),
         });
     }
+}
+
+/// What the value is that has this name, which stands there with its quotes. Hardly any has an escape.
+fn role_of(name: &[u8]) -> Role {
+    match name {
+        br#""method""# => Role::Method,
+        br#""id""# => Role::Id,
+        _ if name.contains(&b'\\') => match unescaped(name).as_deref() {
+            Some("method") => Role::Method,
+            Some("id") => Role::Id,
+            _ => Role::Other,
+        },
+        _ => Role::Other,
+    }
+}
+
+/// Whether none of eight bytes of a text is a quote, a backslash or below a blank.
+fn is_plain(bytes: [u8; 8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGHEST: u64 = EACH << 7;
+    let bytes = u64::from_le_bytes(bytes);
+    let each = |byte: u8| EACH.wrapping_mul(byte.into());
+    // A byte's highest bit comes from below alone where it is less; what it hands on to the next byte
+    // matters no more then.
+    let less = |bytes: u64, than: u8| bytes.wrapping_sub(each(than)) & !bytes;
+    let is = |byte: u8| less(bytes ^ each(byte), 1);
+    (less(bytes, b' ') | is(b'"') | is(b'\\')) & HIGHEST == 0
 }
 
 /// What a text says that stands there with its quotes; `None` for what is none, and for one too long.

@@ -60,7 +60,7 @@ fn expected(value: &Value, wants_id: bool) -> Known {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1000,
+        cases: ProptestConfig::default().cases.max(1000),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
