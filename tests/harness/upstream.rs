@@ -43,6 +43,8 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The body, as far as it has come.
     pub body: Vec<u8>,
+    /// What came behind it.
+    pub trailers: HeaderMap,
     /// When its head was complete.
     pub at: Instant,
     /// The connection it came on, as in [`Accepted::id`].

@@ -5,6 +5,7 @@ mod batches;
 mod bodies;
 mod ends;
 mod errors;
+mod http2;
 mod replays;
 
 use std::net::SocketAddr;

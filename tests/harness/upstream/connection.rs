@@ -94,6 +94,7 @@ impl Connection {
             path,
             headers,
             body: Vec::new(),
+            trailers: HeaderMap::new(),
             at: Instant::now(),
             connection: self.id,
             nth: self.served.fetch_add(1, Ordering::Relaxed),
@@ -111,16 +112,26 @@ impl Connection {
 impl Ticket {
     /// Notes more of its body.
     pub fn body(&mut self, bytes: &[u8]) {
-        self.request.body.extend(bytes);
+        self.note(|request| request.body.extend(bytes));
+    }
+
+    /// Notes what came behind its body.
+    pub fn trailers(&mut self, trailers: Option<HeaderMap>) {
+        let trailers = trailers.unwrap_or_default();
+        self.note(|request| request.trailers.clone_from(&trailers));
+    }
+
+    fn note(&mut self, what: impl Fn(&mut Received)) {
+        what(&mut self.request);
         let place = (self.request.connection, self.request.nth);
         let mut records = lock(self.state.records(self.health));
-        // None: forgotten meanwhile, and nobody asks for its body.
+        // None: forgotten meanwhile, and nobody asks for it.
         let record = records
             .iter_mut()
             .rev()
             .find(|record| (record.connection, record.nth) == place);
         if let Some(record) = record {
-            record.body.extend(bytes);
+            what(record);
         }
     }
 

@@ -47,7 +47,9 @@ async fn answer(
         .map_or("/", |path| path.as_str())
         .to_owned();
     let mut ticket = connection.arrived(head.method, path, head.headers);
-    ticket.body(&body.collect().await?.to_bytes());
+    let body = body.collect().await?;
+    ticket.trailers(body.trailers().cloned());
+    ticket.body(&body.to_bytes());
     match ticket.act().await {
         Act::Answer(answer) => match socket {
             Some(socket) if answer.status == StatusCode::OK => {

@@ -50,6 +50,7 @@ async fn answer(
         body.flow_control().release_capacity(bytes.len())?;
         ticket.body(&bytes);
     }
+    ticket.trailers(body.trailers().await?);
     let answer = match ticket.act().await {
         Act::Answer(answer) => answer,
         Act::Retire(answer) => {

@@ -1,22 +1,19 @@
 //! Which bodies are taken, by their size and by what they say.
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use harness::{Bootstrap, Envoy};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::{Way, ask, batch, body_of, document, send};
-use crate::scene::{CLUSTER, SOON, backends, bootstrap, figure, wait_for_figure};
+use crate::scene::{CLUSTER, backends, bootstrap, figure, wait_for_figure};
 
 /// What the listener holds of a body, and the cluster reads of one.
-const LIMIT: usize = 65_536;
-const TRIES: usize = 40;
+pub(super) const LIMIT: usize = 65_536;
+pub(super) const TRIES: usize = 40;
 
 /// The shipped bootstrap whose listener holds no more than [`LIMIT`], whatever the protocol.
-fn tight(document: &Value) -> Result<Bootstrap> {
+pub(super) fn tight(document: &Value) -> Result<Bootstrap> {
     let mut bootstrap = bootstrap(document)?.edit(|root| {
         let listener = &mut root["static_resources"]["listeners"][0];
         listener["per_connection_buffer_limit_bytes"] = json!(LIMIT);
@@ -63,46 +60,6 @@ async fn rl_5_a_body_at_the_limit_is_served_and_one_above_is_refused() -> Result
     let refused = figure(&envoy, "bodies_refused_total", "body_too_large").await?;
     ensure!(refused == 4 * TRIES as u64, "{refused}");
     Ok(())
-}
-
-/// RL-5: over HTTP/2 a window is all that Envoy holds.
-#[tokio::test]
-async fn rl_5_over_http_2_a_window_is_the_limit() -> Result<()> {
-    let [a] = backends(["a"])?;
-    let document = document(&[&a], json!({"maxBodyBytes": LIMIT}));
-    let envoy = Envoy::start(tight(&document)?).await?;
-    for _ in 0..TRIES {
-        for (length, status) in [(LIMIT, 200), (LIMIT + 1, 413)] {
-            let answer = over_http_2(&envoy, body_of(length)).await?;
-            ensure!(answer == status, "{length} bytes: {answer}");
-        }
-        // What is picked early is read on, however long it is.
-        let long = format!(r#"{{"method":"a","params":"{}"}}"#, "x".repeat(LIMIT * 4));
-        a.forget();
-        let answer = over_http_2(&envoy, long.clone()).await?;
-        ensure!(answer == 200, "{answer}");
-        let received = a.requests().pop().context("no request")?.body;
-        ensure!(received == long.as_bytes(), "another body");
-    }
-    Ok(())
-}
-
-/// The status of a POST of JSON over HTTP/2, whose body says no length.
-async fn over_http_2(envoy: &Envoy, body: String) -> Result<u16> {
-    let exchange = async {
-        let stream = TcpStream::connect(envoy.address()).await?;
-        let (sender, connection) = h2::client::handshake(stream).await?;
-        let mut driver = JoinSet::new();
-        driver.spawn(connection);
-        let request = hyper::Request::post("http://story/")
-            .header("content-type", "application/json")
-            .body(())?;
-        let (response, mut sending) = sender.ready().await?.send_request(request, false)?;
-        // The library waits for the window by itself.
-        sending.send_data(Bytes::from(body), true)?;
-        Ok(response.await?.status().as_u16())
-    };
-    timeout(SOON, exchange).await.context("no answer in time")?
 }
 
 /// RL-5.
