@@ -72,3 +72,26 @@ impl fmt::Display for Code {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn an_error_is_a_status_from_400_on_or_any_of_grpc_but_its_ok() {
+        for (code, is_error) in [
+            (Code::http(200), false),
+            (Code::http(399), false),
+            (Code::http(400), true),
+            (Code::http(429), true),
+            (Code::http(599), true),
+            (Code::grpc(0), false),
+            (Code::grpc(1), true),
+            (Code::grpc(16), true),
+        ] {
+            assert_eq!(code.is_error(), is_error, "{code}");
+        }
+    }
+}

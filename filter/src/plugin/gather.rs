@@ -260,8 +260,7 @@ fn read_status(passive: &Passive, code: Code) -> Status {
     Status { code, asked_ns }
 }
 
-/// How many attempts of the stream have begun. Any phase.
-pub fn count_attempts() -> usize {
+fn count_attempts() -> usize {
     let attempts = host::number("upstream\0request_attempt_count").unwrap_or(0);
     usize::try_from(attempts).unwrap_or(usize::MAX)
 }

@@ -59,8 +59,7 @@ impl HttpContext for Upstream {
         };
         self.attempt = Some(Attempt::begin(is_timed.then(host::now)));
         if awaits {
-            let attempt = self.matched();
-            let effects = attempt.and_then(|attempt| attempt.follow(gather::count_attempts));
+            let effects = self.matched().and_then(Attempt::follow);
             self.apply(effects);
         }
         Action::Continue

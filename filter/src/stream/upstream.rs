@@ -28,8 +28,8 @@ pub struct Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Waiting,
-    /// By an error that says nothing against its backend: what becomes of that, the stream's response
-    /// shows.
+    /// By an error. Where that says nothing against its backend, the stream's response shows what becomes
+    /// of it.
     Answered,
     /// There is nothing more to be learnt of it.
     Over,
@@ -77,13 +77,11 @@ impl Attempt {
         }
     }
 
-    /// It has begun. The one before it, if it was not answered, has failed then. `begun` is how many of
-    /// the stream's have, which is only asked then.
-    pub fn follow(&mut self, begun: impl FnOnce() -> usize) -> Option<Effects> {
+    /// It has begun. The one before it, if it was not answered, has failed then.
+    pub fn follow(&mut self) -> Option<Effects> {
         let mut trail = self.trail.as_ref()?.0.borrow_mut();
         let open = trail.as_mut()?;
         open.awaits.take()?;
-        open.compare(begun());
         let failed = open.seen.unanswered.take();
         let failed = failed.filter(|_| !open.seen.hedged);
         failed.and_then(|evidence| open.tell(evidence))
@@ -110,9 +108,7 @@ impl Attempt {
             open.evidence(said.address.as_deref(), Met::Status(said.status))
         });
         open.over = open.over.saturating_add(1);
-        let evidence = evidence?;
-        self.stage = Stage::Over;
-        open.tell(evidence)
+        open.tell(evidence?)
     }
 
     /// Whether it has not been answered.

@@ -86,7 +86,7 @@ impl Scene {
         let mut attempt = Attempt::begin(self.trails.any_is_timed().then_some(self.now));
         if self.trails.any_awaits() {
             attempt.look(|| self.trails.of(MARK));
-            let effects = attempt.follow(|| self.begun);
+            let effects = attempt.follow();
             self.tell(effects);
         }
         attempt

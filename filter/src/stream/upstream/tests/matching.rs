@@ -27,6 +27,15 @@ fn hedged_attempts_tell_by_answers_and_refused_connections_alone() {
 }
 
 #[test]
+fn attempts_that_ran_at_once_tell_nothing_by_envoys_own_answer() {
+    let mut scene = Scene::new();
+    let (first, second) = (scene.begin(), scene.begin());
+    scene.end(second, "b", false);
+    scene.end(first, "a", false);
+    assert_eq!(scene.close("a", 2, Ending::Reset), "");
+}
+
+#[test]
 fn an_attempt_that_ends_while_another_runs_tells_nothing_as_a_third_begins() {
     let mut scene = Scene::new();
     let (_first, second) = (scene.begin(), scene.begin());
