@@ -42,7 +42,8 @@ pub async fn operate(sidecar: &Sidecar, arguments: &[&str], input: &str) -> Resu
     })
 }
 
-/// Runs `pointsman` with these arguments and this environment only, to its end.
+/// Runs `pointsman` with these arguments and this environment only, to its end; it listens on ports of
+/// its own, unless the environment says where.
 ///
 /// For what must fail at start: returns the exit code and both outputs as one text, which holds no
 /// secret.
@@ -55,6 +56,8 @@ pub async fn run(
     command
         .args(arguments)
         .env_clear()
+        .env("POINTSMAN_XDS_LISTEN", "127.0.0.1:0")
+        .env("POINTSMAN_ADMIN_LISTEN", "127.0.0.1:0")
         .envs(environment.iter().copied());
     let process = Process::start(command, &folder.join("run.log"))?;
     let status = process.exit(STOP_DEADLINE).await?;

@@ -195,8 +195,6 @@ async fn wrong_settings_are_told_all_at_once_and_end_the_start() -> Result<()> {
     let good = [
         ("DEMO_MODE", "true"),
         ("POINTSMAN_DEMO_FILE", file),
-        ("POINTSMAN_XDS_LISTEN", "127.0.0.1:0"),
-        ("POINTSMAN_ADMIN_LISTEN", "127.0.0.1:0"),
         ("POINTSMAN_WASM", "/etc/envoy/pointsman.wasm"),
     ];
     for (changed, code, words) in WRONG {

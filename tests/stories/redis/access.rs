@@ -126,8 +126,6 @@ async fn over_tls_the_certificate_is_checked() -> Result<()> {
         ("POINTSMAN_REGISTRY", "redis"),
         ("REDIS_URL", url.as_str()),
         ("POINTSMAN_WASM", module.as_str()),
-        ("POINTSMAN_XDS_LISTEN", "127.0.0.1:0"),
-        ("POINTSMAN_ADMIN_LISTEN", "127.0.0.1:0"),
     ];
     let (code, text) = harness::sidecar::run(&["serve"], &settings, folder.path()).await?;
     assert_eq!(code, 1, "{text}");
