@@ -7,6 +7,7 @@ pub mod facts;
 mod least_loaded;
 pub mod limits;
 pub mod list;
+mod lot;
 mod maglev;
 pub mod plan;
 pub mod policy;

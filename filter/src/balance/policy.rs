@@ -51,8 +51,10 @@ pub fn extend(list: &mut List, candidates: &Candidates<'_>, rng: &mut SplitMix64
     if list.len() >= attempts || candidates.pool.is_empty() {
         return;
     }
-    if let Table::PowerOfTwo(shares) = candidates.pool.table() {
-        return power_of_two::extend(list, shares, candidates, rng);
+    match candidates.pool.table() {
+        Table::PowerOfTwo(shares) => return power_of_two::extend(list, shares, candidates, rng),
+        Table::LeastLoaded => return least_loaded::extend(list, candidates, rng),
+        _ => {}
     }
     while list.len() < attempts {
         let taken = *list;

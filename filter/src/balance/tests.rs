@@ -159,6 +159,27 @@ fn lb_5_ties_are_spread_in_proportion_to_the_weights() {
     );
 }
 
+#[test]
+fn lb_5_the_tied_stand_in_lists_in_proportion_to_the_weights() {
+    let mut drawing = Drawing::new("a:w300 b:w200 c:w100 d:busy1")
+        .policy(Policy::LeastLoaded)
+        .attempts(4);
+    let lists: Vec<String> = (0..6000).map(|_| drawing.list().concat()).collect();
+    // The first of three by weight, then the next of the two that are left.
+    let odds = [
+        ("abcd", 2000),
+        ("acbd", 1000),
+        ("bacd", 1500),
+        ("bcad", 500),
+        ("cabd", 600),
+        ("cbad", 400),
+    ];
+    for (list, expected) in odds {
+        let count = lists.iter().filter(|it| *it == list).count();
+        assert!(count.abs_diff(expected) < 150, "{list}: {count}");
+    }
+}
+
 /// A stalls once for a second, B never; each answer takes a millisecond of the clock.
 #[test]
 fn lb_7_and_9_a_stall_moves_traffic_away_and_is_forgotten() {
