@@ -61,7 +61,9 @@ impl Snapshot {
         now: WallTime,
         seed: u64,
     ) -> Result<Self, ConfigErrors> {
-        let (mut container, documents) = Container::split(json)?;
+        let newest = living.first().into_iter().flat_map(|it| &it.sources);
+        let known: Vec<DocumentKey> = newest.map(|source| source.document).collect();
+        let (mut container, documents) = Container::split(json, &known)?;
         loads.come_new |= living.iter().any(|snapshot| !snapshot.clusters.is_empty());
         let mut parts = Vec::with_capacity(documents.len());
         for document in &documents {

@@ -1,9 +1,10 @@
-//! The clusters of a container as texts, of which only those are read that nobody has read before.
+//! The clusters of a container as texts, of which only those are read that nobody has read before. Those that
+//! stand where they stood are not even looked through: their length and their hash say so.
 
 use std::fmt;
 
-use serde::Deserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -15,8 +16,16 @@ use crate::base::hash::{self, KeyMap};
 /// A cluster's document, as it stands in a container.
 #[derive(Debug, Clone, Copy)]
 pub struct Document<'a> {
-    text: &'a str,
+    text: &'a [u8],
+    hash: u64,
     index: usize,
+}
+
+impl<'a> Document<'a> {
+    fn new(text: &'a [u8], index: usize) -> Self {
+        let hash = hash::text_key(text);
+        Document { text, hash, index }
+    }
 }
 
 /// What names a document: a hash of its text, the text's length, and the schema by which it is read.
@@ -26,6 +35,17 @@ pub struct DocumentKey {
     pub hash: u64,
     length: usize,
     schema: u64,
+}
+
+impl DocumentKey {
+    /// The document, where this text begins with it.
+    fn begins<'a>(&self, text: &'a [u8], index: usize) -> Option<Document<'a>> {
+        let (text, rest) = text.split_at_checked(self.length)?;
+        // Where something else stands, hardly ever is this its end.
+        let ends = matches!(rest.first(), Some(b',' | b']'));
+        let document = ends.then(|| Document::new(text, index))?;
+        (document.hash == self.hash).then_some(document)
+    }
 }
 
 /// A document that was read.
@@ -46,11 +66,15 @@ pub struct Container {
 }
 
 impl Container {
-    /// Reads all of a container but its clusters. No bytes at all are an empty one.
-    pub fn split(json: &[u8]) -> Result<(Self, Vec<Document<'_>>), ConfigErrors> {
-        let (root, texts) = match json.trim_ascii() {
+    /// Reads all of a container but its clusters, of which some are `known`, in the order of their
+    /// container. No bytes at all are an empty one.
+    pub fn split<'a>(
+        json: &'a [u8],
+        known: &[DocumentKey],
+    ) -> Result<(Self, Vec<Document<'a>>), ConfigErrors> {
+        let (root, documents) = match json.trim_ascii() {
             b"" => (json!({"schema": SCHEMA}), Vec::new()),
-            json => split(json).map_err(|error| {
+            json => split(json, known).map_err(|error| {
                 let (path, why) = (String::new(), format!("must be JSON: {error}"));
                 ConfigErrors(vec![ConfigError { path, why }])
             })?,
@@ -64,18 +88,13 @@ impl Container {
             names: KeyMap::default(),
             report,
         };
-        let documents = texts.into_iter().enumerate();
-        let documents = documents.map(|(index, text)| Document {
-            text: text.get(),
-            index,
-        });
-        Ok((container, documents.collect()))
+        Ok((container, documents))
     }
 
     /// What names one of its documents.
     pub fn key(&self, document: &Document<'_>) -> DocumentKey {
         DocumentKey {
-            hash: hash::text_key(document.text.as_bytes()),
+            hash: document.hash,
             length: document.text.len(),
             schema: self.schema,
         }
@@ -83,8 +102,8 @@ impl Container {
 
     /// Reads a document; `None` where something is wrong with it, which `close` tells.
     pub fn read(&mut self, document: &Document<'_>) -> Option<ReadCluster> {
-        let Document { text, index } = *document;
-        let value: Value = match serde_json::from_slice(text.as_bytes()) {
+        let Document { text, index, .. } = *document;
+        let value: Value = match serde_json::from_slice(text) {
             Ok(value) => value,
             Err(error) => {
                 let place = format!("clusters[{index}]");
@@ -130,7 +149,7 @@ impl Container {
 impl FilterConfig {
     /// Parses a container from JSON; no bytes at all are an empty configuration.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigErrors> {
-        let (mut container, documents) = Container::split(json)?;
+        let (mut container, documents) = Container::split(json, &[])?;
         let read = documents.iter().map(|document| container.read(document));
         let read: Vec<Option<ReadCluster>> = read.collect();
         let mut config = container.close()?;
@@ -140,17 +159,73 @@ impl FilterConfig {
     }
 }
 
-/// A container without its clusters, and their texts. Clusters that are no list, or are too many,
-/// stay: who reads the container finds fault with them.
-fn split(json: &[u8]) -> serde_json::Result<(Value, Vec<&RawValue>)> {
+/// A container without its clusters, and these. Clusters that are no list, or are too many, stay: who
+/// reads the container finds fault with them.
+fn split<'a>(
+    json: &'a [u8],
+    known: &[DocumentKey],
+) -> serde_json::Result<(Value, Vec<Document<'a>>)> {
+    if let Some(split) = split_canonical(json, known) {
+        return Ok(split);
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let split = reader
         .deserialize_map(Split)
         .and_then(|split| reader.end().map(|()| split));
-    match split {
-        Ok((root, texts)) if texts.len() <= CLUSTERS_MAX => Ok((Value::Object(root), texts)),
-        Err(error) if !error.is_data() => Err(error),
-        _ => Ok((serde_json::from_slice(json)?, Vec::new())),
+    let (root, list) = match split {
+        Ok((root, list)) => (root, list.map_or("[]", RawValue::get)),
+        Err(error) if error.is_data() => (Map::new(), ""),
+        Err(error) => return Err(error),
+    };
+    match documents(list.as_bytes(), known) {
+        Some((documents, _)) => Ok((Value::Object(root), documents)),
+        None => Ok((serde_json::from_slice(json)?, Vec::new())),
+    }
+}
+
+/// The same of the canonical form alone, in which the clusters stand first: nobody looks for their end.
+fn split_canonical<'a>(
+    json: &'a [u8],
+    known: &[DocumentKey],
+) -> Option<(Value, Vec<Document<'a>>)> {
+    let list = json.strip_prefix(br#"{"clusters":"#)?;
+    let (documents, rest) = documents(list, known)?;
+    let root = [&br#"{"clusters":[]"#[..], rest].concat();
+    Some((serde_json::from_slice(&root).ok()?, documents))
+}
+
+/// The documents of the list with which a text begins, and what stands behind it. Where a document is not
+/// as it was, the next one may be; where one is new or gone, those behind it are found again.
+fn documents<'a>(text: &'a [u8], known: &[DocumentKey]) -> Option<(Vec<Document<'a>>, &'a [u8])> {
+    let mut rest = text.strip_prefix(b"[")?.trim_ascii_start();
+    let mut documents = Vec::with_capacity(known.len());
+    if let Some(behind) = rest.strip_prefix(b"]") {
+        return Some((documents, behind));
+    }
+    let mut place = 0usize;
+    loop {
+        let index = documents.len();
+        let expected = known.get(place).and_then(|it| it.begins(rest, index));
+        let document = match expected {
+            Some(document) => document,
+            None => {
+                let mut reader = serde_json::Deserializer::from_slice(rest);
+                let text = <&RawValue>::deserialize(&mut reader).ok()?;
+                let document = Document::new(text.get().as_bytes(), index);
+                let found = known.iter().position(|it| it.hash == document.hash);
+                place = found.unwrap_or(place);
+                document
+            }
+        };
+        place = place.saturating_add(1);
+        rest = rest.get(document.text.len()..)?.trim_ascii_start();
+        documents.push(document);
+        let (separator, behind) = rest.split_first()?;
+        match separator {
+            b',' => rest = behind.trim_ascii_start(),
+            b']' => return (documents.len() <= CLUSTERS_MAX).then_some((documents, behind)),
+            _ => return None,
+        }
     }
 }
 
@@ -158,21 +233,23 @@ fn split(json: &[u8]) -> serde_json::Result<(Value, Vec<&RawValue>)> {
 struct Split;
 
 impl<'a> Visitor<'a> for Split {
-    type Value = (Map<String, Value>, Vec<&'a RawValue>);
+    type Value = (Map<String, Value>, Option<&'a RawValue>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
-        let (mut root, mut texts) = (Map::new(), None);
+        let (mut root, mut list) = (Map::new(), None);
         while let Some(name) = fields.next_key::<String>()? {
             if name == "clusters" {
-                texts = fields.next_value()?;
+                if list.replace(fields.next_value()?).is_some() {
+                    return Err(A::Error::duplicate_field("clusters"));
+                }
             } else {
                 root.insert(name, fields.next_value()?);
             }
         }
-        Ok((root, texts.unwrap_or_default()))
+        Ok((root, list))
     }
 }

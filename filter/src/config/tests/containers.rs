@@ -21,7 +21,13 @@ fn containers() {
         r#"{"schema":1,"x":1}"#,
         r#"{"schema":1,"clusters":{}}"#,
         r#"{"schema":1,"clusters":5,"clusters":[{"name":"a"}]}"#,
+        r#"{"schema":1,"clusters":[{"name":"a"}],"clusters":[{"name":"a"}]}"#,
+        r#"{"clusters":[{"name":"a"}],"clusters":[{"name":"a"}],"schema":1}"#,
         r#"{"schema":1,"clusters":[{"name":"a"}]} 1"#,
+        r#"{"clusters":[{"name":"a"}],"schema":1} 1"#,
+        r#"{"clusters":[{"name":"a"} {"name":"b"}],"schema":1}"#,
+        r#"{"clusters":[{"name":"a"},],"schema":1}"#,
+        r#"{"clusters":[{"name":"a"}"schema":1}"#,
     ] {
         assert!(parse(bad).is_err(), "{bad}");
     }
