@@ -19,7 +19,16 @@ pub struct Port {
 impl Port {
     /// Takes a free port of 127.0.0.1.
     pub fn reserve() -> Result<Self> {
-        let holder = bound(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
+        Self::reserve_of(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Takes a port that is free on every address of this machine: those of 127.0.0.0/8 are thousands.
+    pub fn reserve_everywhere() -> Result<Self> {
+        Self::reserve_of(Ipv4Addr::UNSPECIFIED)
+    }
+
+    fn reserve_of(address: Ipv4Addr) -> Result<Self> {
+        let holder = bound(SocketAddrV4::new(address, 0).into())?;
         let address = holder
             .local_addr()?
             .as_socket()
@@ -49,6 +58,10 @@ impl Port {
 fn bound(address: SocketAddr) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if address.ip().is_unspecified() {
+        // Nobody else's business.
+        socket.bind_device(Some(b"lo"))?;
+    }
     socket
         .bind(&address.into())
         .with_context(|| format!("cannot bind {address}"))?;

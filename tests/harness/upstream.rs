@@ -100,6 +100,15 @@ impl State {
 impl Upstream {
     /// A backend that listens and answers 200; `id` stands in each answer's `x-backend`.
     pub fn new(id: &str) -> Result<Self> {
+        Self::on(Port::reserve()?, id)
+    }
+
+    /// The same on one port of every loopback address, 127.0.0.0/8: as many backends as are wanted.
+    pub fn everywhere(id: &str) -> Result<Self> {
+        Self::on(Port::reserve_everywhere()?, id)
+    }
+
+    fn on(port: Port, id: &str) -> Result<Self> {
         let state = State {
             id: id.to_owned(),
             traffic: watch::Sender::new(Behaviour::Ok),
@@ -111,7 +120,7 @@ impl Upstream {
             in_flight: AtomicUsize::new(0),
         };
         let upstream = Upstream {
-            port: Port::reserve()?,
+            port,
             state: Arc::new(state),
             acceptor: Mutex::default(),
             connections: Arc::default(),

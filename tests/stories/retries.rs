@@ -5,5 +5,6 @@ mod backoffs;
 mod cooldowns;
 mod evidence;
 pub(crate) mod failover;
+mod mass;
 mod passive;
 mod trials;

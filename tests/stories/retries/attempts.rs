@@ -65,7 +65,7 @@ async fn rt_6_rt_7_as_many_distinct_backends_are_tried_as_there_are_attempts() -
 }
 
 /// Failed connections to each host of `orders`.
-async fn connect_failures(envoy: &Envoy) -> Result<Vec<u64>> {
+pub async fn connect_failures(envoy: &Envoy) -> Result<Vec<u64>> {
     let clusters = envoy.clusters().await?;
     let statuses = clusters["cluster_statuses"]
         .as_array()
