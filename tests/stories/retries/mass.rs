@@ -11,7 +11,7 @@ use crate::fleet::scene::answered_by;
 use crate::scene::{self, CLUSTER, figure, wait_for_figure};
 
 const BACKENDS: u32 = 10_000;
-const REQUESTS: u64 = 8_000;
+const REQUESTS: u64 = 4_000;
 /// Backends in turn: the worker that has half of the requests meets so many that are dead, or the other
 /// has met them before.
 const DEAD_MET: u64 = REQUESTS / 4;

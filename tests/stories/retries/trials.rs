@@ -10,8 +10,8 @@ use crate::scene::{
     CLUSTER, SOON, backends, bootstrap, figure, wait_for_figure, wait_for_figure_at_least,
 };
 
-/// So many requests take a second, and a trial lasts for five.
-const WATCHED: u64 = 400;
+/// So many requests take half a second, and a trial lasts for five.
+const WATCHED: u64 = 200;
 
 /// An Envoy with four workers under load, whose first backend has just refused a connection and now
 /// answers nothing.

@@ -72,9 +72,7 @@ async fn grpc_calls_pass_and_fail_over() -> Result<()> {
     }
     assert_eq!(shares(&order), [("a", 10), ("b", 10)].into());
     a.stop().await;
-    // A call that is sent on a connection that ends meanwhile fails, and no one repeats it.
-    let connections = scene::cluster_stat("upstream_cx_active");
-    envoy.wait_for_stat(&connections, 1).await?;
+    wait_for_connections(&envoy, 1).await?;
     for _ in 0..50 {
         assert_eq!(call(b"another").await?, "b");
     }
@@ -85,6 +83,13 @@ async fn grpc_calls_pass_and_fail_over() -> Result<()> {
         shares(&order)
     );
     Ok(())
+}
+
+/// Waits until Envoy has so many connections to backends: a call that is sent on one that ends
+/// meanwhile fails, and no one repeats it.
+async fn wait_for_connections(envoy: &Envoy, count: u64) -> Result<()> {
+    let connections = scene::cluster_stat("upstream_cx_active");
+    envoy.wait_for_stat(&connections, count).await
 }
 
 /// The backend's own status 14 is an answer; Envoy's, for backends that refuse, tells of failures.
@@ -110,6 +115,7 @@ async fn grpc_status_14_opens_back_offs_only_where_nobody_answered() -> Result<(
 
     a.stop().await;
     b.stop().await;
+    wait_for_connections(&envoy, 0).await?;
     let nobody = grpc::call(envoy.address(), METHOD, b"message").await?;
     wait_for_figure(&envoy, "events_total", "backoff_opened", 2).await?;
     let refused = grpc::call(envoy.address(), METHOD, b"message").await?;
