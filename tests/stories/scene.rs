@@ -61,6 +61,13 @@ pub fn shares(order: &[String]) -> BTreeMap<&str, usize> {
     shares
 }
 
+/// Waits until Envoy has so many connections to backends: what is sent on one that ends meanwhile
+/// is reset, not refused.
+pub async fn wait_for_connections(envoy: &Envoy, count: u64) -> Result<()> {
+    let connections = cluster_stat("upstream_cx_active");
+    envoy.wait_for_stat(&connections, count).await
+}
+
 /// Waits until such a figure is this or more, and gives it.
 pub async fn wait_for_figure_at_least(
     envoy: &Envoy,

@@ -10,7 +10,8 @@ use harness::{Behaviour, Envoy};
 use serde_json::{Value, json};
 
 use crate::scene::{
-    self, CLUSTER, answered_by, backends, cluster_stat, figure, serve, shares, wait_for_figure,
+    self, CLUSTER, answered_by, backends, cluster_stat, figure, serve, shares,
+    wait_for_connections, wait_for_figure,
 };
 
 /// RT-7 and RT-9: the only backend stands twice in the list, for resets. It is tried no third time,
@@ -170,6 +171,7 @@ async fn rt_10_what_came_from_the_backend_is_an_answer_whatever_envoys_flags_say
 
     // One answers, which is retried; the other, the next on its list, refuses.
     b.stop().await;
+    wait_for_connections(&envoy, 1).await?;
     let mut request = get("/");
     request.headers_mut().insert("cookie", "P=a".parse()?);
     let answer = client.send(request).await?;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::retries::failover::h2;
 use crate::scene::{
     self, CLUSTER, Requests, SOON, answered_by, backends, figure, in_flight, serve, shares,
-    wait_for_figure, wait_for_figure_at_least,
+    wait_for_connections, wait_for_figure, wait_for_figure_at_least,
 };
 
 const METHOD: &str = "/story.Echo/Unary";
@@ -83,13 +83,6 @@ async fn grpc_calls_pass_and_fail_over() -> Result<()> {
         shares(&order)
     );
     Ok(())
-}
-
-/// Waits until Envoy has so many connections to backends: a call that is sent on one that ends
-/// meanwhile fails, and no one repeats it.
-async fn wait_for_connections(envoy: &Envoy, count: u64) -> Result<()> {
-    let connections = scene::cluster_stat("upstream_cx_active");
-    envoy.wait_for_stat(&connections, count).await
 }
 
 /// The backend's own status 14 is an answer; Envoy's, for backends that refuse, tells of failures.
