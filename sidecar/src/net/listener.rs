@@ -6,9 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::settings::Listen;
+
+/// How many may wait to be accepted, where the system's `somaxconn` allows it: after a restart of the
+/// sidecar all proxies of a fleet connect at once, and whoever finds no place is kept waiting for seconds,
+/// or reset. A socket in the file system has what the system allows by itself.
+const BACKLOG: u32 = 4096;
 
 /// A connection.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -31,10 +36,8 @@ impl Listener {
     pub async fn bind(listen: &Listen) -> anyhow::Result<Self> {
         match listen {
             Listen::Tcp(address) => {
-                let bound = TcpListener::bind(address).await;
-                Ok(Self::Tcp(
-                    bound.with_context(|| format!("cannot listen on {address}"))?,
-                ))
+                let context = || format!("cannot listen on {address}");
+                Ok(Self::Tcp(bind_tcp(*address).with_context(context)?))
             }
             Listen::Unix(path) => {
                 let context = || format!("cannot listen on unix:{}", path.display());
@@ -83,11 +86,54 @@ impl Listener {
     }
 }
 
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of the process before may still be ending.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Self::Unix(_, path) = self {
             // The next process would replace it as well; a clean end leaves nothing behind.
             let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fleet_that_connects_at_once_has_room_while_nobody_accepts() {
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let room = BACKLOG.min(allowed.trim().parse().unwrap());
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            if let Err(error) = std::net::TcpListener::bind(address) {
+                println!("skipped on {address}: this machine has none: {error}");
+                continue;
+            }
+            let listen = Listen::Tcp(address.parse().unwrap());
+            let listener = Listener::bind(&listen).await.unwrap();
+            let address = listener.address().unwrap();
+            for waiting in 0..room {
+                // Closed at once, it waits all the same, and takes no descriptor.
+                let connected =
+                    timeout(Duration::from_secs(20), TcpStream::connect(&address)).await;
+                let connected = connected.map_err(io::Error::from).flatten();
+                connected.unwrap_or_else(|error| panic!("{waiting} wait on {address}: {error}"));
+            }
         }
     }
 }
