@@ -34,7 +34,7 @@ pub use container::{
     CLUSTERS_MAX, ExchangeConfig, FilterConfig, HEADER_DEFAULT, SCHEMA, UPSTREAM_ROLE,
     VERDICT_TTL_DEFAULT,
 };
-pub use documents::{Container, Document, DocumentKey, ReadCluster};
+pub use documents::{Container, Document, DocumentKey, KnownDocuments, ReadCluster};
 pub use failure::Failure;
 pub use health::{HealthCheck, HttpProbe, Probe, Tls};
 pub use json_rpc::{JsonRpc, METHOD_BATCH, METHOD_OTHER, METHOD_UNKNOWN};

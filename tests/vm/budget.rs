@@ -10,6 +10,7 @@
 mod bodies;
 mod limits;
 
+use std::ops::Range;
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +18,7 @@ use harness::artefacts::{self, MODULE_BYTES_MAX};
 use harness::vm::stream::{Ending, Request};
 use harness::vm::{Program, ROOT, Vm};
 use pointsman_filter::base::hash;
+use pointsman_filter::config::CLUSTERS_MAX;
 use pointsman_filter::fleet::exchange::CONTENT_TYPE;
 use serde_json::json;
 use wasmparser::{KnownCustom, Name, Parser, Payload};
@@ -59,6 +61,9 @@ const CONFIGURATION: [(u32, u64, u64); 2] = [
 ];
 /// Linear memory after these.
 const MEMORY: [u64; 2] = [1_572_864, 4_653_056];
+/// Instructions to take over as many clusters as there may be, of one backend each, and then to take
+/// them over when every one of them has changed.
+const ALL_CHANGED: (u64, u64) = (989_026_933, 1_028_498_037);
 /// The root that takes the second configuration over, while the first lives.
 const NEXT_ROOT: i32 = 3;
 
@@ -124,12 +129,11 @@ fn a_configuration_takes_as_many_instructions_and_bytes_as_recorded() -> Result<
     let program = Program::load(&artefacts::module()?)?;
     let mut changed = Vec::new();
     for ((backends, recorded, recorded_next), recorded_memory) in CONFIGURATION.iter().zip(MEMORY) {
-        let mut vm = program.configured(&clusters_of_100(*backends, 100))?;
+        let all = |changed| clusters(*backends, 100, changed);
+        let mut vm = program.configured(&all(0..0))?;
         let first = vm.fuel();
-        vm.create_root(NEXT_ROOT)?;
-        let taken = vm.configure(NEXT_ROOT, clusters_of_100(*backends, 99).as_bytes())?;
-        ensure!(taken, "{:?}", vm.host().log);
-        let (next, memory) = (vm.fuel(), vm.memory()?);
+        let next = next_configuration(&mut vm, &all(0..1))?;
+        let memory = vm.memory()?;
         let name = format!("({backends}, {first}, {next}), {memory}");
         compare(name.clone(), first, *recorded, &mut changed);
         compare(name.clone(), next, *recorded_next, &mut changed);
@@ -138,15 +142,39 @@ fn a_configuration_takes_as_many_instructions_and_bytes_as_recorded() -> Result<
     no_change(&changed)
 }
 
-/// A container of clusters of 100 backends, but for one, whose backends have this weight.
-fn clusters_of_100(backends: u32, weight: u32) -> String {
+/// A document that has changed is looked for among all that there were.
+#[test]
+fn clusters_that_all_change_take_as_many_instructions_as_recorded() -> Result<()> {
+    let program = Program::load(&artefacts::module()?)?;
+    let count = u32::try_from(CLUSTERS_MAX)?;
+    let mut vm = program.configured(&clusters(count, 1, 0..0))?;
+    let first = vm.fuel();
+    let next = next_configuration(&mut vm, &clusters(count, 1, 0..count))?;
+    let mut changed = Vec::new();
+    let name = format!("({first}, {next})");
+    compare(name.clone(), first, ALL_CHANGED.0, &mut changed);
+    compare(name, next, ALL_CHANGED.1, &mut changed);
+    no_change(&changed)
+}
+
+/// Instructions to take over the second configuration.
+fn next_configuration(vm: &mut Vm, configuration: &str) -> Result<u64> {
+    vm.create_root(NEXT_ROOT)?;
+    let taken = vm.configure(NEXT_ROOT, configuration.as_bytes())?;
+    ensure!(taken, "{:?}", vm.host().log);
+    Ok(vm.fuel())
+}
+
+/// A container of so many backends in clusters of this size, of which some have another weight.
+fn clusters(backends: u32, size: u16, changed: Range<u32>) -> String {
     let backend = |i, weight| json!({"address": address(i), "weight": weight});
     let cluster = |first: u32| {
-        let weight = if first == 0 { weight } else { 100 };
-        let backends = (first..first + 100).map(|i| backend(i, weight));
+        let weight = if changed.contains(&first) { 99 } else { 100 };
+        let backends = (first..first + u32::from(size)).map(|i| backend(i, weight));
         json!({"name": format!("c{first}"), "backends": backends.collect::<Vec<_>>()})
     };
-    let clusters: Vec<_> = (0..backends).step_by(100).map(cluster).collect();
+    let firsts = (0..backends).step_by(size.into());
+    let clusters: Vec<_> = firsts.map(cluster).collect();
     let exchange = json!({"cluster": "pointsman_sidecar", "verdictTtl": "30s"});
     json!({"schema": 1, "exchange": exchange, "clusters": clusters}).to_string()
 }

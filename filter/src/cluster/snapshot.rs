@@ -9,7 +9,7 @@ use crate::base::hash::{self, KeyMap};
 use crate::base::random::SplitMix64;
 use crate::base::time::WallTime;
 use crate::config::{
-    ClusterConfig, ConfigErrors, Container, DocumentKey, ExchangeConfig, FilterConfig,
+    ClusterConfig, ConfigErrors, Container, DocumentKey, ExchangeConfig, KnownDocuments,
     VERDICT_TTL_DEFAULT,
 };
 
@@ -27,19 +27,11 @@ pub struct Snapshot {
     /// In the container's order.
     clusters: Vec<Rc<Cluster>>,
     /// Whence each of them.
-    sources: Vec<Source>,
+    documents: KnownDocuments,
+    /// What was passed over in the document of each as the news of a newer schema.
+    ignored: Vec<u32>,
     /// Places by the keys of their names.
     places: KeyMap<u32>,
-    /// Places by the hashes of their documents.
-    by_document: KeyMap<u32>,
-}
-
-/// Whence a cluster was compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Source {
-    document: DocumentKey,
-    /// What was passed over in it as the news of a newer schema.
-    ignored: u32,
 }
 
 /// A cluster of the next snapshot.
@@ -61,9 +53,9 @@ impl Snapshot {
         now: WallTime,
         seed: u64,
     ) -> Result<Self, ConfigErrors> {
-        let newest = living.first().into_iter().flat_map(|it| &it.sources);
-        let known: Vec<DocumentKey> = newest.map(|source| source.document).collect();
-        let (mut container, documents) = Container::split(json, &known)?;
+        let none = KnownDocuments::default();
+        let known = living.first().map_or(&none, |newest| &newest.documents);
+        let (mut container, documents) = Container::split(json, known)?;
         loads.come_new |= living.iter().any(|snapshot| !snapshot.clusters.is_empty());
         let mut parts = Vec::with_capacity(documents.len());
         for document in &documents {
@@ -72,39 +64,31 @@ impl Snapshot {
                 .iter()
                 .find_map(|snapshot| snapshot.compiled_from(key));
             parts.extend(match kept {
-                Some((cluster, source)) => {
-                    container.keep(&cluster.name, source.ignored);
-                    Some((source, Part::Kept(cluster)))
+                Some((cluster, ignored)) => {
+                    container.keep(&cluster.name, ignored);
+                    Some((Part::Kept(cluster), key, ignored))
                 }
-                None => container.read(document).map(|read| {
-                    let (document, ignored) = (key, read.ignored);
-                    (
-                        Source { document, ignored },
-                        Part::Read(Box::new(read.config)),
-                    )
-                }),
+                None => container
+                    .read(document)
+                    .map(|read| (Part::Read(Box::new(read.config)), key, read.ignored)),
             });
         }
         let config = container.close()?;
-        let compile = |(source, part): (Source, Part)| {
+        let compile = |(part, document, ignored): (Part, DocumentKey, u32)| {
             let cluster = match part {
                 Part::Kept(cluster) => cluster,
                 Part::Read(config) => {
-                    let mut start = SplitMix64::new(seed ^ source.document.hash);
+                    let mut start = SplitMix64::new(seed ^ document.hash);
                     let start = start.below(u32::MAX);
                     Rc::new(Cluster::compile(&config, loads, now, start))
                 }
             };
-            (cluster, source)
+            (cluster, (document, ignored))
         };
-        let (clusters, sources) = parts.into_iter().map(compile).unzip();
-        Ok(Self::new(config, clusters, sources))
-    }
-
-    fn new(config: FilterConfig, clusters: Vec<Rc<Cluster>>, sources: Vec<Source>) -> Self {
+        let parts = parts.into_iter().map(compile);
+        let (clusters, (documents, ignored)): (Vec<Rc<Cluster>>, (_, _)) = parts.unzip();
         let revision = hash::parse_hex(&config.revision);
-        let documents = sources.iter().map(|source| source.document.hash);
-        Snapshot {
+        Ok(Snapshot {
             revision: revision.unwrap_or_else(|| match config.revision.as_bytes() {
                 b"" => 0,
                 text => hash::text_key(text),
@@ -117,18 +101,17 @@ impl Snapshot {
                 .map(|cluster| cluster.key.0)
                 .zip(0..)
                 .collect(),
-            by_document: documents.zip(0..).collect(),
             clusters,
-            sources,
-        }
+            documents: KnownDocuments::new(documents),
+            ignored,
+        })
     }
 
-    /// The cluster that was compiled from a document.
-    fn compiled_from(&self, document: DocumentKey) -> Option<(Rc<Cluster>, Source)> {
-        let place = usize::try_from(*self.by_document.get(&document.hash)?).ok()?;
-        let source = self.sources.get(place)?;
-        let cluster = self.clusters.get(place)?;
-        (source.document == document).then(|| (cluster.clone(), *source))
+    /// The cluster that was compiled from a document, and what was passed over in that.
+    fn compiled_from(&self, document: DocumentKey) -> Option<(Rc<Cluster>, u32)> {
+        let (place, key) = self.documents.find(document.hash)?;
+        let cluster = self.clusters.get(place).filter(|_| key == document)?;
+        Some((cluster.clone(), *self.ignored.get(place)?))
     }
 
     /// The cluster of a name, as Envoy spells it; `None`: not ours, Envoy balances.

@@ -48,6 +48,28 @@ impl DocumentKey {
     }
 }
 
+/// The documents of a container that was read before, in its order.
+#[derive(Debug, Default)]
+pub struct KnownDocuments {
+    keys: Vec<DocumentKey>,
+    /// Places by the documents' hashes.
+    places: KeyMap<u32>,
+}
+
+impl KnownDocuments {
+    /// Those that these name.
+    pub fn new(keys: Vec<DocumentKey>) -> Self {
+        let places = keys.iter().map(|key| key.hash).zip(0..).collect();
+        KnownDocuments { keys, places }
+    }
+
+    /// Where one of this hash stands, and what names it.
+    pub fn find(&self, hash: u64) -> Option<(usize, DocumentKey)> {
+        let place = usize::try_from(*self.places.get(&hash)?).ok()?;
+        Some((place, *self.keys.get(place)?))
+    }
+}
+
 /// A document that was read.
 pub struct ReadCluster {
     /// What it says.
@@ -66,11 +88,11 @@ pub struct Container {
 }
 
 impl Container {
-    /// Reads all of a container but its clusters, of which some are `known`, in the order of their
-    /// container. No bytes at all are an empty one.
+    /// Reads all of a container but its clusters, of which some are `known`. No bytes at all are an
+    /// empty one.
     pub fn split<'a>(
         json: &'a [u8],
-        known: &[DocumentKey],
+        known: &KnownDocuments,
     ) -> Result<(Self, Vec<Document<'a>>), ConfigErrors> {
         let (root, documents) = match json.trim_ascii() {
             b"" => (json!({"schema": SCHEMA}), Vec::new()),
@@ -149,7 +171,7 @@ impl Container {
 impl FilterConfig {
     /// Parses a container from JSON; no bytes at all are an empty configuration.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigErrors> {
-        let (mut container, documents) = Container::split(json, &[])?;
+        let (mut container, documents) = Container::split(json, &KnownDocuments::default())?;
         let read = documents.iter().map(|document| container.read(document));
         let read: Vec<Option<ReadCluster>> = read.collect();
         let mut config = container.close()?;
@@ -163,7 +185,7 @@ impl FilterConfig {
 /// reads the container finds fault with them.
 fn split<'a>(
     json: &'a [u8],
-    known: &[DocumentKey],
+    known: &KnownDocuments,
 ) -> serde_json::Result<(Value, Vec<Document<'a>>)> {
     if let Some(split) = split_canonical(json, known) {
         return Ok(split);
@@ -186,7 +208,7 @@ fn split<'a>(
 /// The same of the canonical form alone, in which the clusters stand first: nobody looks for their end.
 fn split_canonical<'a>(
     json: &'a [u8],
-    known: &[DocumentKey],
+    known: &KnownDocuments,
 ) -> Option<(Value, Vec<Document<'a>>)> {
     let list = json.strip_prefix(br#"{"clusters":"#)?;
     let (documents, rest) = documents(list, known)?;
@@ -196,24 +218,23 @@ fn split_canonical<'a>(
 
 /// The documents of the list with which a text begins, and what stands behind it. Where a document is not
 /// as it was, the next one may be; where one is new or gone, those behind it are found again.
-fn documents<'a>(text: &'a [u8], known: &[DocumentKey]) -> Option<(Vec<Document<'a>>, &'a [u8])> {
+fn documents<'a>(text: &'a [u8], known: &KnownDocuments) -> Option<(Vec<Document<'a>>, &'a [u8])> {
     let mut rest = text.strip_prefix(b"[")?.trim_ascii_start();
-    let mut documents = Vec::with_capacity(known.len());
+    let mut documents = Vec::with_capacity(known.keys.len());
     if let Some(behind) = rest.strip_prefix(b"]") {
         return Some((documents, behind));
     }
     let mut place = 0usize;
     loop {
         let index = documents.len();
-        let expected = known.get(place).and_then(|it| it.begins(rest, index));
+        let expected = known.keys.get(place).and_then(|it| it.begins(rest, index));
         let document = match expected {
             Some(document) => document,
             None => {
                 let mut reader = serde_json::Deserializer::from_slice(rest);
                 let text = <&RawValue>::deserialize(&mut reader).ok()?;
                 let document = Document::new(text.get().as_bytes(), index);
-                let found = known.iter().position(|it| it.hash == document.hash);
-                place = found.unwrap_or(place);
+                place = known.find(document.hash).map_or(place, |found| found.0);
                 document
             }
         };
