@@ -19,7 +19,7 @@ fn vm(limits: Value) -> Result<Vm> {
 }
 
 /// A stream begins, of the client with this address; whether it goes on.
-fn begin(vm: &mut Vm, stream: i32, client: &str) -> Result<bool> {
+pub fn begin(vm: &mut Vm, stream: i32, client: &str) -> Result<bool> {
     vm.create_stream(stream, ROOT)?;
     vm.arrive(
         stream,

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use harness::artefacts;
+use harness::vm::stream::Request;
 use harness::vm::{Program, ROOT, Vm};
 use pointsman_filter::base::keys;
 use pointsman_filter::base::time::WallTime;
@@ -10,13 +11,15 @@ use pointsman_filter::fleet::identity::Identity;
 use pointsman_filter::fleet::lease::{IDLE_NS, LEASE_NS, Lease};
 use serde_json::json;
 
+const CLUSTER: &str = "orders";
 /// The other VM, which began before this one.
 const OTHER: Identity = Identity { vm: 1, process: 9 };
 
 /// The second VM of its Envoy, configured for longer than the first may go without a pick.
 fn second_vm() -> Result<Vm> {
     let exchange = json!({"cluster": "pointsman_sidecar", "verdictTtl": "30s"});
-    let container = json!({"schema": 1, "exchange": exchange, "clusters": []});
+    let clusters = json!([{"name": CLUSTER, "backends": [{"address": "10.0.0.1:80"}]}]);
+    let container = json!({"schema": 1, "exchange": exchange, "clusters": clusters});
     let mut vm = Program::load(&artefacts::module()?)?.configured(&container.to_string())?;
     let host = vm.host();
     host.write_shared(keys::IDENTITY, OTHER.encode());
@@ -74,6 +77,39 @@ fn a_vm_that_lost_the_lease_posts_no_more() -> Result<()> {
     vm.host().now_ns += 2 * IDLE_NS;
     renew(&mut vm, 0);
     assert_eq!(tick(&mut vm)?, (false, Some(OTHER.vm)));
+    Ok(())
+}
+
+#[test]
+fn a_vm_that_lost_the_lease_posts_no_more_when_its_post_is_answered() -> Result<()> {
+    for loses in [false, true] {
+        let mut vm = second_vm()?;
+        vm.tick(ROOT)?;
+        let post = vm.host().posts.pop().context("no post")?;
+        if loses {
+            renew(&mut vm, 0);
+        }
+        let headers = [(":status", "200"), ("content-type", exchange::CONTENT_TYPE)];
+        let body = exchange::Answer::default().to_json();
+        vm.post_answered(ROOT, post.token, &headers, body.as_bytes())?;
+        assert_eq!(vm.host().posts.is_empty(), loses);
+    }
+    Ok(())
+}
+
+/// Otherwise nobody takes it from a VM that lives on for a stream alone.
+#[test]
+fn a_lease_says_when_its_holder_picked_last() -> Result<()> {
+    let mut vm = second_vm()?;
+    vm.serve(&Request::get(CLUSTER))?;
+    let picked_ns = vm.host().now_ns;
+    for _ in 0..3 {
+        vm.tick(ROOT)?;
+        vm.host().now_ns += 1;
+        let lease = vm.host().shared.get(keys::LEASE).context("no lease")?;
+        let lease = Lease::decode(&lease.0).context("no lease")?;
+        assert_eq!(lease.picked_at, WallTime::from_ns(picked_ns));
+    }
     Ok(())
 }
 

@@ -4,8 +4,10 @@
 mod budget;
 mod calls;
 mod clients;
+mod exchange;
 mod growth;
 mod hostile;
 mod lease;
 mod outrun;
 mod renamed;
+mod workers;

@@ -17,10 +17,10 @@ const CLUSTER: &str = "orders";
 const UNPAID: &str = "pointsman_picks_total;c=orders;r=unpaid";
 const CONFLICTS: &str = "pointsman_state_conflicts_total;c=orders";
 /// So often a change is tried.
-const TRIES: u32 = 4;
+pub const TRIES: u32 = 4;
 
 /// Another VM is faster in writing keys of this kind, so many times.
-struct Outruns(&'static str, u32);
+pub struct Outruns(pub &'static str, pub u32);
 
 impl Interference for Outruns {
     fn before(&mut self, function: Function, subject: &str, _: &mut Host) -> Option<u32> {
@@ -102,6 +102,34 @@ fn a_change_that_is_outrun_goes_with_the_next_change_of_its_cluster() -> Result<
 }
 
 #[test]
+fn changes_of_several_clusters_that_are_outrun_go_with_one_tick() -> Result<()> {
+    let cluster = |name| {
+        let backends = json!([{"address": "10.0.0.1:80"}]);
+        json!({"name": name, "retry": {"attempts": 1}, "backends": backends})
+    };
+    let container = json!({"schema": 1, "clusters": [cluster(CLUSTER), cluster("users")]});
+    let mut vm = Program::load(&artefacts::module()?)?.configured(&container.to_string())?;
+    vm.host().interference = Some(Box::new(Outruns("2/g/", 2 * TRIES)));
+    for name in [CLUSTER, "users"] {
+        vm.serve(&Request {
+            ending: Ending::ConnectFailed(0),
+            ..Request::get(name)
+        })?;
+    }
+    assert_eq!(gates_written(&mut vm), 0, "they were not outrun");
+    vm.tick(ROOT)?;
+    assert_eq!(gates_written(&mut vm), 2);
+    Ok(())
+}
+
+/// Clusters of which something is held against a backend.
+fn gates_written(vm: &mut Vm) -> usize {
+    let shared = vm.host().shared.iter();
+    let gates = shared.filter(|(key, (blob, _))| key.starts_with("2/g/") && !blob.is_empty());
+    gates.count()
+}
+
+#[test]
 fn a_change_that_is_outrun_less_often_is_not_late() -> Result<()> {
     let mut vm = vm(json!({}))?;
     vm.host().interference = Some(Box::new(Outruns("2/g/", TRIES - 1)));
@@ -130,6 +158,23 @@ fn rl_1_a_token_that_other_vms_outrun_16_times_is_counted() -> Result<()> {
             "of the second attempt"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn rl_1_tokens_that_were_outrun_on_their_way_back_go_with_the_next_tick() -> Result<()> {
+    let mut vm = vm(json!({"rateLimit": {"perSecond": 1, "burst": 2000}}))?;
+    vm.serve(&Request::get(CLUSTER))?;
+    let key = keys::buckets(cluster_key(CLUSTER.as_bytes()));
+    let taken = vm.host().shared.get(&key).cloned();
+    vm.host().interference = Some(Box::new(Outruns("2/b/", TOKEN_TRIES_MAX)));
+    vm.tick(ROOT)?;
+    assert_eq!(vm.host().shared.get(&key).cloned(), taken, "they are kept");
+    vm.tick(ROOT)?;
+    let returned = vm.host().shared.get(&key).cloned();
+    ensure!(returned != taken, "they are lost");
+    vm.tick(ROOT)?;
+    assert_eq!(vm.host().shared.get(&key).cloned(), returned, "twice");
     Ok(())
 }
 
