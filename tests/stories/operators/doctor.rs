@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use harness::client::post;
 use harness::registry::cluster;
 use harness::sidecar::{Ended, operate, run};
 use harness::{Bootstrap, Clock, Envoy, Redis, Registry, Sidecar, Upstream, artefacts, eventually};
@@ -201,7 +202,28 @@ async fn rl_5_bodies_that_envoy_does_not_hand_over_or_hold_are_named() -> Result
     let registry = Registry::new(vec![document(held + 1)])?;
     let sidecar = Sidecar::start_with(&registry, &[]).await?;
     let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
-    finds(&sidecar, &envoy, &["body-limit"]).await
+    finds(&sidecar, &envoy, &["body-limit"]).await?;
+
+    // Where the listener has no limit, 0, no end is set to what is held.
+    let mut bootstrap = scene::bootstrap(&document(held))?.edit(|root| {
+        root["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = json!(0);
+    });
+    let manager = bootstrap.manager_mut()?;
+    manager["http2_protocol_options"]["initial_stream_window_size"] = json!(held);
+    let host = &mut manager["route_config"]["virtual_hosts"][0];
+    remove(host, "request_body_buffer_limit");
+    let envoy = Envoy::start(bootstrap).await?;
+    assert_eq!(finds_alone(&envoy).await?, BTreeSet::new());
+    // Nothing is known of it before its last byte.
+    let body = format!("[{}1]", " ".repeat(held as usize - 3));
+    let mut request = post("/", body.clone());
+    let json = "application/json".parse()?;
+    request.headers_mut().insert("content-type", json);
+    one.forget();
+    envoy.client().send(request).await?.ensure_from("one")?;
+    let received = one.requests().pop().context("no request")?.body;
+    ensure!(received == body.as_bytes(), "another body");
+    Ok(())
 }
 
 #[tokio::test]

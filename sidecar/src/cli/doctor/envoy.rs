@@ -37,6 +37,14 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
+/// The clusters that a route leads to: one, or several by their weights.
+fn targets(route: &Value) -> impl Iterator<Item = &str> {
+    let action = &route["route"];
+    let weighted = items(&action["weighted_clusters"]["clusters"]).map(|it| &it["name"]);
+    let all = [&action["cluster"]].into_iter().chain(weighted);
+    all.filter_map(Value::as_str)
+}
+
 /// The HTTP connection managers of a listener that have the filter.
 fn managers(listener: &Value) -> impl Iterator<Item = &Value> {
     let chains = items(&listener["filter_chains"]).chain([&listener["default_filter_chain"]]);

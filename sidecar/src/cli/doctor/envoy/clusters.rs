@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::finding::Finding;
 use super::listeners::{milliseconds, text};
-use super::{Envoy, FILTER, SIDECAR_CLUSTER, items};
+use super::{Envoy, FILTER, SIDECAR_CLUSTER, items, targets};
 
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Fewer retries at a time fail requests when a backend dies.
@@ -57,11 +57,8 @@ fn circuit_breakers(cluster: &Value) -> Option<Finding> {
 
 /// The routes that lead to a cluster, with its name.
 fn routes<'a>(envoy: &'a Envoy<'_>) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    let route = |it: &'a Value| Some((it["route"]["cluster"].as_str()?, &it["route"]));
-    let hosts = envoy.hosts.iter();
-    hosts
-        .flat_map(|host| items(&host["routes"]))
-        .filter_map(route)
+    let routes = envoy.hosts.iter().flat_map(|host| items(&host["routes"]));
+    routes.flat_map(|it| targets(it).map(move |cluster| (cluster, &it["route"])))
 }
 
 fn route_retries(envoy: &Envoy<'_>) -> Option<Finding> {
@@ -117,4 +114,60 @@ fn several_sidecars(envoy: &Envoy<'_>) -> Option<Finding> {
 
 fn join(names: BTreeSet<String>) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The checks that find fault with a route to `ours`, which obeys picks, and what they say.
+    fn found(action: &Value) -> Vec<(&'static str, String)> {
+        let source = json!({"metadata": {"key": FILTER}});
+        let policy = json!({"typed_config": {"override_host_sources": [source]}});
+        let threshold = json!({"max_retries": ENOUGH_RETRIES});
+        let ours = json!({
+            "name": "ours", "circuit_breakers": {"thresholds": [threshold]},
+            "load_balancing_policy": {"policies": [{"typed_extension_config": policy}]},
+        });
+        let manager = json!({
+            "http_filters": [{"typed_config": {"config": {"root_id": FILTER}}}],
+            "route_config": {"virtual_hosts": [{"routes": [{"route": action}]}]},
+        });
+        let listener = json!({"filter_chains": [{"filters": [{"typed_config": manager}]}]});
+        let listeners = json!([{"listener": listener}]);
+        let clusters = json!([{"cluster": ours}, {"cluster": {"name": "other"}}]);
+        let dump = json!({"configs": [
+            {"@type": "x.ListenersConfigDump", "static_listeners": listeners},
+            {"@type": "x.ClustersConfigDump", "static_clusters": clusters},
+        ]});
+        let found = findings(&Envoy::new(&dump, &Value::Null));
+        found.into_iter().map(|it| (it.check, it.what)).collect()
+    }
+
+    #[test]
+    fn routes_by_weights_are_looked_at_for_each_of_their_clusters() {
+        let weighted = json!({"clusters": [{"name": "other"}, {"name": "ours"}]});
+        for target in [
+            json!({"cluster": "ours"}),
+            json!({"weighted_clusters": weighted}),
+        ] {
+            let with = |field: &str, value: Value| {
+                let mut action = target.clone();
+                action["timeout"] = json!("0s");
+                action[field] = value;
+                found(&action)
+            };
+            assert_eq!(with("timeout", json!("0s")), []);
+            let cut = "answers are cut off: ours after 3s".to_owned();
+            assert_eq!(with("timeout", json!("3s")), [("route-timeouts", cut)]);
+            let retries = with("retry_policy", json!({"retry_on": "5xx"}));
+            let [("route-retries", what)] = &retries[..] else {
+                panic!("{retries:?}");
+            };
+            assert!(what.contains("ours on 5xx"), "{what}");
+        }
+        let elsewhere = json!({"weighted_clusters": {"clusters": [{"name": "other"}]}});
+        assert_eq!(found(&elsewhere), [], "Envoy's own timeout is theirs");
+    }
 }
