@@ -20,7 +20,7 @@ use crate::fleet::Fleet;
 use crate::health::{HealthView, Verdicts};
 use crate::jobs::QueueStatus;
 use crate::registry::document::SIDECAR_CLUSTER;
-use crate::registry::{Output, Published, Source, SourceStatus, Statuses};
+use crate::registry::{Output, Published, Source, SourceStatus, Statuses, warnings};
 use crate::settings::{Module, RegistrySettings, Settings};
 use crate::statuses;
 use crate::stores::kubernetes::lease::KubernetesLease;
@@ -185,6 +185,9 @@ pub async fn validate(settings: &Settings) -> anyhow::Result<String> {
     let place = source.place();
     let mut told = format!("{place}: valid, {clusters} clusters, {backends} backends\n");
     let clusters = &registry.config.clusters;
+    for (_, why) in warnings::of(clusters) {
+        told.push_str(&format!("warning: {why}\n"));
+    }
     let trust = Trust::read(clusters, &Trust::default()).await;
     for cluster in clusters {
         if let Some(why) = trust.error_of(cluster) {

@@ -18,6 +18,7 @@ pub mod record;
 pub mod records;
 pub mod services;
 pub mod source;
+pub mod warnings;
 
 pub use model::{Held, Output, Published, Reachability, Registry, SourceStatus, StoreKind};
 pub use source::{Source, Statuses};

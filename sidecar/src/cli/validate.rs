@@ -6,7 +6,7 @@ use pointsman_filter::config::ClusterConfig;
 
 use super::report::Report;
 use super::{client, documents};
-use crate::registry::{bodies, cookies, document};
+use crate::registry::{document, warnings};
 use crate::trust::Trust;
 
 /// Reads and judges the files; asks nobody.
@@ -21,10 +21,8 @@ pub fn run(files: &[PathBuf]) -> Report {
         let clusters: Vec<_> = clusters
             .filter_map(|it| ClusterConfig::parse(it).ok())
             .collect();
-        report.warnings = cookies::warnings(&clusters).into_values().collect();
-        report
-            .warnings
-            .extend(clusters.iter().filter_map(bodies::warning));
+        let warned = warnings::of(&clusters).into_iter();
+        report.warnings = warned.map(|(_, why)| why).collect();
         match client::wait_for(Trust::read(&clusters, &Trust::default())) {
             Ok(trust) => report.warnings.extend(untrusted(&clusters, &trust)),
             Err(error) => return error,

@@ -221,7 +221,7 @@ impl Origin {
 
 /// The names of log lines for which there is no value: what the process and its connections go
 /// through. Each stands in the line's field `event`, and is counted there.
-pub const LINES: [&str; 22] = [
+pub const LINES: [&str; 23] = [
     "acked",
     "ca_file_taken",
     "ca_file_unusable",
@@ -236,6 +236,7 @@ pub const LINES: [&str; 22] = [
     "queue_connected",
     "queue_lost",
     "record_rejected",
+    "record_warned",
     "registry_changed",
     "registry_connected",
     "registry_read_only",

@@ -11,6 +11,7 @@ use super::guard::Guard;
 use super::history::History;
 use super::model::{Held, Listing, Registry, log_rejected};
 use super::records::{Faults, Reading, Records, Report, Silent};
+use super::warnings;
 use crate::model::clock::Moment;
 use crate::model::event::{Event, override_events};
 use crate::model::size::Size;
@@ -178,6 +179,7 @@ impl Engine {
         if next != *self.last {
             if next.config != self.last.config {
                 next.log_changed();
+                warnings::log(&self.last.config.clusters, &next.config.clusters);
                 Arc::make_mut(&mut self.history).take(Some(&self.last), &next);
             }
             self.last = Arc::new(next);

@@ -225,12 +225,13 @@ async fn ad_17_validate_config_checks_settings_and_registry() -> Result<()> {
     let document = registry::cluster("orders", &[&one], json!({}));
     let good = Registry::new(vec![document.clone()])?;
     let bad = Registry::new(vec![document.clone(), json!({"name": "bad", "x": 1})])?;
+    let large = Registry::new(vec![
+        json!({"name": "large", "jsonRpc": {"maxBodyBytes": 2_000_000}}),
+    ])?;
     let redis = Redis::start().await?;
     redis.put(&document).await?;
-    let (good, bad) = (
-        good.file().display().to_string(),
-        bad.file().display().to_string(),
-    );
+    let [good, bad, large] =
+        [&good, &bad, &large].map(|registry| registry.file().display().to_string());
     let url = redis.url();
     let wasm = ("POINTSMAN_WASM", "/etc/envoy/pointsman.wasm");
     let demo = |file| vec![("DEMO_MODE", "true"), ("POINTSMAN_DEMO_FILE", file), wasm];
@@ -243,6 +244,11 @@ async fn ad_17_validate_config_checks_settings_and_registry() -> Result<()> {
     for (settings, code, part) in [
         (demo(good.as_str()), 0, "valid, 1 clusters, 1 backends"),
         (on_redis.clone(), 0, "valid, 1 clusters, 1 backends"),
+        (
+            demo(large.as_str()),
+            0,
+            "warning: clusters.large.jsonRpc.maxBodyBytes: 2000000 is more than Envoy holds",
+        ),
         (
             demo(bad.as_str()),
             1,

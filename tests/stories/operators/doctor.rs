@@ -201,6 +201,7 @@ async fn rl_5_bodies_that_envoy_does_not_hand_over_or_hold_are_named() -> Result
     // A sidecar sets the switch, and warns of what no listener holds by itself.
     let registry = Registry::new(vec![document(held + 1)])?;
     let sidecar = Sidecar::start_with(&registry, &[]).await?;
+    sidecar.event("record_warned", 1).await?;
     let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
     finds(&sidecar, &envoy, &["body-limit"]).await?;
 

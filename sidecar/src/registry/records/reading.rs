@@ -14,7 +14,7 @@ use crate::model::errors::error;
 use crate::model::event::HeartbeatFault;
 use crate::registry::model::{BadRecord, Listing};
 use crate::registry::record::Object;
-use crate::registry::{bodies, cookies};
+use crate::registry::warnings;
 
 /// What is to be said of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -263,15 +263,14 @@ impl Reading {
 
     /// Warns of what is right in itself, but not beside the other clusters.
     fn warn(&mut self) {
-        let mut warnings = cookies::warnings(&self.listing.clusters);
-        let clusters = self.listing.clusters.iter();
-        let large = clusters.filter_map(|it| Some((it.name.as_str(), bodies::warning(it)?)));
-        let mut large: BTreeMap<&str, String> = large.collect();
+        let mut warnings: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (cluster, why) in warnings::of(&self.listing.clusters) {
+            warnings.entry(cluster).or_default().push(why);
+        }
         for report in &mut self.reports {
             let cluster = report.cluster.as_deref();
-            let cookie = cluster.and_then(|cluster| warnings.remove(cluster));
-            let body = cluster.and_then(|cluster| large.remove(cluster));
-            let texts = cookie.into_iter().chain(body);
+            let texts = cluster.and_then(|cluster| warnings.remove(cluster));
+            let texts = texts.into_iter().flatten();
             report.warning = joined_texts(texts.chain(report.warning.take()));
         }
     }
