@@ -38,6 +38,7 @@ fn routes_over(local: bool, readiness: Readiness, source: SourceStatus) -> Route
     let document = json!({"name": "orders",
         "healthCheck": {"http": {"headers": [{"name": "x-key", "value": "geheim"}]},
             "unhealthyThreshold": 1},
+        "jsonRpc": {"errors": "Map"},
         "backends": [{"id": "a", "address": "10.0.0.1:80", "weight": 7}]});
     let cluster = ClusterConfig::parse(&document).expect("a good document");
     let mut health = Health::new(5, 7, Duration::from_secs(30));
@@ -182,6 +183,8 @@ async fn status_says_what_is_known_and_keeps_secrets() {
     // HC-1: the defaults are shown.
     assert_eq!(cluster["healthCheck"]["interval"], "10s");
     assert_eq!(cluster["healthCheck"]["healthyThreshold"], 3);
+    let rules = json!({"maxBatch": 100, "maxBodyBytes": 262_144, "errors": "Map", "methods": []});
+    assert_eq!(cluster["jsonRpc"], rules);
     let backend = &cluster["backends"][0];
     for (field, expected) in [
         ("id", json!("a")),
