@@ -8,11 +8,12 @@ use harness::artefacts;
 use harness::vm::function::Function;
 use harness::vm::host::{Host, Interference, MISMATCH};
 use harness::vm::{Program, ROOT, Vm};
-use pointsman_filter::base::hash::backend_key;
+use pointsman_filter::base::hash::{backend_key, cluster_key};
 use pointsman_filter::base::keys;
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::fleet::exchange::{self, Answer, CONTENT_TYPE, ClusterVerdicts, Version};
 use pointsman_filter::fleet::verdicts::VerdictState;
+use pointsman_filter::gates::Gates;
 use serde_json::json;
 
 use crate::outrun::{Outruns, TRIES};
@@ -65,11 +66,27 @@ fn verdict(counter: u64, full: bool, is_healthy: bool) -> String {
 
 /// The post under way is answered; which verdicts the next one has.
 fn answer(vm: &mut Vm, body: &str) -> Result<Version> {
+    answer_to(vm, ROOT, body)?;
+    have(vm)
+}
+
+fn answer_to(vm: &mut Vm, root: i32, body: &str) -> Result<()> {
     let post = vm.host().posts.pop().context("no post")?;
     let headers = [(":status", "200"), ("content-type", CONTENT_TYPE)];
-    vm.post_answered(ROOT, post.token, &headers, body.as_bytes())?;
-    let next = vm.host().posts.last().context("no next post")?;
-    Ok(exchange::Request::parse(&next.body)?.have)
+    vm.post_answered(root, post.token, &headers, body.as_bytes())
+}
+
+/// Which verdicts the post under way has.
+fn have(vm: &mut Vm) -> Result<Version> {
+    let post = vm.host().posts.last().context("no post")?;
+    Ok(exchange::Request::parse(&post.body)?.have)
+}
+
+/// Whether the only backend is held to be unhealthy.
+fn is_unhealthy(vm: &mut Vm) -> bool {
+    let key = keys::gates(cluster_key(CLUSTER.as_bytes()));
+    let gates = vm.host().shared.get(&key);
+    gates.is_some_and(|(blob, _)| !Gates::decode(blob).unhealthy().is_empty())
 }
 
 #[test]
@@ -129,6 +146,81 @@ fn where_two_vms_write_verdicts_all_are_asked_for() -> Result<()> {
         answer(&mut vm, &verdict(2, false, false))?,
         Version::default()
     );
+    Ok(())
+}
+
+/// It asks for the full set first: none that it had before is one.
+#[test]
+fn a_new_root_whose_full_set_was_outrun_asks_for_it_again() -> Result<()> {
+    let mut vm = vm()?;
+    vm.tick(ROOT)?;
+    assert_eq!(answer(&mut vm, &verdict(1, true, true))?, version(1));
+    vm.create_root(NEXT_ROOT)?;
+    ensure!(vm.configure(NEXT_ROOT, container(true).as_bytes())?);
+    vm.host().posts.clear();
+    vm.tick(NEXT_ROOT)?;
+    vm.host().interference = Some(Box::new(Outruns("2/g/", TRIES)));
+    answer_to(&mut vm, NEXT_ROOT, &verdict(2, true, false))?;
+    assert_eq!(have(&mut vm)?, Version::default());
+    Ok(())
+}
+
+#[test]
+fn a_full_set_makes_healthy_whom_it_does_not_name() -> Result<()> {
+    let mut vm = vm()?;
+    vm.tick(ROOT)?;
+    answer(&mut vm, &verdict(1, true, false))?;
+    ensure!(is_unhealthy(&mut vm));
+    let nobody = Answer {
+        version: version(2),
+        full: true,
+        ..Answer::default()
+    };
+    answer(&mut vm, &nobody.to_json())?;
+    ensure!(!is_unhealthy(&mut vm));
+    Ok(())
+}
+
+#[test]
+fn a_sidecar_that_asks_for_verdicts_changes_none() -> Result<()> {
+    let mut vm = vm()?;
+    vm.tick(ROOT)?;
+    answer(&mut vm, &verdict(1, true, false))?;
+    let asks = Answer {
+        hand_back: true,
+        ..Answer::default()
+    };
+    assert_eq!(answer(&mut vm, &asks.to_json())?, version(1));
+    ensure!(is_unhealthy(&mut vm));
+    Ok(())
+}
+
+/// HC-23: a silence is one of the sidecar, not of the clock.
+#[test]
+fn hc_23_verdicts_do_not_run_out_because_the_clock_steps() -> Result<()> {
+    for (seconds, holds) in [(10, true), (3600, true), (31, false)] {
+        let mut vm = vm()?;
+        vm.tick(ROOT)?;
+        answer(&mut vm, &verdict(1, true, false))?;
+        // A step is more than passes between two ticks.
+        let tick_s = if seconds == 3600 { seconds } else { 1 };
+        for _ in 0..seconds / tick_s {
+            vm.host().now_ns += tick_s * 1_000_000_000;
+            vm.tick(ROOT)?;
+        }
+        assert_eq!(is_unhealthy(&mut vm), holds, "{seconds} s");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_root_that_is_not_in_charge_posts_no_more_when_its_post_is_answered() -> Result<()> {
+    let mut vm = vm()?;
+    vm.tick(ROOT)?;
+    vm.create_root(NEXT_ROOT)?;
+    ensure!(vm.configure(NEXT_ROOT, container(true).as_bytes())?);
+    answer_to(&mut vm, ROOT, &verdict(1, true, true))?;
+    ensure!(vm.host().posts.is_empty(), "the old root posts");
     Ok(())
 }
 

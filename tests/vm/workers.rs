@@ -10,6 +10,7 @@ use pointsman_filter::base::keys;
 use pointsman_filter::base::time::WallTime;
 use pointsman_filter::cluster::clients::{self, ClientReport};
 use pointsman_filter::cluster::load::LoadReport;
+use pointsman_filter::fleet::exchange;
 use pointsman_filter::fleet::heartbeat::{CLIENTS_MAX, HEARTBEAT_NS, Heartbeat, LOADS_MAX};
 use pointsman_filter::fleet::round::REPORTS_PER_TICK;
 use serde_json::json;
@@ -28,11 +29,18 @@ const NEXT_ROOT: i32 = 900;
 
 /// A container of one cluster with these backends, whose clients may have two streams each.
 fn container(backends: &[u32]) -> String {
+    container_with(backends, 2)
+}
+
+fn container_with(backends: &[u32], streams_max: u32) -> String {
     let backend = |i: &u32| json!({"id": format!("b{i}"), "address": address(*i)});
     let backends: Vec<_> = backends.iter().map(backend).collect();
-    let limits = json!({"maxStreamsPerClient": 2});
+    let limits = json!({"maxStreamsPerClient": streams_max});
     let cluster = json!({"name": CLUSTER, "limits": limits, "backends": backends});
-    json!({"schema": 1, "revision": format!("{REVISION:016x}"), "clusters": [cluster]}).to_string()
+    let exchange = json!({"cluster": "pointsman_sidecar"});
+    let revision = format!("{REVISION:016x}");
+    json!({"schema": 1, "revision": revision, "exchange": exchange, "clusters": [cluster]})
+        .to_string()
 }
 
 fn address(backend: u32) -> String {
@@ -85,6 +93,65 @@ fn rl_10_a_worker_does_not_count_its_own_streams_twice() -> Result<()> {
     }
     ensure!(begin(&mut vm, 3, CLIENT)?, "the second");
     ensure!(!begin(&mut vm, 4, CLIENT)?, "the third");
+    Ok(())
+}
+
+/// The main thread's VM, and the one in which Envoy tries a configuration.
+#[test]
+fn a_vm_that_serves_no_request_is_no_worker() -> Result<()> {
+    for serves in [false, true] {
+        let mut vm = vm()?;
+        if serves {
+            vm.serve(&Request::get(CLUSTER))?;
+        }
+        vm.tick(ROOT)?;
+        assert_eq!(stands(&mut vm, 0).is_some(), serves);
+    }
+    Ok(())
+}
+
+/// Five streams of a client could be two with each of three workers.
+#[test]
+fn rl_10_the_more_workers_there_are_the_sooner_a_client_is_told_of() -> Result<()> {
+    for has_other in [false, true] {
+        let program = Program::load(&artefacts::module()?)?;
+        let mut vm = program.configured(&container_with(&[1, 2], 5))?;
+        ensure!(begin(&mut vm, 2, CLIENT)? && begin(&mut vm, 3, CLIENT)?);
+        vm.tick(ROOT)?;
+        if has_other {
+            let other = other(&mut vm, 0);
+            write(&mut vm, 1, &other, &other);
+        }
+        // The other is counted with one tick, and what follows from it told with the next.
+        vm.tick(ROOT)?;
+        vm.tick(ROOT)?;
+        let told = vm
+            .host()
+            .shared
+            .get(&keys::told(0))
+            .context("it tells nothing")?;
+        let told = Heartbeat::decode(&told.0).context("it tells nothing")?;
+        assert_eq!(told.clients.len(), usize::from(has_other));
+    }
+    Ok(())
+}
+
+/// One that others run already was there before it.
+#[test]
+fn ad_20_a_rejection_is_forgotten_with_a_configuration_that_nobody_runs_yet() -> Result<()> {
+    for (revision, is_forgotten) in [(REVISION, false), (REVISION + 1, true)] {
+        let mut vm = vm()?;
+        vm.host().write_shared(keys::REJECTED, b"why".to_vec());
+        let heartbeat = Heartbeat {
+            revision,
+            ..other(&mut vm, 0)
+        };
+        write(&mut vm, 0, &heartbeat, &heartbeat);
+        vm.create_root(NEXT_ROOT)?;
+        ensure!(vm.configure(NEXT_ROOT, container(&[1, 2]).as_bytes())?);
+        let (rejected, _) = vm.host().shared.get(keys::REJECTED).context("no record")?;
+        assert_eq!(rejected.is_empty(), is_forgotten);
+    }
     Ok(())
 }
 
@@ -193,16 +260,16 @@ fn a_tick_reads_so_many_reports_and_the_next_one_the_rest() -> Result<()> {
     Ok(())
 }
 
-/// A worker is configured anew, without the first backend, and ticks for a second beside another that says
-/// this; whether it says that the backend has drained.
-fn drains(heartbeat: impl Fn(&mut Vm) -> (Heartbeat, Heartbeat)) -> Result<bool> {
+/// A worker is configured anew, without the first backend, and ticks beside another that says this; whether
+/// it says that the backend has drained.
+fn drains(tick_ns: u64, heartbeat: impl Fn(&mut Vm) -> (Heartbeat, Heartbeat)) -> Result<bool> {
     let mut vm = vm()?;
     vm.serve(&Request::get(CLUSTER))?;
     vm.tick(ROOT)?;
     vm.create_root(NEXT_ROOT)?;
     ensure!(vm.configure(NEXT_ROOT, container(&[2]).as_bytes())?);
     for _ in 0..15 {
-        vm.host().now_ns += TICK_NS;
+        vm.host().now_ns += tick_ns;
         let (heartbeat, told) = heartbeat(&mut vm);
         write(&mut vm, 1, &heartbeat, &told);
         vm.tick(NEXT_ROOT)?;
@@ -227,7 +294,7 @@ fn with_streams(in_flight: u32, heartbeat: Heartbeat) -> Heartbeat {
 #[test]
 fn rg_19_nobody_has_drained_while_a_worker_tells_less_than_all_that_leave() -> Result<()> {
     for holds_leaving in [true, false] {
-        let drained = drains(|vm| {
+        let drained = drains(TICK_NS, |vm| {
             let heartbeat = other(vm, 0);
             let told = Heartbeat {
                 holds_leaving,
@@ -245,7 +312,7 @@ fn rg_19_nobody_has_drained_while_a_worker_tells_less_than_all_that_leave() -> R
 fn rg_19_a_worker_left_behind_and_too_busy_to_write_has_the_streams_that_it_told_of() -> Result<()>
 {
     for (in_flight, has_drained) in [(0, true), (1, false)] {
-        let drained = drains(|vm| {
+        let drained = drains(TICK_NS, |vm| {
             let busy = Heartbeat {
                 revision: REVISION + 1,
                 ..other(vm, 2 * HEARTBEAT_NS)
@@ -253,6 +320,43 @@ fn rg_19_a_worker_left_behind_and_too_busy_to_write_has_the_streams_that_it_told
             (busy.clone(), with_streams(in_flight, busy))
         })?;
         assert_eq!(drained, has_drained);
+    }
+    Ok(())
+}
+
+/// After each step of the clock all heartbeats may be old.
+#[test]
+fn rg_19_nobody_has_drained_while_the_clock_steps() -> Result<()> {
+    for (tick_ns, has_drained) in [(TICK_NS, true), (HEARTBEAT_NS + 1, false)] {
+        let drained = drains(tick_ns, |vm| {
+            let live = other(vm, 0);
+            (live.clone(), live)
+        })?;
+        assert_eq!(drained, has_drained);
+    }
+    Ok(())
+}
+
+/// It lives on for a stream alone.
+#[test]
+fn a_post_does_not_name_the_revision_of_a_worker_left_behind() -> Result<()> {
+    for (picks, named) in [(true, vec![REVISION + 1]), (false, Vec::new())] {
+        let mut vm = vm()?;
+        let heartbeat = other(&mut vm, 0);
+        let heartbeat = Heartbeat {
+            revision: REVISION + 1,
+            picked_at: if picks {
+                heartbeat.at
+            } else {
+                heartbeat.picked_at
+            },
+            ..heartbeat
+        };
+        write(&mut vm, 0, &heartbeat, &heartbeat);
+        vm.tick(ROOT)?;
+        let post = vm.host().posts.pop().context("no post")?;
+        let posted = exchange::Request::parse(&post.body)?;
+        assert_eq!(posted.revisions, named);
     }
     Ok(())
 }
