@@ -1,7 +1,7 @@
 //! The routing core alone, natively: nanoseconds and instructions per pick and per list.
 
 use std::hint::black_box;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, path::Path};
 
@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cpu::POLICIES;
 use crate::figures::{Spread, rounded};
+use crate::machine::{self, Cores};
 use crate::profile::Profile;
 use crate::ticks;
 
@@ -149,61 +150,79 @@ fn mass_failure(profile: &Profile) -> Result<Map<String, Value>> {
     ]))
 }
 
-/// A figure's key: `pick` is a list of one.
-fn operations() -> [(&'static str, u32); 2] {
-    [("pick", 1), ("list4", 4)]
+/// One figure's policy, backends and length of the lists.
+type Case = (&'static str, u32, u32);
+
+/// All of a profile with their keys: `pick` is a list of one.
+fn cases(profile: &Profile) -> Vec<(String, Case)> {
+    let mut cases = Vec::new();
+    let policies = if profile.quick { 1 } else { POLICIES.len() };
+    for policy in POLICIES.into_iter().take(policies) {
+        for size in SIZES {
+            for (operation, attempts) in [("pick", 1), ("list4", 4)] {
+                let key = format!("{policy}.{operation}.{size}");
+                cases.push((key, (policy, size, attempts)));
+            }
+        }
+    }
+    cases
 }
 
 /// Measures every policy at every size; instructions where `valgrind` is.
-pub fn run(profile: &Profile, valgrind: Option<&Path>) -> Result<Map<String, Value>> {
+pub fn run(profile: &Profile, cores: Cores, valgrind: Option<&Path>) -> Result<Map<String, Value>> {
     let mut figures = mass_failure(profile)?;
     figures.insert("tick.64".to_owned(), ticks::figure()?);
-    for policy in POLICIES {
-        for size in SIZES {
-            for (operation, attempts) in operations() {
-                if profile.quick && policy != "PowerOfTwo" {
-                    continue;
-                }
-                let ns = Table::new(policy, size, attempts)?.time(profile.core_sample);
-                let instructions = match valgrind {
-                    // The same code at every size: the quick profile counts two.
-                    Some(valgrind) if !profile.quick || matches!(size, 3 | 1000) => {
-                        Some(instructions(valgrind, policy, size, attempts)?)
-                    }
-                    _ => None,
-                };
-                figures.insert(
-                    format!("{policy}.{operation}.{size}"),
-                    json!({"ns": ns.map(rounded), "instructions": instructions.map(rounded)}),
-                );
-            }
+    let cases = cases(profile);
+    for (key, (policy, size, attempts)) in &cases {
+        let ns = Table::new(policy, *size, *attempts)?.time(profile.core_sample);
+        let figure = json!({"ns": ns.map(rounded), "instructions": null});
+        figures.insert(key.clone(), figure);
+    }
+    if let Some(valgrind) = valgrind {
+        // What is only counted nothing disturbs: on both cores.
+        machine::spread(cores)?;
+        // The same code at every size: the quick profile counts two.
+        let is_counted = |size| !profile.quick || matches!(size, 3 | 1000);
+        for (key, case) in cases.into_iter().filter(|(_, case)| is_counted(case.1)) {
+            let count = instructions(valgrind, case)?;
+            figures[&key]["instructions"] = rounded(count).into();
         }
     }
     Ok(figures)
 }
 
-/// Instructions per decision: what more decisions take more, so that starting does not count.
-fn instructions(valgrind: &Path, policy: &str, size: u32, attempts: u32) -> Result<f64> {
+/// Instructions per decision: what more decisions take more, so that starting does not count. Both are
+/// counted at once.
+fn instructions(valgrind: &Path, (policy, size, attempts): Case) -> Result<f64> {
     let scans = policy == "LeastLoaded" && size > 100;
     let (few, many) = if scans { COUNTED_SCAN } else { COUNTED };
-    let count = |times: u64| -> Result<f64> {
-        let output = Command::new(valgrind)
+    let start = |times: u64| -> Result<Child> {
+        Command::new(valgrind)
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             .arg(env::current_exe()?)
             .arg(COMMAND)
             .args([policy, &size.to_string(), &attempts.to_string()])
             .arg(times.to_string())
-            .output()
-            .context("cannot start valgrind")?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "valgrind: {words}");
-        let line = words
-            .lines()
-            .find_map(|line| line.split_once("Collected :"));
-        let (_, number) = line.with_context(|| format!("no count in: {words}"))?;
-        Ok(number.trim().parse()?)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start valgrind")
     };
-    Ok((count(many)? - count(few)?) / (many - few) as f64)
+    let (less, more) = (start(few)?, start(many)?);
+    let difference = counted(more)? - counted(less)?;
+    Ok(difference / (many - few) as f64)
+}
+
+/// What valgrind has counted at its end.
+fn counted(valgrind: Child) -> Result<f64> {
+    let output = valgrind.wait_with_output()?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "valgrind: {words}");
+    let line = words
+        .lines()
+        .find_map(|line| line.split_once("Collected :"));
+    let (_, number) = line.with_context(|| format!("no count in: {words}"))?;
+    Ok(number.trim().parse()?)
 }
 
 /// Runs as a picker of the core: `POLICY SIZE ATTEMPTS TIMES`.

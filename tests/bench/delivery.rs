@@ -26,8 +26,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// The sidecar lets one change per half second leave: an edit after a longer rest is measured
 /// without waiting for the pace.
 const REST: Duration = Duration::from_millis(550);
+/// Of a file the changes may follow each other faster: nothing is written back, so that once all workers
+/// obey an edit nobody is at work any more.
+const FILE_PACE: [(&str, &str); 1] = [("POINTSMAN_CHANGE_INTERVAL", "100ms")];
+const FILE_REST: Duration = Duration::from_millis(250);
 /// Edits that are only weighed: bytes, worker time, memory.
-const WEIGHED: u32 = 20;
+const WEIGHED: u32 = 30;
 /// Backends of one cluster of many.
 const PART: u32 = 100;
 const COOKIE_LINE: &str = "POINTSMAN=moving";
@@ -67,8 +71,8 @@ async fn follow_demo(
     };
     let others: Vec<Value> = (1..all / part).map(other).collect();
     let home = Home::beside(Kind::File, document(&responder, part), &others).await?;
-    let mut stage = Stage::start(home, responder).await?;
-    let mut figure = stage.follow(edits).await?;
+    let mut stage = Stage::start_with(home, responder, &FILE_PACE).await?;
+    let mut figure = stage.follow(edits, FILE_REST).await?;
     let weight = stage.weigh(profile).await?;
     figure["bytes"] = rounded(weight.bytes).into();
     figure["workerMs"] = rounded(weight.worker_ms).into();
@@ -108,7 +112,7 @@ pub async fn redis(profile: &Profile, cores: Cores) -> Result<Value> {
     let responder = Responder::start(cores.others).await?;
     let home = Home::new(Kind::Redis, document(&responder, 1000)).await?;
     let mut stage = Stage::start(home, responder).await?;
-    stage.follow(profile.changes).await
+    stage.follow(profile.changes, REST).await
 }
 
 /// The same in Kubernetes; `None`: there is no API server here.
@@ -120,7 +124,7 @@ pub async fn kubernetes(profile: &Profile, cores: Cores) -> Result<Option<Value>
     let responder = Responder::start(cores.others).await?;
     let home = Home::new(Kind::Kubernetes, document(&responder, 1000)).await?;
     let mut stage = Stage::start(home, responder).await?;
-    Ok(Some(stage.follow(profile.changes).await?))
+    Ok(Some(stage.follow(profile.changes, REST).await?))
 }
 
 /// A sidecar on a registry, and an Envoy that it steers.
@@ -158,12 +162,12 @@ impl Stage {
         })
     }
 
-    async fn follow(&mut self, edits: usize) -> Result<Value> {
+    async fn follow(&mut self, edits: usize, rest: Duration) -> Result<Value> {
         let clients = self.envoy.pinned_clients().await?;
         let mut watchers = Watchers::start(clients, &self.answers_from(0)).await?;
         let (mut written, mut obeyed) = (Vec::new(), Vec::new());
         for _ in 0..edits {
-            sleep(REST).await;
+            sleep(rest).await;
             let news = self.answers_from(1 - self.moved_to);
             let begun = Instant::now();
             self.move_the_cookie().await?;
@@ -187,13 +191,13 @@ impl Stage {
         let updates = if profile.quick { WEIGHED / 4 } else { WEIGHED };
         // Ticks and exchanges go on without updates: their time and bytes are taken off.
         let (before, begun) = (self.spent().await?, Instant::now());
-        sleep(REST * updates).await;
+        sleep(FILE_REST * updates).await;
         let seconds = begun.elapsed().as_secs_f64();
         let idle = self.spent().await?.since(before);
         let (before, begun) = (self.spent().await?, Instant::now());
         for _ in 0..updates {
             self.update().await?;
-            sleep(REST).await;
+            sleep(FILE_REST).await;
         }
         let share = begun.elapsed().as_secs_f64() / seconds;
         let spent = self.spent().await?.since(before);

@@ -2,9 +2,11 @@
 //! move when backends come, go or grow.
 
 use std::hint::black_box;
+use std::ops::Range;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use pointsman_filter::balance::route::{Decision, Facts, route};
 use pointsman_filter::base::hash;
 use pointsman_filter::base::random::SplitMix64;
@@ -18,6 +20,7 @@ use pointsman_filter::gates::view::GatesView;
 use serde_json::{Map, Value, json};
 
 use crate::figures::rounded;
+use crate::machine::{self, Cores};
 use crate::profile::Profile;
 
 const NOW: WallTime = WallTime::from_ns(1_800_000_000_000_000_000);
@@ -97,7 +100,7 @@ fn moved(before: &[u32], after: &[u32]) -> f64 {
 }
 
 /// Every policy by key, at every size.
-pub fn run(profile: &Profile) -> Result<Map<String, Value>> {
+pub fn run(profile: &Profile, cores: Cores) -> Result<Map<String, Value>> {
     let keys = if profile.quick { 20_000 } else { 1_000_000 };
     let mut figures = Map::new();
     for policy in ["Rendezvous", "Maglev"] {
@@ -108,7 +111,7 @@ pub fn run(profile: &Profile) -> Result<Map<String, Value>> {
                 ("Rendezvous", 10_000) => keys / 20,
                 _ => keys,
             };
-            let figure = changes(policy, size, keys)?;
+            let figure = changes(policy, size, keys, cores)?;
             println!("  {policy}, {size} backends, {keys} keys: {figure}");
             figures.insert(format!("{policy}.keys.{size}"), figure);
         }
@@ -144,23 +147,33 @@ fn weights(policy: &str, keys: u64) -> Result<Value> {
 
 /// Equal weights: nanoseconds, and which part of the keys moves, times the number of backends, when one
 /// goes, goes down, or comes.
-fn changes(policy: &str, size: u32, keys: u64) -> Result<Value> {
-    let even = |i: u32| (i, 100);
-    let mut all = Keyed::new(policy, (0..size).map(even))?;
+fn changes(policy: &str, size: u32, keys: u64, cores: Cores) -> Result<Value> {
+    let even = |range: Range<u32>| Keyed::new(policy, range.map(|i| (i, 100)));
+    let all = even(0..size)?;
     let start = Instant::now();
     all.each(1, |home| _ = black_box(home));
     let first_ms = start.elapsed().as_secs_f64() * 1e3;
     let ns = all.ns(keys);
-    let homes = all.homes(keys);
-    let times = |moved: f64| rounded(moved * f64::from(size));
-    let removed = Keyed::new(policy, (1..size).map(even))?.homes(keys);
-    let added = Keyed::new(policy, (0..=size).map(even))?.homes(keys);
-    all.condemn(size / 2)?;
-    let down = all.homes(keys);
+    let homes = |range, condemned: Option<u32>| {
+        let mut keyed = even(range)?;
+        condemned.map_or(Ok(()), |it| keyed.condemn(it))?;
+        anyhow::Ok(keyed.homes(keys))
+    };
+    // What is only counted nothing disturbs: on both cores.
+    let ((before, removed), (added, down)) = thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            machine::spread(cores)?;
+            anyhow::Ok((homes(0..size + 1, None)?, homes(0..size, Some(size / 2))?))
+        });
+        let own = (homes(0..size, None)?, homes(1..size, None)?);
+        let others = others.join();
+        anyhow::Ok((own, others.map_err(|_| anyhow!("it panicked"))??))
+    })?;
+    let times = |after: &[u32]| rounded(moved(&before, after) * f64::from(size));
     Ok(json!({
         "ns": rounded(ns), "nsPerBackend": rounded(ns / f64::from(size)),
-        "firstMs": rounded(first_ms), "removed": times(moved(&homes, &removed)),
-        "added": times(moved(&homes, &added)), "down": times(moved(&homes, &down)),
+        "firstMs": rounded(first_ms), "removed": times(&removed),
+        "added": times(&added), "down": times(&down),
     }))
 }
 

@@ -51,7 +51,7 @@ pub fn pin(pid: i32, core: usize) -> Result<()> {
     Ok(())
 }
 
-/// Lets this process, and what it starts from now on, run on both cores.
+/// Lets this thread, and what it starts from now on, run on both cores.
 pub fn spread(cores: Cores) -> Result<()> {
     let mut both = CpuSet::new();
     both.set(cores.envoy)?;

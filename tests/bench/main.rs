@@ -35,10 +35,10 @@ mod ticks;
 mod variants;
 mod verdict;
 
-use std::env;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
+use std::{env, mem};
 
 use anyhow::{Context, Result, bail};
 use harness::artefacts;
@@ -77,10 +77,13 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// The sections of the report, with what went wrong.
-#[derive(Default)]
 struct Sections {
     report: Map<String, Value>,
     failed: Vec<(String, String)>,
+    /// When the section under way began.
+    since: Instant,
+    /// How long each took, seconds.
+    seconds: Map<String, Value>,
 }
 
 impl Sections {
@@ -92,6 +95,8 @@ impl Sections {
             Map::new()
         });
         self.report.insert(name.to_owned(), figures.into());
+        let took = mem::replace(&mut self.since, Instant::now()).elapsed();
+        self.seconds.insert(name.to_owned(), took.as_secs().into());
     }
 
     /// Adds a case to the figures of the delivery; one that could not be measured is named.
@@ -137,7 +142,12 @@ impl Sections {
 async fn run(cores: Cores) -> Result<ExitCode> {
     let profile = Profile::from_environment();
     let begun = Instant::now();
-    let mut sections = Sections::default();
+    let mut sections = Sections {
+        report: Map::new(),
+        failed: Vec::new(),
+        since: begun,
+        seconds: Map::new(),
+    };
     let mut skipped = Vec::new();
     sections.report.insert("schema".to_owned(), 1.into());
     sections.report.insert("commit".to_owned(), commit().into());
@@ -157,11 +167,12 @@ async fn run(cores: Cores) -> Result<ExitCode> {
         sections.take("pairs", pairs::run(&profile, cores).await);
     }
     if profile.has("core") {
-        measure_core(&profile, &mut sections, &mut skipped);
+        measure_core(&profile, cores, &mut sections, &mut skipped);
+        machine::pin(nix::unistd::getpid().as_raw(), cores.others)?;
     }
     if profile.has("keys") {
         println!("Keys, natively");
-        sections.take("keys", keys::run(&profile));
+        sections.take("keys", keys::run(&profile, cores));
     }
     if profile.has("delivery") {
         measure_delivery(&profile, cores, &mut sections, &mut skipped).await;
@@ -182,19 +193,25 @@ async fn run(cores: Cores) -> Result<ExitCode> {
     sections.report.insert("wasm".to_owned(), wasm);
     let mut method = comparison.method;
     method["seconds"] = begun.elapsed().as_secs().into();
+    method["secondsOfSections"] = sections.seconds.clone().into();
     method["vmBytes"] = "linear memory of the module in an interpreter, configured".into();
     method["hostCalls"] = "counted by an interpreter's host, one good request".into();
     sections.report.insert("method".to_owned(), method);
     close(sections, skipped, &profile)
 }
 
-fn measure_core(profile: &Profile, sections: &mut Sections, skipped: &mut Vec<Value>) {
+fn measure_core(
+    profile: &Profile,
+    cores: Cores,
+    sections: &mut Sections,
+    skipped: &mut Vec<Value>,
+) {
     println!("The core, natively");
     let valgrind = env::var_os("VALGRIND").map(PathBuf::from);
     if valgrind.is_none() {
         skipped.push(json!({"case": "core.instructions", "reason": "VALGRIND is not set"}));
     }
-    sections.take("core", core::run(profile, valgrind.as_deref()));
+    sections.take("core", core::run(profile, cores, valgrind.as_deref()));
 }
 
 /// Edits, verdicts and changes in stores on their way to the workers, and what Envoy keeps of them.
@@ -233,7 +250,7 @@ async fn measure_delivery(
 
 /// Judges, writes and prints.
 fn close(sections: Sections, mut skipped: Vec<Value>, profile: &Profile) -> Result<ExitCode> {
-    let Sections { report, failed } = sections;
+    let Sections { report, failed, .. } = sections;
     let mut report = Value::Object(report);
     report["targets"] = targets::judge(&report, profile).into();
     skipped.extend(

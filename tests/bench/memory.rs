@@ -1,11 +1,12 @@
 //! What Envoy keeps of updates: its resident memory over a long row of them.
 //!
-//! They follow each other as fast as the sidecar can be told to send them, because what one leaves
-//! behind does not depend on when the next one comes.
+//! They follow each other as fast as the sidecar can be told to send them, and the Envoys of all sizes get
+//! theirs at the same time, because what one leaves behind does not depend on when the next one comes.
 
 use anyhow::Result;
 use harness::Kind;
 use serde_json::{Map, Value, json};
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::delivery::{self, Stage};
 use crate::figures::rounded;
@@ -23,16 +24,22 @@ const SETTLING: usize = 5;
 
 /// Follows the memory at every size of the profile.
 pub async fn run(profile: &Profile, cores: Cores) -> Result<Map<String, Value>> {
-    let mut figures = Map::new();
-    for (backends, updates) in profile.updates {
+    let (local, mut sizes) = (LocalSet::new(), JoinSet::new());
+    for &(backends, updates) in profile.updates {
         println!("  Envoy's memory over {updates} updates of {backends} backends");
-        let responder = Responder::start(cores.others).await?;
-        let home = Home::new(Kind::File, delivery::document(&responder, *backends)).await?;
-        let mut stage = Stage::start_with(home, responder, &SETTINGS).await?;
-        let line = follow(&mut stage, *updates).await?;
-        figures.insert(format!("demo.{backends}"), figure(*updates, &line));
+        sizes.spawn_local_on(size(backends, updates, cores), &local);
     }
-    Ok(figures)
+    let all = local.run_until(sizes.join_all()).await;
+    all.into_iter().collect()
+}
+
+/// One size's figure.
+async fn size(backends: u32, updates: usize, cores: Cores) -> Result<(String, Value)> {
+    let responder = Responder::start(cores.others).await?;
+    let home = Home::new(Kind::File, delivery::document(&responder, backends)).await?;
+    let mut stage = Stage::start_with(home, responder, &SETTINGS).await?;
+    let line = follow(&mut stage, updates).await?;
+    Ok((format!("demo.{backends}"), figure(updates, &line)))
 }
 
 /// Pairs of updates so far and resident bytes.

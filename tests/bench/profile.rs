@@ -90,7 +90,7 @@ impl Profile {
                 pairs: 120,
                 pair_warm_up: Duration::from_millis(8),
                 pair_turn: Duration::from_millis(40),
-                paced: Duration::from_millis(1000),
+                paced: Duration::from_millis(600),
                 repeats_max: 2,
                 edits: &[(100, 60), (1000, 100), (10_000, 60)],
                 parts: &[(1000, 100), (10_000, 100)],

@@ -294,6 +294,7 @@ fn closing(report: &Value) -> String {
         method["disturbedRepeated"],
         method["disturbedKept"]
     );
+    let _ = writeln!(out, "seconds: {}", method["secondsOfSections"]);
     out
 }
 
