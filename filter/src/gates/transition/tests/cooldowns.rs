@@ -66,6 +66,22 @@ fn rt_13_what_an_answer_asks_for_counts_and_an_old_one_may_only_lengthen() {
     }
 }
 
+/// An old answer may lengthen a cooldown whose end has passed. What was picked in between says nothing of
+/// the time after the new end.
+#[test]
+fn rt_13_what_was_picked_before_a_cooldown_was_lengthened_neither_escalates_nor_ends_it() {
+    let mut drawing = limited("a b");
+    drawing.limit("a", None, NOW);
+    drawing.wait_for("a");
+    let between = drawing.now;
+    drawing.now = between.plus(SECOND);
+    assert_eq!(drawing.limit("a", Some(30 * SECOND), NOW), "");
+    drawing.now = drawing.now.plus(SECOND);
+    assert_eq!(drawing.limit("a", None, between), "");
+    drawing.learn("", Some("a"), between);
+    assert_eq!((count(&drawing, "a"), wait_s(&drawing, "a")), (1, 29));
+}
+
 #[test]
 fn rt_14_a_success_after_the_cooldown_forgets_it() {
     let mut drawing = limited("a b");

@@ -84,6 +84,21 @@ fn rt_11_no_more_than_a_part_of_a_tier_is_held_back() {
     }
 }
 
+/// Answers in vain, connections that end and such that are too late are bounded alike; and the only one of
+/// a tier stays, though backups wait.
+#[test]
+fn rt_11_whatever_the_kind_of_failure_a_part_of_a_tier_stays() {
+    for (what, failure) in [
+        (FAILED, Failure::ServerError),
+        (Met::Reset, Failure::Reset),
+        (Met::Timeout, Failure::Timeout),
+    ] {
+        let held = |text, ids| held(drawing(text, &[failure]), ids, what);
+        assert_eq!(held("a b c d e", "a b c d e"), 2, "{what:?}");
+        assert_eq!(held("a b:backup c:backup", "a"), 0, "{what:?}");
+    }
+}
+
 #[test]
 fn rt_11_refused_connections_neither_count_there_nor_are_bounded() {
     let failures = [Failure::ConnectFailure, Failure::ServerError];
