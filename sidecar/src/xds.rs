@@ -97,7 +97,7 @@ impl Kind {
 pub struct Progress {
     /// The version of the last answer it accepted.
     pub acked: Option<String>,
-    /// The last answer it refused; gone once it accepts a later one.
+    /// An answer that it refused; gone once it accepts a later one.
     pub nacked: Option<Nack>,
     /// Answers it has not judged yet.
     pub pending: usize,
@@ -106,6 +106,8 @@ pub struct Progress {
 /// An answer that a proxy refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nack {
+    /// The filter that it was about; of other kinds an answer is about many.
+    pub resource: Option<snapshot::Name>,
     /// The version of that answer.
     pub version: String,
     /// Envoy's words.

@@ -77,6 +77,7 @@ fn progress(progress: &Progress) -> api::Progress {
     api::Progress {
         acked: progress.acked.clone(),
         nacked: nacked.map(|nack| api::Nack {
+            resource: nack.resource.as_deref().map(str::to_owned),
             version: nack.version.clone(),
             error: nack.error.clone(),
         }),

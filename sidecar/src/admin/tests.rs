@@ -136,6 +136,7 @@ fn fleet() -> Fleet {
 
 fn proxies() -> Proxies {
     let nack = Nack {
+        resource: Some("pointsman-upstream".into()),
         version: "2".to_owned(),
         error: "bad".to_owned(),
     };
@@ -216,8 +217,8 @@ async fn status_says_what_is_known_and_keeps_secrets() {
     );
     assert_eq!(proxy["processes"][1]["refused"]["reason"], "too new");
     assert_eq!(
-        proxy["streams"][0]["types"]["filters"]["nacked"]["error"],
-        "bad"
+        proxy["streams"][0]["types"]["filters"]["nacked"],
+        json!({"resource": "pointsman-upstream", "version": "2", "error": "bad"})
     );
 }
 

@@ -76,7 +76,7 @@ pub struct Stream {
 pub struct Progress {
     /// The version of the last answer it accepted.
     pub acked: Option<String>,
-    /// The last answer it refused; gone once it accepts a later one.
+    /// An answer that it refused; gone once it accepts a later one.
     pub nacked: Option<Nack>,
     /// Answers it has not judged yet.
     pub pending: usize,
@@ -86,6 +86,8 @@ pub struct Progress {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Nack {
+    /// The filter that it was about; absent: the answer was about all that had changed.
+    pub resource: Option<String>,
     /// The version of that answer.
     pub version: String,
     /// Envoy's words.

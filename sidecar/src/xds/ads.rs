@@ -245,9 +245,10 @@ impl Driver {
             }
             Some(Event::Nacked(nack)) => {
                 let (kind, version) = (kind.name(), nack.version);
+                let resource = nack.resource.as_deref();
                 warn!(
                     event = "nacked",
-                    node, kind, version, "refused: {}", nack.error
+                    node, kind, resource, version, "refused: {}", nack.error
                 );
             }
             None => {}

@@ -143,7 +143,7 @@ impl Session {
         };
         subscription.started.then(|| Progress {
             acked: subscription.acked.clone(),
-            nacked: subscription.nacked.as_ref().map(|(_, nack)| nack.clone()),
+            nacked: subscription.nacked.first().cloned(),
             pending: subscription.pending.len(),
         })
     }

@@ -1,7 +1,8 @@
 //! `x-fault: trap` traps in the request phase, `x-fault: trap-in-log` when the stream ends, and
 //! `x-fault: busy-<milliseconds>` keeps the worker busy for as long. A configuration that holds the
 //! word `x-fault-half` reaches the filter cut in half; one that holds `x-fault-trap-idle` ends
-//! every VM that has not served a request yet, the main thread's above all, at its next tick.
+//! every VM that has not served a request yet, the main thread's above all, at its next tick; one that
+//! holds `x-fault-upstream` lets the role upstream refuse its own, which is empty.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,9 @@ use proxy_wasm::types::{Action, BufferType, ContextType, MapType};
 
 const HALF: &[u8] = b"x-fault-half";
 const TRAP_IDLE: &[u8] = b"x-fault-trap-idle";
+const UPSTREAM: &[u8] = b"x-fault-upstream";
+/// Where the VMs of one Envoy share that a configuration held that word.
+const REFUSES: &str = "x-fault-upstream";
 
 /// Whether this VM has served a request.
 static SERVED: AtomicBool = AtomicBool::new(false);
@@ -45,6 +49,13 @@ impl RootContext for Root {
         let bytes = bytes.ok().flatten().unwrap_or_default();
         let holds = |word: &[u8]| bytes.windows(word.len()).any(|bytes| bytes == word);
         self.trap_idle = holds(TRAP_IDLE);
+        if holds(UPSTREAM) {
+            let _ = hostcalls::set_shared_data(REFUSES, Some(UPSTREAM), None);
+        }
+        let is_upstream = bytes.is_empty();
+        if is_upstream && matches!(hostcalls::get_shared_data(REFUSES), Ok((Some(_), _))) {
+            return false;
+        }
         self.filter
             .on_configure(if holds(HALF) { size / 2 } else { size })
     }

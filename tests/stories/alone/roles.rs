@@ -146,7 +146,7 @@ async fn a_refused_role_keeps_no_cluster_waiting() -> Result<()> {
     registry.put(poisoned)?;
     delivered_in_time(&envoy, "the listener's filter was refused", before + 1).await?;
     envoy
-        .wait_for_stat_at_least(&refused("pointsman"), 1)
+        .wait_for_stat_at_least(&refused("http_filter.pointsman"), 1)
         .await?;
     served(&mut client).await?;
     registry.put(cluster(CLUSTER, &[&a], retry(false)))?;
@@ -158,6 +158,34 @@ async fn a_refused_role_keeps_no_cluster_waiting() -> Result<()> {
     served(&mut client).await
 }
 
+/// The listener's filter is good and stays.
+#[tokio::test]
+async fn a_role_that_is_refused_alone_keeps_no_cluster_waiting() -> Result<()> {
+    let [a] = backends(["a"])?;
+    let module = artefacts::built("faulty.wasm")?;
+    let settings = [("POINTSMAN_WASM", module.to_str().context("path")?)];
+    let document = |role| {
+        let mut document = cluster(CLUSTER, &[&a], retry(role));
+        // With this word in its own configuration, the stories' module refuses the role's.
+        document["refusal"] = json!({"body": "x-fault-upstream"});
+        document
+    };
+    let mut registry = Registry::new(vec![document(false)])?;
+    let sidecar = Sidecar::start_with(&registry, &settings).await?;
+    let envoy = Envoy::start(Bootstrap::ads(sidecar.xds_address())?).await?;
+    let mut client = envoy.client();
+    served(&mut client).await?;
+    let before = changes(&manager(&envoy).await?);
+    registry.put(document(true))?;
+    delivered_in_time(&envoy, "the role was refused", before + 1).await?;
+    let role = refused("upstream_http_filter.pointsman-upstream");
+    envoy.wait_for_stat_at_least(&role, 1).await?;
+    // Envoy counts a refusal for every filter; the listener's is there as at first, and as edited.
+    let taken = "extension_config_discovery.http_filter.pointsman.config_reload";
+    envoy.wait_for_stat(taken, 2).await?;
+    served(&mut client).await
+}
+
 fn refused(name: &str) -> String {
-    format!("extension_config_discovery.http_filter.{name}.config_fail")
+    format!("extension_config_discovery.{name}.config_fail")
 }

@@ -5,7 +5,8 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use harness::registry::{backend, cluster};
-use harness::{Bootstrap, Envoy, Registry, Sidecar, artefacts, eventually};
+use harness::sidecar::operate;
+use harness::{Behaviour, Bootstrap, Envoy, Registry, Sidecar, artefacts, eventually};
 use pointsman_filter::config::SCHEMA;
 use serde_json::{Value, json};
 
@@ -209,6 +210,66 @@ async fn ad_20_a_module_that_cannot_be_loaded_is_refused_and_the_old_one_serves(
         .await?;
     wait_for_servers(&mut clients, &["a", "b"]).await?;
     wait_for_ack(&scene.sidecar).await?;
+    scene.ensure_sane().await
+}
+
+/// One role of the module is refused and the other serves: requests pass as if it stood there not, what it
+/// is for is missing, and everybody says so. A good one is taken up.
+#[tokio::test]
+async fn ad_20_the_role_upstream_that_is_refused_alone_is_named_and_taken_up_once_it_is_good()
+-> Result<()> {
+    let [a, b] = backends(["a", "b"])?;
+    let folder = tempfile::tempdir()?;
+    let module = folder.path().join("module.wasm");
+    fs::copy(artefacts::built("faulty.wasm")?, &module)?;
+    let inline = format!("inline:{}", module.display());
+    let settings = [("POINTSMAN_WASM", inline.as_str())];
+    // With this word in its own configuration, the stories' module refuses the role's.
+    let word = json!({"body": "x-fault-upstream"});
+    let without = orders(&[&a, &b], json!({"refusal": word}));
+    let mut scene = Scene::start_with(vec![without], &settings).await?;
+    let mut clients = scene.clients().await?;
+    let cooldown = json!({"base": "1h", "max": "1h"});
+    let retry = json!({"on": ["ConnectFailure", 429]});
+    let with = json!({"refusal": word, "retry": retry, "passive": {"cooldown": cooldown}});
+    let with = orders(&[&a, &b], with);
+    scene.edit(|registry| registry.put(with)).await?;
+
+    let nacked = wait_for_nack(&scene.sidecar).await?;
+    println!("nacked: {nacked}");
+    ensure!(nacked["resource"] == "pointsman-upstream", "{nacked}");
+    let error = nacked["error"].as_str().unwrap_or_default();
+    ensure!(error.contains("pointsman-upstream"), "{nacked}");
+    let told = scene.sidecar.events("nacked");
+    let of_the_role = |event: &Value| event["resource"] == "pointsman-upstream";
+    ensure!(!told.is_empty() && told.iter().all(of_the_role), "{told:?}");
+    let metrics = scene.sidecar.metrics().await?;
+    let series = "pointsman_xds_refusing_streams{type=\"filters\"} 1";
+    ensure!(metrics.contains(series), "{metrics}");
+    let address = scene.envoy.admin_address().to_string();
+    let arguments = ["doctor", "--envoy", &address];
+    let ended = operate(&scene.sidecar, &arguments, "").await?;
+    let line = "refuses pointsman-upstream: ";
+    ensure!(ended.code == 1 && ended.out.contains(line), "{}", ended.out);
+
+    a.set(Behaviour::status(429));
+    let order = answered_by(&mut clients, 20).await?;
+    ensure!(order.iter().all(|backend| backend == "b"), "{order:?}");
+    ensure!(a.hits() >= 10, "nobody learns of its answers: {}", a.hits());
+
+    fs::copy(artefacts::module()?, &module)?;
+    // What reads as before Envoy would accept and not try: a mended module is another resource.
+    scene.sidecar.restart().await?;
+    wait_for_ack(&scene.sidecar).await?;
+    eventually(SOON, "a retried answer to be learnt of", async || {
+        answered_by(&mut clients, 2).await?;
+        ensure!(scene.figure("cooldowns_total", "status").await? == 1);
+        Ok(())
+    })
+    .await?;
+    let hits = a.hits();
+    answered_by(&mut clients, 20).await?;
+    ensure!(a.hits() == hits, "{} after {hits}", a.hits());
     scene.ensure_sane().await
 }
 

@@ -94,9 +94,10 @@ fn of_proxy(proxy: &Proxy, revision: Option<&str>) -> Vec<Finding> {
     }
     for (kind, progress) in proxy.streams.iter().flat_map(|it| &it.types) {
         if let Some(nacked) = &progress.nacked {
+            let what = nacked.resource.as_ref().unwrap_or(kind);
             found.push(Finding {
                 check: "nack",
-                what: format!("{node} refuses {kind}: {}", nacked.error),
+                what: format!("{node} refuses {what}: {}", nacked.error),
                 why: "it goes on with what it had before",
                 mend: "the text says what Envoy cannot take; `pointsman get config` shows what it was sent",
             });

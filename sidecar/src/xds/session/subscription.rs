@@ -44,8 +44,8 @@ pub struct Subscription {
     pub pending: VecDeque<Sent>,
     /// The version of the last answer it accepted.
     pub acked: Option<String>,
-    /// The last answer it refused, and what that was about.
-    pub nacked: Option<(Option<Name>, Nack)>,
+    /// What it refused last and has not accepted since: of filters one for each role.
+    pub nacked: Vec<Nack>,
     /// The shelf's version of which all has been sent, so that no word of the proxy on an answer has
     /// the shelf searched again.
     pub settled: Option<String>,
@@ -88,19 +88,22 @@ impl Subscription {
             version, filter, ..
         } = self.pending.remove(at)?;
         // One role's acceptance does not end the other's refusal.
-        let of_another = |(refused, _): &(Option<Name>, Nack)| *refused != filter;
+        self.nacked.retain(|nack| nack.resource != filter);
         Some(match error {
             None => {
-                if !self.nacked.as_ref().is_some_and(of_another) {
+                if self.nacked.is_empty() {
                     self.acked = Some(version.clone());
-                    self.nacked = None;
                 }
                 Event::Acked { version }
             }
             Some(mut error) => {
                 error.truncate(error.floor_char_boundary(ERROR_MAX));
-                let nack = Nack { version, error };
-                self.nacked = Some((filter, nack.clone()));
+                let nack = Nack {
+                    resource: filter,
+                    version,
+                    error,
+                };
+                self.nacked.push(nack.clone());
                 Event::Nacked(nack)
             }
         })
