@@ -13,7 +13,10 @@ use super::{LISTING_MAX, is_gone};
 use crate::registry::services::{SERVICE_LABEL, Services, Sight};
 use crate::stores::kubernetes::access::{Access, WATCH_MAX_S, error_chain};
 
-/// Until the slices are asked for again after a failure.
+/// Until the slices are read anew after a watch has failed, as one does on a connection that is gone or
+/// on a server that starts.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// Until they are asked for again after a reading has failed; so long may watches fail before that is told.
 const BLIND_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is heard of one kind.
@@ -27,6 +30,10 @@ pub struct SliceWatch {
     /// They are being read, and must be through by then.
     listing: Option<Instant>,
     retry: Option<Instant>,
+    /// When they were read as a whole.
+    read_at: Option<Instant>,
+    /// Since when no watch has held.
+    failing: Option<Instant>,
     /// What was read of them.
     pub services: Arc<Services>,
 }
@@ -87,6 +94,7 @@ impl SliceWatch {
             Some(Ok(Event::InitApply(slice))) => self.reading.push(slice),
             Some(Ok(Event::InitDone)) => {
                 self.listing = None;
+                self.read_at = Some(Instant::now());
                 let read = std::mem::take(&mut self.reading);
                 Arc::make_mut(&mut self.services).replace(read);
                 return true;
@@ -103,12 +111,21 @@ impl SliceWatch {
         false
     }
 
-    /// Not to be able to read them is news too.
+    /// Not to be able to read them is news too. That a watch has failed is none, unless the next ones do.
     fn fail(&mut self, why: &str) -> bool {
+        let now = Instant::now();
+        let held = self.read_at.is_some_and(|at| now >= at + BLIND_PAUSE);
+        let since = self.failing.filter(|_| !held).unwrap_or(now);
+        let is_news = self.is_listing() || now >= since + BLIND_PAUSE;
         self.close();
-        self.retry = Some(Instant::now() + BLIND_PAUSE);
-        Arc::make_mut(&mut self.services).sight = Sight::Blind(format!("EndpointSlices: {why}"));
-        true
+        self.failing = Some(since);
+        let pause = if is_news { BLIND_PAUSE } else { WATCH_PAUSE };
+        self.retry = Some(now + pause);
+        if is_news {
+            let why = format!("EndpointSlices: {why}");
+            Arc::make_mut(&mut self.services).sight = Sight::Blind(why);
+        }
+        is_news
     }
 }
 
@@ -129,6 +146,7 @@ async fn hear<T>(heard: &mut BoxStream<'static, T>, listing: Option<Instant>) ->
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
+    use tokio::time::advance;
 
     use super::*;
 
@@ -140,5 +158,39 @@ mod tests {
         assert_eq!(begun.elapsed(), LISTING_MAX);
         let watch = hear(&mut silent, None);
         assert!(timeout_at(begun + 10 * LISTING_MAX, watch).await.is_err());
+    }
+
+    /// A reading that is through, of which a watch follows.
+    fn read(slices: &mut SliceWatch) {
+        slices.listing = deadline();
+        assert!(slices.take(Some(Ok(Event::InitDone))));
+        assert_eq!(slices.services.sight, Sight::Clear);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_is_no_news_but_a_reading_and_watch_after_watch_are() {
+        let mut slices = SliceWatch::default();
+        read(&mut slices);
+        for _ in 0..3 {
+            advance(2 * BLIND_PAUSE).await;
+            assert!(!slices.fail("gone"), "one that held");
+            assert_eq!(slices.retry, Some(Instant::now() + WATCH_PAUSE));
+            read(&mut slices);
+        }
+        slices.listing = deadline();
+        assert!(slices.fail("no rights"));
+        let why = Sight::Blind("EndpointSlices: no rights".to_owned());
+        assert_eq!(slices.services.sight, why);
+        assert_eq!(slices.retry, Some(Instant::now() + BLIND_PAUSE));
+
+        let mut slices = SliceWatch::default();
+        let begun = Instant::now();
+        let mut told = false;
+        while !told {
+            read(&mut slices);
+            told = slices.fail("none of them holds");
+            advance(WATCH_PAUSE).await;
+        }
+        assert_eq!(begun.elapsed(), BLIND_PAUSE + WATCH_PAUSE);
     }
 }
