@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use pointsman_filter::config::ClusterConfig;
 use pointsman_filter::fleet::exchange::Version;
 use serde_json::{Value, json};
@@ -37,6 +37,8 @@ const PASS_INTERVAL: Duration = Duration::from_secs(1);
 const SETTLING: Duration = Duration::from_millis(250);
 /// Objects per pass: between two passes the Lease is renewed.
 const PASS_MAX: usize = 500;
+/// Objects per answer to a reading.
+const READ_MAX: u32 = 500;
 /// Writes under way at a time.
 const WRITES_MAX: usize = 8;
 /// Until a status is written again that the server, in trouble, did not take.
@@ -57,6 +59,8 @@ pub struct Writer {
     trust: watch::Receiver<Arc<Trust>>,
     /// Which verdicts were looked at last.
     verdicts: Version,
+    /// Another one may have written since `written` was read.
+    outdated: bool,
     /// What stands there, by the object's uid.
     written: BTreeMap<String, BackendClusterStatus>,
     /// What the server did not take, and from when it is tried again; `None`: once everything is
@@ -119,6 +123,7 @@ impl Writer {
             health,
             trust,
             verdicts: Version::default(),
+            outdated: true,
             written: BTreeMap::new(),
             failed: BTreeMap::new(),
             listings: 0,
@@ -150,7 +155,7 @@ impl Writer {
                 _ = beat.tick() => {
                     if self.lease.renew().await {
                         // Another one wrote until now.
-                        self.written.clear();
+                        self.outdated = true;
                         dirty = dirty.or(Some(Instant::now()));
                     }
                 }
@@ -180,6 +185,9 @@ impl Writer {
 
     /// Writes what is news; false: not all of it could be.
     async fn pass(&mut self) -> bool {
+        if self.outdated && !self.read().await {
+            return false;
+        }
         // Whole seconds, as Kubernetes writes times.
         let now = Timestamp::now();
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -217,6 +225,27 @@ impl Writer {
             }
         }
         all
+    }
+
+    /// Reads what stands there; whether it could be read. The reports do not say: nobody is told of a
+    /// status that another sidecar writes.
+    async fn read(&mut self) -> bool {
+        let mut page = ListParams::default().limit(READ_MAX);
+        self.listings = self.told.borrow().listings;
+        self.written.clear();
+        loop {
+            let Ok(read) = self.objects.list(&page).await else {
+                return false;
+            };
+            self.written
+                .extend(read.items.into_iter().filter_map(stands));
+            let next = read.metadata.continue_.filter(|next| !next.is_empty());
+            let Some(next) = next else {
+                self.outdated = false;
+                return true;
+            };
+            page = page.continue_token(&next);
+        }
     }
 
     /// The objects whose status is not what it should be, each with what it should be.
@@ -262,6 +291,12 @@ impl Writer {
         self.written.retain(|uid, _| known.contains(uid.as_str()));
         news
     }
+}
+
+/// The status of an object, by its uid; `None` where it has none that we would write.
+fn stands(mut object: DynamicObject) -> Option<(String, BackendClusterStatus)> {
+    let status = object.data.get_mut("status")?.take();
+    Some((object.metadata.uid?, serde_json::from_value(status).ok()?))
 }
 
 async fn write(

@@ -21,6 +21,10 @@ async fn documents_are_applied_without_a_list() -> Result<()> {
     }
     let reconcile = ("POINTSMAN_RECONCILE_INTERVAL", "1h");
     let sidecar = Sidecar::start_with(&kubernetes, &[reconcile]).await?;
+    // Whoever writes statuses reads first what stands there.
+    let first = registry::cluster("first", &[], json!({}));
+    kubernetes.apply("first", &first).await?.ok()?;
+    condition(&kubernetes, "first", "Programmed", "NoProxies").await?;
     let lists = kubernetes.lists().await?;
     let backend = json!({"address": "10.0.0.1:80"});
     let document = |i| json!({"name": format!("c{i}"), "backends": [backend]});

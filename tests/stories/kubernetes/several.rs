@@ -61,8 +61,16 @@ async fn rg_12_rg_16_two_sidecars_write_one_status() -> Result<()> {
         },
     )
     .await?;
-    // The writer dies: the other one takes over.
+    // The other one hears of an object before anything is written beside it.
+    let shop = registry::cluster("shop", &[&one], json!({}));
+    story.store.put(&shop).await?;
+    condition(&story.store, "shop", "Programmed", "Programmed").await?;
+    let before = condition(&story.store, "shop", "Accepted", "Accepted").await?;
+    // The writer dies: the other one takes over, and knows what stands there by then.
     story.sidecar.kill();
+    condition(&story.store, "shop", "Programmed", "NoProxies").await?;
+    let after = condition(&story.store, "shop", "Accepted", "Accepted").await?;
+    assert_eq!(after["lastTransitionTime"], before["lastTransitionTime"]);
     let document = registry::cluster("orders", &[&one, &two], json!({}));
     story.store.put(&document).await?;
     let said = condition(&story.store, "orders", "Programmed", "NoProxies").await?;
