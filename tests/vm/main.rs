@@ -5,6 +5,7 @@ mod budget;
 mod calls;
 mod clients;
 mod exchange;
+mod gauges;
 mod growth;
 mod hostile;
 mod lease;
