@@ -13,4 +13,3 @@ mod roles;
 mod route_policies;
 mod slow_backends;
 mod traps;
-mod upgrades;

@@ -10,4 +10,5 @@ mod protocols;
 mod proxies;
 mod refusals;
 pub(crate) mod scene;
+mod upgrades;
 mod views;
