@@ -29,11 +29,11 @@ def _install(version: str, root: pathlib.Path) -> None:
     # Not our flags and target: they are meant for the project's own code.
     ours = ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET")
     env = {name: value for name, value in os.environ.items() if name not in ours}
-    # It runs for a second per test run: a quick build pays, a fast program does not.
-    env |= {"CARGO_TARGET_DIR": str(build), "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1"}
+    # It runs for seconds per test run: a quick build pays, a fast program does not.
+    env |= {"CARGO_TARGET_DIR": str(build), "CARGO_PROFILE_DEV_DEBUG": "false", "CARGO_INCREMENTAL": "0"}
     # Without features: TLS is for browsers on other machines.
     command = ["cargo", "install", "wasm-bindgen-cli", "--version", f"={version}", "--root", str(root),
-               "--bin", RUNNER, "--no-default-features", "--no-track", "--quiet"]
+               "--bin", RUNNER, "--debug", "--no-default-features", "--no-track", "--quiet"]
     try:
         try:
             debian.run([*command, "--locked"], "cargo install of wasm-bindgen-cli", PROJECT, env)
