@@ -74,9 +74,9 @@ async fn follow_demo(
     let mut stage = Stage::start_with(home, responder, &FILE_PACE).await?;
     let mut figure = stage.follow(edits, FILE_REST).await?;
     let weight = stage.weigh(profile).await?;
-    figure["bytes"] = rounded(weight.bytes).into();
-    figure["workerMs"] = rounded(weight.worker_ms).into();
-    figure["mainMs"] = rounded(weight.main_ms).into();
+    figure["bytes"] = weight.bytes.map(rounded).into();
+    figure["workerMs"] = weight.worker_ms.map(rounded).into();
+    figure["mainMs"] = weight.main_ms.map(rounded).into();
     Ok(figure)
 }
 
@@ -95,15 +95,23 @@ impl Spent {
             bytes: self.bytes - before.bytes,
         }
     }
+
+    fn and(self, other: Spent) -> Spent {
+        Spent {
+            workers: self.workers + other.workers,
+            main: self.main + other.main,
+            bytes: self.bytes + other.bytes,
+        }
+    }
 }
 
-/// What an update costs.
+/// What an update costs; absent where it is less than what goes on without updates differs by.
 struct Weight {
-    bytes: f64,
+    bytes: Option<f64>,
     /// One worker's CPU time.
-    worker_ms: f64,
+    worker_ms: Option<f64>,
     /// The main thread's: it reads the update, and tries the filter's configuration in the canary.
-    main_ms: f64,
+    main_ms: Option<f64>,
 }
 
 /// Follows isolated changes of a registry of 1,000 backends in Redis.
@@ -189,24 +197,35 @@ impl Stage {
     /// What one update costs, while nobody asks the workers anything.
     async fn weigh(&mut self, profile: &Profile) -> Result<Weight> {
         let updates = if profile.quick { WEIGHED / 4 } else { WEIGHED };
-        // Ticks and exchanges go on without updates: their time and bytes are taken off.
-        let (before, begun) = (self.spent().await?, Instant::now());
-        sleep(FILE_REST * updates).await;
-        let seconds = begun.elapsed().as_secs_f64();
-        let idle = self.spent().await?.since(before);
-        let (before, begun) = (self.spent().await?, Instant::now());
+        let rest = FILE_REST * updates / 2;
+        let (before, idle_before) = self.idle(rest).await?;
+        let begun = Instant::now();
         for _ in 0..updates {
             self.update().await?;
             sleep(FILE_REST).await;
         }
-        let share = begun.elapsed().as_secs_f64() / seconds;
+        let share = begun.elapsed().as_secs_f64() / (2.0 * rest.as_secs_f64());
         let spent = self.spent().await?.since(before);
-        let each = |spent: f64, idle: f64| (spent - idle * share).max(0.0) / f64::from(updates);
+        let idle = self.idle(rest).await?.1.and(idle_before);
+        let each = |spent: f64, idle: f64| {
+            let more = spent - idle * share;
+            (more > 0.0).then(|| more / f64::from(updates))
+        };
+        let worker = each(spent.workers, idle.workers);
         Ok(Weight {
             bytes: each(spent.bytes, idle.bytes),
-            worker_ms: each(spent.workers, idle.workers) * 1e3 / f64::from(WORKERS),
-            main_ms: each(spent.main, idle.main) * 1e3,
+            worker_ms: worker.map(|seconds| seconds * 1e3 / f64::from(WORKERS)),
+            main_ms: each(spent.main, idle.main).map(|seconds| seconds * 1e3),
         })
+    }
+
+    /// What was spent until now, and the part of it while nothing changed: ticks and exchanges, which go on
+    /// beside updates too.
+    async fn idle(&self, time: Duration) -> Result<(Spent, Spent)> {
+        let before = self.spent().await?;
+        sleep(time).await;
+        let now = self.spent().await?;
+        Ok((now, now.since(before)))
     }
 
     /// Bytes from the sidecar, and CPU time in seconds, so far.
