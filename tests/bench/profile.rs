@@ -92,9 +92,9 @@ impl Profile {
                 pair_turn: Duration::from_millis(40),
                 paced: Duration::from_millis(600),
                 repeats_max: 2,
-                edits: &[(100, 60), (1000, 100), (10_000, 60)],
+                edits: &[(100, 60), (1000, 100), (10_000, 40)],
                 parts: &[(1000, 100), (10_000, 100)],
-                updates: &[(100, 1000), (1000, 1000), (10_000, 300)],
+                updates: &[(100, 1000), (1000, 1000), (10_000, 200)],
                 changes: 100,
                 verdicts: 100,
                 fleets: &[
