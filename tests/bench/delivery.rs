@@ -105,7 +105,7 @@ impl Spent {
     }
 }
 
-/// What an update costs; absent where it is less than what goes on without updates differs by.
+/// What an update costs; absent where it is lost in what goes on without updates.
 struct Weight {
     bytes: Option<f64>,
     /// One worker's CPU time.

@@ -320,7 +320,7 @@ pub fn judge(report: &Value, profile: &Profile) -> Vec<Value> {
             Some(false) => target.reason,
             None if !profile.only.is_empty() => "only some cases were asked for",
             None if profile.quick => "not in the quick profile",
-            None => "the case failed, or costs less than what goes on beside it varies by",
+            None => "the case failed, or its cost was lost in what goes on beside it",
         };
         json!({
             "id": target.id, "path": target.path, "op": op, "limit": limit, "value": value,

@@ -24,7 +24,7 @@ def wasm_bindgen() -> pathlib.Path:
 
 
 def _install(version: str, root: pathlib.Path) -> None:
-    say(f"wasm-bindgen: building wasm-bindgen-cli {version} (2 to 4 minutes, once)")
+    say(f"wasm-bindgen: building wasm-bindgen-cli {version} (1 to 2 minutes, once)")
     build = root.with_name(root.name + "-build")
     # Not our flags and target: they are meant for the project's own code.
     ours = ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET")

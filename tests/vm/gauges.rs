@@ -19,14 +19,14 @@ const OTHERS: u64 = 99;
 const NEXT_ROOT: i32 = 900;
 /// For so long what is held against a cluster's backends outlives it.
 const KEPT_NS: u64 = 600_000_000_000;
-/// A tick after which no worker doubts its clock.
+/// From tick to tick.
 const TICK_NS: u64 = 100_000_000;
 
 fn container(clusters: &[Value]) -> String {
     json!({"schema": 1, "clusters": clusters}).to_string()
 }
 
-/// A cluster of two backends with a long back-off, of which each takes so many requests a second.
+/// A cluster of two backends with a long back-off and a rate limit.
 fn cluster() -> Value {
     json!({
         "name": CLUSTER, "retry": {"attempts": 1}, "backoff": {"base": "1h", "max": "1h"},
