@@ -1,9 +1,10 @@
 //! Ports that stay ours while nobody listens on them.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
+use std::ops::Deref;
 
 use anyhow::{Context, Result};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
 /// A loopback port, held for as long as this value lives.
@@ -45,13 +46,35 @@ impl Port {
     }
 
     /// Listens on it, in this process; again and again, one after the other.
-    pub fn listen(&self) -> Result<TcpListener> {
+    pub fn listen(&self) -> Result<Listener> {
         let socket = bound(self.address)?;
         socket
             .listen(1024)
             .with_context(|| format!("cannot listen on {}", self.address))?;
         socket.set_nonblocking(true)?;
-        Ok(TcpListener::from_std(socket.into())?)
+        Ok(Listener(TcpListener::from_std(socket.into())?))
+    }
+}
+
+/// Listens until it is dropped, and not a moment longer.
+///
+/// A program that some other story starts has a copy of every socket of this process until it is loaded. A
+/// listener that is only closed would go on for so long, and reset what it took instead of refusing it.
+#[derive(Debug)]
+pub struct Listener(TcpListener);
+
+impl Deref for Listener {
+    type Target = TcpListener;
+
+    fn deref(&self) -> &TcpListener {
+        &self.0
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A listener that was open cannot fail at this.
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
     }
 }
 

@@ -11,11 +11,11 @@ use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::port::Port;
+use crate::port::{Listener, Port};
 use crate::upstream::Upstream;
 
 /// What a client asked for in a handshake that went well.
@@ -99,7 +99,7 @@ fn ca_file(folder: &Path) -> PathBuf {
 }
 
 async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     acceptor: TlsAcceptor,
     to: SocketAddr,
     sessions: Arc<Mutex<Vec<Session>>>,

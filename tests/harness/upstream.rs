@@ -19,14 +19,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use hyper::{HeaderMap, Method};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use behaviour::Behaviour;
 pub use black_hole::BlackHole;
 
-use crate::port::Port;
+use crate::port::{Listener, Port};
 use connection::Connection;
 
 /// Requests to this path obey [`Upstream::set_health`] and are recorded apart.
@@ -235,7 +234,7 @@ pub fn hits(upstreams: &[&Upstream]) -> BTreeMap<String, usize> {
         .collect()
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>, open: Arc<Mutex<JoinSet<()>>>) {
+async fn accept(listener: Listener, state: Arc<State>, open: Arc<Mutex<JoinSet<()>>>) {
     loop {
         // An error is a connection that was gone before we took it: the next one counts.
         if let Ok((stream, _)) = listener.accept().await {

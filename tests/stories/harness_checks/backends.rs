@@ -1,13 +1,17 @@
 //! Backends, seen without an Envoy between.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::client::{get, post};
+use harness::port::Port;
 use harness::upstream::HEALTH_PATH;
 use harness::websocket::WebSocket;
 use harness::{Behaviour, Client, Load, SOON, Upstream, eventually, grpc, raw, throughout};
+use tokio::net::TcpStream;
 
 fn backend() -> Result<(Upstream, Client)> {
     let upstream = Upstream::new("one")?;
@@ -73,6 +77,23 @@ async fn refused_connections_end_when_it_starts_again_on_the_same_port() -> Resu
     Ok(())
 }
 
+/// As of a program that is being started: it has all our sockets until it is loaded.
+#[tokio::test]
+async fn a_listener_that_is_gone_refuses_even_while_somebody_has_a_copy_of_it() -> Result<()> {
+    let port = Port::reserve()?;
+    let listener = port.listen()?;
+    let copy = listener.as_fd().try_clone_to_owned()?;
+    TcpStream::connect(port.address()).await?;
+    drop(listener);
+    let refused = TcpStream::connect(port.address()).await;
+    let kind = refused.err().map(|error| error.kind());
+    assert_eq!(kind, Some(ErrorKind::ConnectionRefused));
+    let again = port.listen()?;
+    TcpStream::connect(port.address()).await?;
+    drop((again, copy));
+    Ok(())
+}
+
 #[tokio::test]
 async fn resets_come_before_the_read_after_it_or_on_a_reused_connection() -> Result<()> {
     let (upstream, mut client) = backend()?;
@@ -87,7 +108,7 @@ async fn resets_come_before_the_read_after_it_or_on_a_reused_connection() -> Res
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     assert_eq!(
         reset.map(std::io::Error::kind).last(),
-        Some(std::io::ErrorKind::ConnectionReset),
+        Some(ErrorKind::ConnectionReset),
         "{error:#}"
     );
     assert_eq!(upstream.requests()[0].body, b"lost");
