@@ -91,7 +91,7 @@ parts: ## fetch what the stories run on: Envoy, Redis, Prometheus; build the API
 	@[ -n "$$KUBECONFIG" ] || $(FETCH) kubernetes >/dev/null || :
 
 # Without an API server its stories are skipped, and the summary says why; with KUBECONFIG they run there.
-# Stories wait more than they compute, so twice as many run at once as there are cores. What judges
+# Stories wait more than they compute, so three times as many run at once as there are cores. What judges
 # durations runs last and alone: no other story may slow it down.
 test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API server; ENVOY=/path takes another
 	@envoy=$$($(FETCH) envoy) && redis=$$($(DEBIAN) --unpack redis-server) && \
@@ -101,7 +101,7 @@ test-e2e: build test-modules ## run the stories on a real Envoy, Redis and API s
 	export ENVOY="$$envoy" REDIS_SERVER="$$redis" PROMTOOL="$$promtool" PROMETHEUS="$$prometheus"; \
 	export KUBERNETES="$$kubernetes" POINTSMAN_DIST="$(CURDIR)/$(DIST)"; \
 	set -x; $(TESTS) --test e2e -- $(STORIES) --skip alone:: \
-		--test-threads=$$(($$(nproc) * 2)) && failed=0 || failed=1; \
+		--test-threads=$$(($$(nproc) * 3)) && failed=0 || failed=1; \
 	$(TESTS) --test e2e -- $(or $(ALONE),alone::) --test-threads=1 && exit $$failed
 
 # What depends on Envoy; not part of `make test`.

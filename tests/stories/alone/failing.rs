@@ -14,7 +14,7 @@ const WORKERS: u32 = 4;
 const PER_SECOND: u32 = 600;
 /// Until the workers know it.
 const LEARNING: Duration = Duration::from_secs(5);
-const JUDGED: Duration = Duration::from_secs(30);
+const JUDGED: Duration = Duration::from_secs(15);
 /// As much as a good backend takes.
 const WORK: Duration = Duration::from_millis(5);
 

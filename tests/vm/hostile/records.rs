@@ -136,7 +136,7 @@ fn buckets(now_ns: u64, chance: &mut Chance) -> Vec<u8> {
 }
 
 fn heartbeat(now_ns: u64, chance: &mut Chance) -> Vec<u8> {
-    let loads = if chance.in_1000(5) {
+    let loads = if chance.in_1000(2) {
         5000
     } else {
         chance.below(8)
