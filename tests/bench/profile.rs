@@ -65,7 +65,7 @@ impl Profile {
                 warm_up: Duration::from_millis(80),
                 sample: Duration::from_millis(200),
                 pair_starts: 2,
-                pairs: 24,
+                pairs: 16,
                 pair_warm_up: Duration::from_millis(8),
                 pair_turn: Duration::from_millis(40),
                 paced: Duration::from_millis(400),

@@ -5,7 +5,6 @@ mod endurance;
 mod exchange;
 mod failing;
 mod flips;
-mod limited;
 mod rates;
 mod renewals;
 mod restarts;

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::registry::cluster;
-use harness::{Behaviour, Envoy, Load, eventually};
+use harness::{Behaviour, Envoy, Load, Upstream, eventually};
 use serde_json::json;
 
-use crate::scene::{CLUSTER, SOON, backends, bootstrap, figure, serve, wait_for_figure};
+use crate::scene::{CLUSTER, SOON, backends, bootstrap, figure, serve};
+use crate::scene::{wait_for_figure, wait_for_figure_at_least};
 
 const WORKERS: u32 = 4;
 /// What comes so soon after a 429 was picked before any worker knew of it.
@@ -16,6 +17,23 @@ const AT_ONCE: Duration = Duration::from_millis(150);
 const SLACK: Duration = Duration::from_secs(5);
 /// Every cooldown with a base of 200 ms and a maximum of 2 s.
 const WINDOWS_MS: [u64; 5] = [400, 800, 1600, 2000, 2000];
+/// The same with a base of 1 s and a maximum of 20 s.
+const LONG_WINDOWS_S: [u64; 5] = [2, 4, 8, 16, 20];
+/// All of those, on a busy machine too.
+const LONG_DEADLINE: Duration = Duration::from_secs(120);
+
+/// When a backend was tried: all that comes at once is one time.
+fn tries(backend: &Upstream) -> Vec<Instant> {
+    let requests = backend.requests();
+    let mut tries: Vec<Instant> = requests.iter().map(|request| request.at).collect();
+    tries.dedup_by(|next, first| next.saturating_duration_since(*first) < AT_ONCE);
+    tries
+}
+
+/// How long it was left alone after each try.
+fn pauses(tries: &[Instant]) -> Vec<Duration> {
+    tries.windows(2).map(|two| two[1] - two[0]).collect()
+}
 
 /// RT-12, 13, 18, 19: 0 requests inside any window, whichever worker takes them.
 #[tokio::test]
@@ -33,24 +51,19 @@ async fn rt_12_19_a_429_keeps_all_workers_away_for_twice_as_long_each_time() -> 
         .connections(8)
         .per_second(400)
         .start();
-    let tries = || {
-        let mut tries: Vec<Instant> = a.requests().iter().map(|request| request.at).collect();
-        tries.dedup_by(|next, first| next.saturating_duration_since(*first) < AT_ONCE);
-        tries
-    };
     eventually(SOON, "a try after each cooldown", async || {
-        let seen = tries().len();
+        let seen = tries(&a).len();
         ensure!(seen > WINDOWS_MS.len(), "{seen}");
         Ok(())
     })
     .await?;
     let tally = load.stop().await?;
-    let (tries, hits) = (tries(), a.hits());
+    let (tries, hits) = (tries(&a), a.hits());
     let started = envoy.events().into_iter();
     let started = started.filter(|event| event.name() == "cooldown_started");
     let waits: Result<Vec<u64>, _> = started.map(|it| it.field("wait_ms").parse()).collect();
     let waits = waits?;
-    let pauses: Vec<Duration> = tries.windows(2).map(|two| two[1] - two[0]).collect();
+    let pauses = pauses(&tries);
     println!(
         "{} requests on {WORKERS} workers: {hits} answered 429 at {} times; cooldowns {waits:?} ms, \
          left alone for {pauses:?}",
@@ -71,6 +84,54 @@ async fn rt_12_19_a_429_keeps_all_workers_away_for_twice_as_long_each_time() -> 
         tally.failed()
     );
     ensure!(figure(&envoy, "cooldowns_total", "status").await? == u64::try_from(waits.len())?);
+    Ok(())
+}
+
+/// Cooldowns as long as documents ask for by default, with answers that are retried: no client sees one.
+#[tokio::test]
+async fn rt_12_19_retried_429s_cost_no_client_anything_and_no_worker_picks_inside_a_window()
+-> Result<()> {
+    let [a, b, c] = backends(["a", "b", "c"])?;
+    let settings = json!({
+        "loadBalancing": {"policy": "RoundRobin"},
+        "retry": {"on": ["ConnectFailure", 429]},
+        "passive": {"cooldown": {"base": "1s", "max": "20s"}},
+    });
+    let document = cluster(CLUSTER, &[&a, &b, &c], settings);
+    let envoy = Envoy::start(bootstrap(&document)?.concurrency(WORKERS).exact_balance()?).await?;
+    a.set(Behaviour::status(429));
+    let load = Load::new(envoy.address(), u64::MAX).connections(8);
+    let load = load.per_second(600).start();
+    eventually(LONG_DEADLINE, "a try after each cooldown", async || {
+        let seen = tries(&a).len();
+        ensure!(seen > LONG_WINDOWS_S.len(), "{seen}");
+        Ok(())
+    })
+    .await?;
+    let tally = load.stop().await?;
+    let (tries, hits) = (tries(&a), a.hits());
+    let pauses = pauses(&tries);
+    println!(
+        "{} requests on {WORKERS} workers, {} failed; {hits} answers of 429 at {} times, none between; left \
+         alone for {pauses:?}",
+        tally.sent(),
+        tally.failed(),
+        tries.len()
+    );
+    tally.ensure_clean()?;
+    let mut elsewhere = 0;
+    for ((at, pause), window_s) in tries.iter().zip(pauses).zip(LONG_WINDOWS_S) {
+        let window = Duration::from_secs(window_s);
+        ensure!(pause >= window, "{pause:?} for {window:?}");
+        let within = *at..*at + window;
+        let others = [&b, &c].into_iter().flat_map(Upstream::requests);
+        elsewhere += others.filter(|it| within.contains(&it.at)).count();
+    }
+    println!("{elsewhere} requests to the others inside its windows");
+    ensure!(elsewhere >= 1000 * LONG_WINDOWS_S.len(), "{elsewhere}");
+    let counted = u64::try_from(tries.len())?;
+    let cooldowns = wait_for_figure_at_least(&envoy, "cooldowns_total", "status", counted).await?;
+    ensure!(cooldowns == counted, "{cooldowns}");
     Ok(())
 }
 
