@@ -1,7 +1,7 @@
 """The half of a real Kubernetes API server that serves custom resources, built from Debian's sources.
 
 No package holds an API server, but Debian sid has the Kubernetes libraries as Go sources, and with
-them `k8s.io/apiextensions-apiserver` builds in some two minutes, started by `apiserver.go` beside
+them `k8s.io/apiextensions-apiserver` builds in a few minutes, started by `apiserver.go` beside
 this file; no Go module is downloaded.
 """
 
@@ -78,7 +78,7 @@ def _unpack(work: pathlib.Path) -> str:
 
 
 def _build(work: pathlib.Path, version: str) -> None:
-    say(f"kubernetes: building {SERVER} (2 to 4 minutes, once)")
+    say(f"kubernetes: building {SERVER} (1 to 4 minutes, once)")
     root = work / "root/usr"
     compilers = sorted((root / "lib").glob("go-1.*"))
     if not compilers:
