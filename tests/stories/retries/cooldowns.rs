@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::registry::cluster;
-use harness::{Behaviour, Envoy, Load, Upstream, eventually};
+use harness::{Behaviour, Envoy, Load, Tally, Upstream, eventually};
 use serde_json::json;
 
 use crate::scene::{CLUSTER, SOON, backends, bootstrap, figure, serve};
@@ -21,6 +21,27 @@ const WINDOWS_MS: [u64; 5] = [400, 800, 1600, 2000, 2000];
 const LONG_WINDOWS_S: [u64; 5] = [2, 4, 8, 16, 20];
 /// All of those, on a busy machine too.
 const LONG_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Sends so many requests a second until the backend has been tried after each of so many cooldowns; says what
+/// came of them, and when it was tried.
+async fn until_tried(
+    envoy: &Envoy,
+    backend: &Upstream,
+    per_second: u32,
+    cooldowns: usize,
+    deadline: Duration,
+) -> Result<(Tally, Vec<Instant>)> {
+    let load = Load::new(envoy.address(), u64::MAX).connections(8);
+    let load = load.per_second(per_second).start();
+    eventually(deadline, "a try after each cooldown", async || {
+        let seen = tries(backend).len();
+        ensure!(seen > cooldowns, "{seen}");
+        Ok(())
+    })
+    .await?;
+    let tally = load.stop().await?;
+    Ok((tally, tries(backend)))
+}
 
 /// When a backend was tried: all that comes at once is one time.
 fn tries(backend: &Upstream) -> Vec<Instant> {
@@ -47,18 +68,8 @@ async fn rt_12_19_a_429_keeps_all_workers_away_for_twice_as_long_each_time() -> 
     let envoy = bootstrap(&document)?.concurrency(WORKERS).exact_balance()?;
     let envoy = Envoy::start(envoy).await?;
     a.set(Behaviour::status(429));
-    let load = Load::new(envoy.address(), u64::MAX)
-        .connections(8)
-        .per_second(400)
-        .start();
-    eventually(SOON, "a try after each cooldown", async || {
-        let seen = tries(&a).len();
-        ensure!(seen > WINDOWS_MS.len(), "{seen}");
-        Ok(())
-    })
-    .await?;
-    let tally = load.stop().await?;
-    let (tries, hits) = (tries(&a), a.hits());
+    let (tally, tries) = until_tried(&envoy, &a, 400, WINDOWS_MS.len(), SOON).await?;
+    let hits = a.hits();
     let started = envoy.events().into_iter();
     let started = started.filter(|event| event.name() == "cooldown_started");
     let waits: Result<Vec<u64>, _> = started.map(|it| it.field("wait_ms").parse()).collect();
@@ -100,32 +111,25 @@ async fn rt_12_19_retried_429s_cost_no_client_anything_and_no_worker_picks_insid
     let document = cluster(CLUSTER, &[&a, &b, &c], settings);
     let envoy = Envoy::start(bootstrap(&document)?.concurrency(WORKERS).exact_balance()?).await?;
     a.set(Behaviour::status(429));
-    let load = Load::new(envoy.address(), u64::MAX).connections(8);
-    let load = load.per_second(600).start();
-    eventually(LONG_DEADLINE, "a try after each cooldown", async || {
-        let seen = tries(&a).len();
-        ensure!(seen > LONG_WINDOWS_S.len(), "{seen}");
-        Ok(())
-    })
-    .await?;
-    let tally = load.stop().await?;
-    let (tries, hits) = (tries(&a), a.hits());
+    let (tally, tries) = until_tried(&envoy, &a, 600, LONG_WINDOWS_S.len(), LONG_DEADLINE).await?;
     let pauses = pauses(&tries);
     println!(
-        "{} requests on {WORKERS} workers, {} failed; {hits} answers of 429 at {} times, none between; left \
+        "{} requests on {WORKERS} workers, {} failed; {} answers of 429 at {} times, none between; left \
          alone for {pauses:?}",
         tally.sent(),
         tally.failed(),
+        a.hits(),
         tries.len()
     );
     tally.ensure_clean()?;
+    let others = [&b, &c].into_iter().flat_map(Upstream::requests);
+    let others: Vec<Instant> = others.map(|request| request.at).collect();
     let mut elsewhere = 0;
     for ((at, pause), window_s) in tries.iter().zip(pauses).zip(LONG_WINDOWS_S) {
         let window = Duration::from_secs(window_s);
         ensure!(pause >= window, "{pause:?} for {window:?}");
         let within = *at..*at + window;
-        let others = [&b, &c].into_iter().flat_map(Upstream::requests);
-        elsewhere += others.filter(|it| within.contains(&it.at)).count();
+        elsewhere += others.iter().filter(|it| within.contains(*it)).count();
     }
     println!("{elsewhere} requests to the others inside its windows");
     ensure!(elsewhere >= 1000 * LONG_WINDOWS_S.len(), "{elsewhere}");
